@@ -1,0 +1,33 @@
+"""Find what silently ruins a vision-language QLoRA run, before it reaches a GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlcheck.engine import audit
+    from vlcheck.dialects import load
+    from vlcheck.finding import Finding, Report, Severity
+    from vlcheck.spec import ConfigError, RunSpec
+
+__version__ = "0.1.0"
+__all__ = ["ConfigError", "Finding", "Report", "RunSpec", "Severity", "__version__", "audit", "load"]
+
+_HOMES = {
+    "audit": "vlcheck.engine",
+    "load": "vlcheck.dialects",
+    "Finding": "vlcheck.finding",
+    "Report": "vlcheck.finding",
+    "Severity": "vlcheck.finding",
+    "ConfigError": "vlcheck.spec",
+    "RunSpec": "vlcheck.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `vlcheck --help` must not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vlcheck' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

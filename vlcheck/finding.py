@@ -1,0 +1,146 @@
+"""What a rule is, what it says, and what a report holds: plain values, standard library only."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Any, TypeAlias
+
+from vlcheck.spec import Location, RunSpec
+
+Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+class Severity(IntEnum):
+    """How much a finding matters: an error spoils the run, a warning wastes or risks it, a note informs."""
+
+    NOTE = 0
+    WARNING = 1
+    ERROR = 2
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Verdict(Enum):
+    """What became of a rule."""
+
+    PASSED = "passed"
+    FOUND = "found"
+    NOT_APPLICABLE = "not-applicable"  # there is nothing in this run that the rule could judge
+    SKIPPED = "skipped"  # evidence is missing; never a pass
+    ERROR = "error"  # the rule itself raised
+
+
+class Unavailable(Exception):
+    """Evidence cannot be had: `reason` says why, `unlock` what the user can do about it."""
+
+    def __init__(self, reason: str, unlock: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.unlock = reason, unlock
+
+
+class NotApplicable(Exception):
+    """The run has nothing that this rule judges, for a reason that is known for certain."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about the user's run: what was measured against what limit, where, and the remedy."""
+
+    message: str
+    where: Location
+    measured: Mapping[str, Json] = field(default_factory=dict)
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """How much a rule looked at, so that a pass over nothing can be told from a pass."""
+
+    count: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A named question. `check` names the evidence it needs as parameters and yields what it saw."""
+
+    code: str
+    name: str
+    severity: Severity
+    check: Callable[..., Iterable[Finding | Examined]]
+    explains: tuple[str, ...] = ()
+
+    @property
+    def doc(self) -> str:
+        """The rule's docstring: title, mechanism, remedy, source."""
+        return inspect.getdoc(self.check) or ""
+
+    @property
+    def title(self) -> str:
+        """First line of the docstring: what is wrong."""
+        return self.doc.partition("\n")[0]
+
+
+Check: TypeAlias = Callable[..., Iterable[Finding | Examined]]
+
+
+def rule(code: str, name: str, severity: Severity, *, explains: tuple[str, ...] = ()) -> Callable[[Check], Rule]:
+    """Turn a check function into a `Rule`; the rule counts once it stands in `vlcheck.rules.RULES`.
+
+    Args:
+        explains: codes whose findings are consequences when this rule has one.
+    """
+    return lambda check: Rule(code, name, severity, check, explains)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A rule and what became of it."""
+
+    rule: Rule
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    examined: tuple[Examined, ...] = ()
+    reason: str = ""  # why not applicable or skipped; the traceback of an error
+    unlock: str = ""  # what would let a skipped rule run
+    explained_by: tuple[str, ...] = ()  # codes of the root causes, when this outcome is a consequence
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything one audit established.
+
+    `subject` says what was audited (model, family, parameters, where its config came from);
+    `remarks` what the reader must know to weigh the rest (versions, patches not seen).
+    """
+
+    spec: RunSpec
+    outcomes: tuple[Outcome, ...]
+    subject: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def found(self, at_least: Severity = Severity.NOTE) -> tuple[Outcome, ...]:
+        """Outcomes with findings at or above a severity, consequences included."""
+        return tuple(o for o in self.outcomes if o.verdict is Verdict.FOUND and o.rule.severity >= at_least)
+
+    def with_verdict(self, verdict: Verdict) -> tuple[Outcome, ...]:
+        """Outcomes of one kind, in report order."""
+        return tuple(o for o in self.outcomes if o.verdict is verdict)
+
+    def exit_code(self, *, fail_on: Severity = Severity.ERROR, strict: bool = False) -> int:
+        """0 clean, 1 findings at or above `fail_on`, 2 something could not run.
+
+        A rule that raised gives 2; a skipped rule gives 2 under `strict`; so does a report in which
+        no rule could judge anything.
+        """
+        if self.found(fail_on):
+            return 1
+        skipped = self.with_verdict(Verdict.SKIPPED)
+        nothing_ran = bool(skipped) and len(skipped) == len(self.outcomes)
+        return 2 if self.with_verdict(Verdict.ERROR) or nothing_ran or (strict and skipped) else 0
