@@ -1,0 +1,128 @@
+"""Run rules over a run's evidence: the way from a `RunSpec` to a `Report`."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from vlcheck.evidence import Evidence
+from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Unavailable, Verdict
+from vlcheck.rules import choose
+from vlcheck.spec import ConfigError, RunSpec
+
+TESTED = {  # first version below the metadata's bound is refused by pip; last one is what the suite ran with
+    "torch": ("2.11", "2.13"),
+    "transformers": ("5.17", "5.23"),
+    "peft": ("0.21", "0.21"),
+    "bitsandbytes": ("0.50", "0.50"),
+}
+
+
+def audit(
+    spec: RunSpec,
+    *,
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    allow_code: bool = False,
+    offline: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+    **given: Any,
+) -> Report:
+    """Judge a run without GPU, weights or network.
+
+    Args:
+        select: codes, prefixes of codes or names of the rules to run; empty means all.
+        ignore: rules to leave out.
+        allow_code: run the user's `model.patch`.
+        offline: never ask the Hub for a config.
+        progress: told what is being looked at, for a spinner.
+        given: evidence handed in instead of collected, by name. `model=` takes a live `PeftModel`
+            and judges it in place of the one that vlcheck would build.
+
+    Raises:
+        ConfigError: if the run's description is unusable (no such model, unknown family).
+        ValueError: if a selected rule does not exist.
+        TypeError: if `given` names evidence that no collector knows.
+    """
+    evidence = Evidence(spec, given, allow_code=allow_code, offline=offline, progress=progress)
+    outcomes = [run(rule, evidence) for rule in choose(tuple(select), tuple(ignore))]
+    versions = installed()
+    return Report(
+        spec=spec,
+        outcomes=_linked(outcomes),
+        subject=evidence.subject(),
+        remarks=(*evidence.remarks(), *untested(versions)),
+        versions=versions,
+    )
+
+
+def run(rule: Rule, evidence: Evidence) -> Outcome:
+    """Run one rule; whatever it does, an `Outcome` comes back.
+
+    A rule that neither finds anything nor says what it examined has not done its work: that is an
+    ERROR, not a pass.
+    """
+    start = time.perf_counter()
+    findings: list[Finding] = []
+    examined: list[Examined] = []
+    verdict, reason, unlock = Verdict.PASSED, "", ""
+    try:
+        for said in evidence.call(rule.check):
+            if isinstance(said, Finding):
+                findings.append(said)
+            else:
+                examined.append(said)
+        if findings:
+            verdict = Verdict.FOUND
+        elif not examined:
+            verdict, reason = Verdict.ERROR, f"{rule.code} said nothing of what it examined"
+    except ConfigError:
+        raise
+    except NotApplicable as none:
+        verdict, reason = Verdict.NOT_APPLICABLE, str(none)
+    except Unavailable as missing:
+        verdict, reason, unlock = Verdict.SKIPPED, missing.reason, missing.unlock
+    except Exception:  # one bad rule must not hide the others
+        verdict, reason = Verdict.ERROR, traceback.format_exc()
+    return Outcome(
+        rule, verdict, tuple(findings), tuple(examined), reason, unlock, seconds=time.perf_counter() - start
+    )
+
+
+def _linked(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
+    """Mark each finding outcome that another finding outcome declares to explain."""
+    roots = {o.rule.code: o.rule.explains for o in outcomes if o.verdict is Verdict.FOUND}
+    return tuple(
+        replace(o, explained_by=tuple(code for code, explains in roots.items() if o.rule.code in explains))
+        if o.verdict is Verdict.FOUND
+        else o
+        for o in outcomes
+    )
+
+
+def installed() -> dict[str, str]:
+    """Versions of the packages that decide what a model looks like."""
+    found = {}
+    for name in TESTED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def untested(versions: dict[str, str]) -> list[str]:
+    """One remark for each package outside the range that the test suite covers."""
+    return [
+        f"{name} {versions[name]} is outside the tested range {first} to {last}; findings may not hold there"
+        for name, (first, last) in TESTED.items()
+        if not _numbers(first) <= _numbers(versions[name])[:2] <= _numbers(last)
+    ]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("+")[0].split(".")[:2] if part.isdigit())

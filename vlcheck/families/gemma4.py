@@ -1,0 +1,109 @@
+"""Gemma 4 with towers: E2B, E4B, 26B-A4B, 31B.
+
+Read from transformers 5.23, `models/gemma4`. `Gemma4ClippableLinear` wraps every linear layer of the
+vision and audio encoders whether the checkpoint clips or not; `use_clipped_linears` decides, per
+tower, whether it holds bounds (E2B and E4B: yes; 26B-A4B and 31B: no).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vlcheck.families import Family, Part, Values
+
+if TYPE_CHECKING:
+    import torch
+
+TEXT_LAYERS = "model.language_model.layers"
+VISION_LAYERS = "model.vision_tower.encoder.layers"
+AUDIO_LAYERS = "model.audio_tower.layers"
+SPECIAL_IDS = ("image_token_id", "audio_token_id", "video_token_id", "boi_token_id", "eoi_token_id", "boa_token_id",
+               "eoa_token_id", "eoa_token_index")  # fmt: skip
+
+
+def layer_kinds(values: Values) -> Mapping[str, Sequence[Hashable]]:
+    """Text layers differ by attention type and by whether they share another layer's keys and values."""
+    text, audio = values["text_config"], values.get("audio_config")
+    own = text["num_hidden_layers"] - text.get("num_kv_shared_layers", 0)
+    kinds: dict[str, Sequence[Hashable]] = {
+        TEXT_LAYERS: [(kind, index >= own) for index, kind in enumerate(text["layer_types"])],
+        VISION_LAYERS: ["encoder"] * values["vision_config"]["num_hidden_layers"],
+    }
+    if audio:
+        kinds[AUDIO_LAYERS] = ["conformer"] * audio["num_hidden_layers"]
+    return kinds
+
+
+def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Narrow every width and keep the chosen layers; `per_layer_config` is derived again from the rest.
+
+    The reduced model keeps what decides structure and gradient flow: attention types, shared keys and
+    values, per-layer inputs, experts, clipping, the pooling that turns 9 patches into one soft token.
+    """
+    tiny = copy.deepcopy(dict(values))
+    text, vision, audio = tiny["text_config"], tiny["vision_config"], tiny.get("audio_config")
+    kinds = layer_kinds(values)[TEXT_LAYERS]
+    chosen = [kinds[index] for index in layers[TEXT_LAYERS]]
+    text.pop("per_layer_config", None)
+    text.update(
+        layer_types=[text["layer_types"][index] for index in layers[TEXT_LAYERS]],
+        num_hidden_layers=len(chosen),
+        num_kv_shared_layers=sum(shared for _, shared in chosen),  # type: ignore[misc]
+        hidden_size=64, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        global_head_dim=32, num_global_key_value_heads=1 if text.get("attention_k_eq_v") else None,
+        vocab_size=64, vocab_size_per_layer_input=64, sliding_window=32, pad_token_id=0, bos_token_id=2, eos_token_id=1,
+    )  # fmt: skip
+    if text.get("hidden_size_per_layer_input"):
+        text["hidden_size_per_layer_input"] = 8
+    if text.get("enable_moe_block"):
+        text.update(num_experts=4, top_k_experts=2, moe_intermediate_size=16)
+    vision.update(
+        hidden_size=64, intermediate_size=64, num_hidden_layers=len(layers[VISION_LAYERS]), num_attention_heads=4,
+        num_key_value_heads=4, head_dim=16, global_head_dim=16, patch_size=4, position_embedding_size=16,
+    )  # fmt: skip
+    if audio:
+        audio.update(
+            hidden_size=32, num_hidden_layers=len(layers[AUDIO_LAYERS]), num_attention_heads=2, output_proj_dims=32,
+            subsampling_conv_channels=[8, 4],
+        )  # fmt: skip
+    tiny.update({key: 40 + offset for offset, key in enumerate(SPECIAL_IDS)}, eos_token_id=1)
+    return tiny
+
+
+def image_row(values: Values) -> dict[str, torch.Tensor]:
+    """A turn of 14 tokens around one image of 6 x 6 patches, that is 4 soft tokens."""
+    import torch
+
+    image = values["image_token_id"]
+    ids = torch.tensor([[2, 5, 6, values["boi_token_id"], *[image] * 4, values["eoi_token_id"], 7, 8, 9, 10, 11]])
+    side = torch.arange(6)
+    places = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(1, -1, 2)
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == image).long(),
+        "pixel_values": torch.rand(1, 36, 3 * values["vision_config"]["patch_size"] ** 2),
+        "image_position_ids": places,
+        "labels": ids.where(ids != image, -100),
+    }
+
+
+FAMILY = Family(
+    name="Gemma 4",
+    model_types=("gemma4",),
+    parts={
+        "model.vision_tower": Part.VISION,
+        "model.embed_vision": Part.PROJECTOR,
+        "model.audio_tower": Part.AUDIO,
+        "model.embed_audio": Part.AUDIO,
+        "model.language_model": Part.LANGUAGE,
+        "lm_head": Part.LANGUAGE,
+    },
+    part_classes={"Gemma4TextRouter": Part.ROUTER, "Gemma4TextExperts": Part.EXPERTS},
+    clip_wrapper="Gemma4ClippableLinear",
+    layer_kinds=layer_kinds,
+    shrink=shrink,
+    image_row=image_row,
+)

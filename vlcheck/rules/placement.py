@@ -1,0 +1,307 @@
+"""VLC1xx: where LoRA sits relative to Gemma 4's clip wrappers, and whether PEFT takes the targets at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vlcheck.families import CLIP_BOUNDS, Family, Part
+from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vlcheck.bounds import StoredBounds
+    from vlcheck.containment import Containment
+    from vlcheck.evidence import Attention, Clipped, Skeleton
+    from vlcheck.spec import RunSpec
+    from vlcheck.targets import Targets
+
+
+@rule("VLC101", "wrapper-targeted", Severity.ERROR)
+def wrapper_targeted(
+    spec: RunSpec, reference: nn.Module, targets: Targets, family: Family, skeleton: Skeleton
+) -> Iterator[Finding | Examined]:
+    """The targets name a clip wrapper itself, so PEFT refuses and the run never starts.
+
+    `Gemma4ClippableLinear` is no linear layer: it clamps, calls its inner `.linear`, and clamps
+    again. PEFT adapts linear layers only and raises ValueError, whether the checkpoint clips or not.
+    A name list hits the wrapper because lists match by suffix, and `exclude_modules` as a list does
+    not help for the same reason: `vision_tower` excludes the tower, none of its children.
+
+    Remedy: target the inner `.linear` in the towers and plain names in the language model, with the
+    regex that the finding shows, or `all-linear`. Both put LoRA between the clamps.
+
+    Source: https://github.com/huggingface/peft/issues/3129
+    """
+    from vlcheck.targets import adapted_by, working_regex
+
+    if family.clip_wrapper is None:
+        raise NotApplicable(f"{family.name} has no clip wrappers")
+    yield Examined(len(targets.modules), "targeted modules")
+    if targets.wrappers and skeleton.model is None:
+        heard = set(spec.data.modalities)
+        parts = [part for part in Part if part is not Part.AUDIO or "audio" in heard]
+        regex = working_regex(reference, targets, family, parts)
+        yield Finding(
+            f"{len(targets.wrappers)} of {len(targets.modules)} targeted modules are {family.clip_wrapper}, which PEFT "
+            f"refuses; first: {targets.wrappers[0]}",
+            where=spec.where("lora.target_modules"),
+            measured={
+                "wrappers targeted": len(targets.wrappers),
+                "modules targeted": len(targets.modules),
+                "modules adapted by the fix": len(adapted_by(reference, spec.lora, regex)),
+            },
+            fix=f"target_modules: '{regex}'",
+        )
+
+
+@rule("VLC102", "adapters-refused", Severity.ERROR)
+def adapters_refused(spec: RunSpec, skeleton: Skeleton, family: Family) -> Iterator[Finding | Examined]:
+    """PEFT refuses the adapters for another reason, so the run never starts.
+
+    vlcheck attaches the adapters with the PEFT that is installed here; the message is PEFT's own.
+    Typical causes: targets that match no module, a module type that LoRA cannot adapt, settings that
+    exclude each other.
+
+    Remedy: whatever PEFT's message asks for; `target_modules: all-linear` fits every supported model.
+
+    Source: https://huggingface.co/docs/peft/package_reference/lora
+    """
+    yield Examined(1, "attempt to attach adapters")
+    if skeleton.refusal and not (family.clip_wrapper and family.clip_wrapper in skeleton.refusal):
+        yield Finding(f"PEFT refuses the adapters: {skeleton.refusal}", where=spec.where("lora.target_modules"))
+
+
+@rule("VLC103", "clip-around", Severity.ERROR, explains=("VLC105",))
+def clip_around(spec: RunSpec, containment: Containment) -> Iterator[Finding | Examined]:
+    """The LoRA delta is added outside the clamps of a clip wrapper.
+
+    Gemma 4 E2B and E4B clamp the input and output of every vision and audio projection. A delta that
+    is added after the output clamp is unbounded, and merging the adapter moves it inside: training
+    and the merged model then compute different functions. It happens when a patch makes PEFT take the
+    wrapper itself for a linear layer. Where vlcheck could, it called the wrapper with every bound at
+    +-0.05 and a large random delta.
+
+    Remedy: drop the patch and target the inner `.linear`: `target_modules: all-linear`.
+
+    Source: https://github.com/huggingface/transformers/pull/45388
+    """
+    yield from _misplaced(
+        spec, containment, "around", "the LoRA delta is added outside the clamps", "target_modules: all-linear, without the patch"
+    )  # fmt: skip
+
+
+@rule("VLC104", "clip-replaced", Severity.ERROR)
+def clip_replaced(spec: RunSpec, containment: Containment) -> Iterator[Finding | Examined]:
+    """A clip wrapper was replaced by a module that does not clamp.
+
+    Unwrapping `Gemma4ClippableLinear` is a widespread trick to make PEFT accept plain names. On a
+    checkpoint that clips (E2B, E4B) it changes the model before the first step: neither base nor
+    delta is bounded any more. On 31B and 26B-A4B there is nothing to lose, and this rule is silent.
+
+    Remedy: keep the wrappers and target their inner `.linear`: `target_modules: all-linear`.
+
+    Source: https://github.com/huggingface/peft/issues/3129
+    """
+    yield from _misplaced(
+        spec, containment, "replaced", "the wrapper was replaced and nothing clamps any more", "keep the wrapper; target_modules: all-linear"
+    )  # fmt: skip
+
+
+@rule("VLC105", "merge-differs", Severity.ERROR)
+def merge_differs(spec: RunSpec, containment: Containment) -> Iterator[Finding | Examined]:
+    """Merging the adapter changes what the model computes.
+
+    A merged adapter is part of the weight and therefore inside the clamps. If the unmerged delta sits
+    elsewhere, the model that was trained and evaluated is not the model that is deployed. Measured by
+    calling each wrapper of a small copy of the run before and after `merge()`.
+
+    Remedy: put the adapter on the inner `.linear` (see VLC103).
+
+    Source: measured; see the containment tests.
+    """
+    measured = [wrapper for wrapper in containment.measured() if wrapper.adapted]
+    if not measured:
+        raise NotApplicable(containment.unmeasured or "no clip wrapper carries an adapter")
+    yield Examined(len(measured), "adapted wrappers called merged and unmerged")
+    differing = [w for w in measured if w.behaviour and (w.behaviour.merge_gap > 1e-3 or w.behaviour.merge_error)]
+    if differing and (worst := max((w.behaviour for w in differing if w.behaviour), key=lambda b: b.merge_gap)):
+        yield Finding(
+            f"{differing[0].name}: merged and unmerged outputs differ"
+            + (f"; merging fails: {worst.merge_error}" if worst.merge_error else ""),
+            where=spec.where("lora.target_modules"),
+            measured={
+                "wrappers": len(differing),
+                "of": len(measured),
+                "largest output unmerged": worst.largest,
+                "largest output merged": worst.largest_merged,
+            },
+            fix="target_modules: all-linear, without the patch",
+        )
+
+
+@rule("VLC106", "clip-inactive", Severity.NOTE)
+def clip_inactive(spec: RunSpec, clipped: Clipped, family: Family) -> Iterator[Finding | Examined]:
+    """Clipping is inactive for this checkpoint.
+
+    The wrappers are built for every Gemma 4 checkpoint with a tower, but hold bounds only where
+    `use_clipped_linears` is true (E2B and E4B). Without bounds a wrapper equals its inner linear, bit
+    for bit: nothing can be bypassed, and replacing it harms nothing. Advice about protecting the clip
+    does not apply to 31B and 26B-A4B.
+
+    Remedy: none needed.
+
+    Source: https://huggingface.co/rnagabh/gemma4-vision-encoder/blob/main/config.json
+    """
+    yield Examined(clipped.wrappers, "clip wrappers")
+    if not clipped.widths:
+        yield Finding(
+            f"none of the {clipped.wrappers} {family.clip_wrapper} modules holds bounds: there is no clip to bypass",
+            where=spec.where("model.id"),
+            measured={"wrappers": clipped.wrappers, "with bounds": 0},
+        )
+
+
+@rule("VLC107", "clip-bounds", Severity.ERROR)
+def clip_bounds(spec: RunSpec, bounds: StoredBounds) -> Iterator[Finding | Examined]:
+    """The checkpoint's clip bounds are missing, not finite, or reversed.
+
+    A clipping checkpoint stores four scalars a wrapper. Where a conversion lost them the wrapper
+    starts with infinite bounds: it loads without a warning and clamps nothing. Judged from the
+    bound values themselves, read out of local safetensors.
+
+    Remedy: take the checkpoint from its publisher, or convert it again with its buffers.
+
+    Source: https://github.com/vllm-project/tpu-inference/pull/3355
+    """
+    yield Examined(sum(map(len, bounds.values.values())), "clip bounds")
+    missing = [f"{n}.{bound}" for n, values in bounds.values.items() for bound in CLIP_BOUNDS if bound not in values]
+    unbounded = [f"{n}.{b}" for n, values in bounds.values.items() for b, v in values.items() if not math.isfinite(v)]
+    reversed_ = [
+        f"{n}.{side}"
+        for n, values in bounds.values.items()
+        for side in ("input", "output")
+        if values.get(f"{side}_min", -math.inf) > values.get(f"{side}_max", math.inf)
+    ]
+    for faulty, fault in ((missing, "missing"), (unbounded, "not finite"), (reversed_, "reversed (min > max)")):
+        if faulty:
+            yield Finding(
+                f"{len(faulty)} clip bounds are {fault}; first: {faulty[0]}",
+                where=spec.where("model.id"),
+                measured={fault: len(faulty), "expected bounds": len(bounds.values) * len(CLIP_BOUNDS)},
+                fix="use a checkpoint that stores its clip bounds",
+            )
+
+
+@rule("VLC108", "idle-exclude", Severity.WARNING)
+def idle_exclude(spec: RunSpec, targets: Targets) -> Iterator[Finding | Examined]:
+    """An `exclude_modules` entry excludes nothing.
+
+    A list entry matches a module's exact path or the end of it, so a parent's name (`vision_tower`)
+    excludes none of its children. A string is a regex that must match the whole path.
+
+    Remedy: write a regex, for example `exclude_modules: '.*vision_tower.*'`.
+
+    Source: https://github.com/huggingface/peft/issues/3130
+    """
+    if not spec.lora.exclude_modules:
+        raise NotApplicable("no exclude_modules")
+    count = 1 if isinstance(spec.lora.exclude_modules, str) else len(spec.lora.exclude_modules)
+    yield Examined(count, "exclude entries")
+    for key, entry in targets.idle_excludes.items():
+        yield Finding(
+            f"exclude_modules entry {entry!r} removes none of the {len(targets.modules)} targeted modules",
+            where=spec.where(key),
+            measured={"entry": entry, "modules removed": 0},
+            fix=f"exclude_modules: '.*{entry.strip('.*')}.*'",
+        )
+
+
+@rule("VLC109", "unmatched-target", Severity.WARNING)
+def unmatched_target(spec: RunSpec, targets: Targets) -> Iterator[Finding | Examined]:
+    """A target entry matches no module of this model.
+
+    PEFT accepts a list as long as one entry matches; the others are dropped without a word. A name
+    copied from another model (`out_proj`, `c_attn`) or misspelt leaves its layers frozen.
+
+    Remedy: correct or remove the entry.
+
+    Source: measured; see the target tests.
+    """
+    yield Examined(targets.entries, "target, exclude and save entries")
+    for key, entry in targets.unmatched.items():
+        yield Finding(
+            f"{key.removeprefix('lora.').partition('.')[0]} entry {entry!r} matches no module",
+            where=spec.where(key),
+            measured={"entry": entry, "modules matched": 0},
+            fix="correct or remove the entry",
+        )
+
+
+@rule("VLC110", "attention-refused", Severity.ERROR)
+def attention_refused(spec: RunSpec, attention: Attention) -> Iterator[Finding | Examined]:
+    """A submodel refuses the requested attention implementation, so loading fails.
+
+    `attn_implementation` is handed down to every submodel. Gemma 4's audio encoder (E2B, E4B) runs
+    eager attention only and raises ValueError for `sdpa`, `flash_attention_2` and `flex_attention`.
+
+    Remedy: leave `attn_implementation` unset; each submodel then takes the best one it supports.
+
+    Source: transformers, models/gemma4/modeling_gemma4.py, Gemma4AudioModel
+    """
+    yield Examined(len(attention.accepted), "submodel classes")
+    if refusing := [name for name, accepts in attention.accepted.items() if not accepts]:
+        yield Finding(
+            f"{', '.join(refusing)} does not support attn_implementation {attention.requested!r}",
+            where=spec.where("model.attn_implementation"),
+            measured={"requested": attention.requested, "refusing": list(refusing)},
+            fix="remove attn_implementation",
+        )
+
+
+@rule("VLC111", "clip-contradiction", Severity.WARNING)
+def clip_contradiction(spec: RunSpec, containment: Containment) -> Iterator[Finding | Examined]:
+    """A clip wrapper does not behave as its structure says.
+
+    vlcheck reads where an adapter sits and also measures whether its output is bounded. The two
+    disagree when a custom layer or a patched forward does something that its place in the module tree
+    does not show. Other rules follow the measurement.
+
+    Remedy: read the patch; the measured behaviour is what trains.
+
+    Source: https://github.com/Roblox/FAI-RL/pull/104 (a wrapper that looks outside and clamps inside)
+    """
+    measured = containment.measured()
+    if not measured:
+        raise NotApplicable(containment.unmeasured or "no clip wrapper was called")
+    yield Examined(len(measured), "clip wrappers called")
+    odd = [wrapper for wrapper in measured if not wrapper.consistent]
+    if odd:
+        first = odd[0]
+        built = first.structure.value if first.structure else "intact"
+        acts = first.placement.value if first.placement else "intact"
+        yield Finding(
+            f"{first.name}: built as {built}, behaves as {acts}"
+            + ("" if first.behaviour and first.behaviour.inputs_clamped else "; its inputs are not clamped"),
+            where=spec.where("model.patch"),
+            measured={"wrappers": len(odd), "of": len(measured)},
+        )
+
+
+def _misplaced(
+    spec: RunSpec, containment: Containment, placement: str, what: str, fix: str
+) -> Iterator[Finding | Examined]:
+    yield Examined(len(containment.wrappers), "clip wrappers")
+    yield Examined(len(containment.measured()), "of them called with a large delta")
+    found = [w for w in containment.wrappers if w.placement is not None and w.placement.value == placement]
+    if found:
+        shown = next((w.behaviour for w in found if w.behaviour), None)
+        measured = {"wrappers": len(found), "of": len(containment.wrappers)}
+        if shown:
+            measured |= {"largest output": shown.largest, "bound": 0.05}  # type: ignore[dict-item]
+        unmeasured = f"; by structure alone, {containment.unmeasured}" if not shown and containment.unmeasured else ""
+        yield Finding(
+            f"{found[0].name}: {what}{unmeasured}", where=spec.where("lora.target_modules"), measured=measured, fix=fix
+        )
