@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlcheck.engine import audit
     from vlcheck.dialects import load
+    from vlcheck.engine import audit
     from vlcheck.finding import Finding, Report, Severity
     from vlcheck.spec import ConfigError, RunSpec
 

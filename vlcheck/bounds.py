@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlcheck.families import CLIP_BOUNDS
+from vlcheck.family import CLIP_BOUNDS
 from vlcheck.finding import Unavailable
 
 INDEX = "model.safetensors.index.json"

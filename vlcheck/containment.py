@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlcheck.families import CLIP_BOUNDS, Part
+from vlcheck.family import CLIP_BOUNDS, Part
 from vlcheck.modules import ModuleTable, Placement
 
 LIMIT = 0.05
@@ -85,6 +85,8 @@ class Containment:
     """Every clip wrapper of a run."""
 
     wrappers: tuple[Contained, ...]
+    called: int = 0
+    """Distinct wrappers that were called; in a miniature each stands for many."""
     unmeasured: str = ""
     """Why behaviour was not measured, where it was not."""
 
@@ -98,7 +100,7 @@ class PowerlessProbe(Exception):
 
 
 def contain(
-    modules: ModuleTable, measured: Mapping[str, Behaviour], unmeasured: str = ""
+    modules: ModuleTable, measured: Mapping[str, Behaviour], called: int = 0, unmeasured: str = ""
 ) -> Containment:
     """Join structure and behaviour for every module that the untouched model clamps."""
     return Containment(
@@ -106,6 +108,7 @@ def contain(
             Contained(row.name, row.part, row.adapted, row.placement, measured.get(row.name))
             for row in modules.where(clipped=True)
         ),
+        called,
         unmeasured,
     )
 

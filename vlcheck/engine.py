@@ -88,9 +88,7 @@ def run(rule: Rule, evidence: Evidence) -> Outcome:
         verdict, reason, unlock = Verdict.SKIPPED, missing.reason, missing.unlock
     except Exception:  # one bad rule must not hide the others
         verdict, reason = Verdict.ERROR, traceback.format_exc()
-    return Outcome(
-        rule, verdict, tuple(findings), tuple(examined), reason, unlock, seconds=time.perf_counter() - start
-    )
+    return Outcome(rule, verdict, tuple(findings), tuple(examined), reason, unlock, seconds=time.perf_counter() - start)
 
 
 def _linked(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
@@ -125,4 +123,4 @@ def untested(versions: dict[str, str]) -> list[str]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("+")[0].split(".")[:2] if part.isdigit())
+    return tuple(int(part) for part in text.split("+", maxsplit=1)[0].split(".")[:2] if part.isdigit())

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from vlcheck.spec import Location, RunSpec
 
-Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
 class Severity(IntEnum):

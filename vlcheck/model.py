@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 
-from vlcheck.families import Values
+from vlcheck.family import Values
 from vlcheck.spec import Lora, Quantization, RunSpec, Training
 
 Patch: TypeAlias = Callable[..., Any]
@@ -146,9 +146,10 @@ def adapt(model: nn.Module, lora: Lora, weights: Weights) -> nn.Module:
     try:
         with torch.device(weights.value), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return get_peft_model(model, lora_config(lora))
+            adapted: nn.Module = get_peft_model(model, lora_config(lora))
     except (ValueError, TypeError, KeyError, AttributeError) as refusal:
         raise AdapterRefused(str(refusal)) from refusal
+    return adapted
 
 
 def lora_config(lora: Lora) -> Any:
@@ -174,9 +175,10 @@ def prepare_for_training(model: nn.Module, training: Training) -> None:
 def base_of(model: nn.Module) -> nn.Module:
     """The transformers model inside PEFT, DDP, FSDP or torch.compile."""
     while True:
-        inner = getattr(model, "_orig_mod", None) or model._modules.get("module")
-        if inner is None and hasattr(model, "get_base_model"):
-            inner = model.get_base_model()
+        inner: Any = getattr(model, "_orig_mod", None) or model._modules.get("module")
+        unwrap: Any = getattr(model, "get_base_model", None)
+        if inner is None and unwrap is not None:
+            inner = unwrap()
         if not isinstance(inner, nn.Module):
             return model
         model = inner

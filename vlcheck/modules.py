@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.families import CLIP_BOUNDS, Family, Part
+from vlcheck.family import CLIP_BOUNDS, Family, Part
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,13 +8,13 @@ layer, so that settings that name layers keep their meaning.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from vlcheck.families import Family, Part, Values
+from vlcheck.family import Family, Part, Values
 from vlcheck.model import (
     Patch,
     Weights,
@@ -26,7 +26,7 @@ from vlcheck.model import (
     transformers_config,
 )
 from vlcheck.modules import ModuleRow, ModuleTable
-from vlcheck.spec import RunSpec
+from vlcheck.spec import Lora, RunSpec
 
 SEED = 0
 
@@ -57,10 +57,10 @@ class TinyRun:
 
         return self._renumbered(name, standing_for)
 
-    def _renumbered(self, name: str, number: object) -> str:
+    def _renumbered(self, name: str, number: Callable[[str, int], int]) -> str:
         for path in self.layers:
             if match := re.fullmatch(rf"{re.escape(path)}\.(\d+)(.*)", name):
-                return f"{path}.{number(path, int(match[1]))}{match[2]}"  # type: ignore[operator]
+                return f"{path}.{number(path, int(match[1]))}{match[2]}"
         return name
 
 
@@ -95,6 +95,7 @@ def shrink(spec: RunSpec, config: Values, family: Family, modules: ModuleTable, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         base = build_base(tiny, Weights.RANDOM, dtype="float32")
+        _fill_zeros(base)
         if patch is not None and takes_model(patch):
             base = patch(base) or base
         run = TinyRun(base, layers, kinds, tiny)
@@ -113,17 +114,26 @@ def gradient_reach(run: TinyRun, spec: RunSpec, family: Family, modules: ModuleT
     prepare_for_training(run.model, spec.training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        loss = run.model(**family.image_row(run.config)).loss
+        loss = run.model(**family.sample_row(run.config, frozenset(spec.data.modalities))).loss
         if loss.requires_grad:
             loss.backward()
-    tiny = {name: module for name, module in run.model.named_modules()}
-    reached, unreached = [], []
+    tiny = dict(run.model.named_modules())
+    reached: list[ModuleRow] = []
+    unreached: list[ModuleRow] = []
     for row in modules.rows:
         if row.trainable and (row.adapter_parameters or row.saved):
             (reached if _has_gradient(tiny[run.tiny_name(row.name)]) else unreached).append(row)
     probed = {run.tiny_name(row.name) for row in (*reached, *unreached)}
     run.model.zero_grad(set_to_none=True)
     return Reach(tuple(reached), tuple(unreached), len(probed), float(loss.detach()))
+
+
+def _fill_zeros(base: nn.Module) -> None:
+    """Draw parameters that start as zeros (Gemma 3's projector): they stop gradients that trained ones pass."""
+    with torch.no_grad():
+        for parameter in base.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
 
 
 def _representatives(path: str, kinds: Sequence[Hashable], trained: Sequence[str]) -> tuple[int, ...]:
@@ -136,7 +146,7 @@ def _representatives(path: str, kinds: Sequence[Hashable], trained: Sequence[str
     return tuple(next(index for index in ranked if kinds[index] == kind) for kind in dict.fromkeys(kinds))
 
 
-def _mirrored(spec: RunSpec, run: TinyRun, modules: ModuleTable) -> object:
+def _mirrored(spec: RunSpec, run: TinyRun, modules: ModuleTable) -> Lora:
     """The run's LoRA settings, aimed at the tiny counterparts of what the run adapts."""
     adapted = {row.name for row in modules.adapters()}
     names = [name for name, _ in run.model.named_modules() if run.full_name(name) in adapted]

@@ -224,8 +224,14 @@ class Training:
     warmup_steps: NonNegative = 0
     """Warm-up in optimizer steps, or a share of all steps when below 1."""
     optim: Literal[
-        "adamw_torch", "adamw_torch_fused", "adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit",
-        "adafactor", "sgd",
+        "adamw_torch",
+        "adamw_torch_fused",
+        "adamw_8bit",
+        "adamw_bnb_8bit",
+        "paged_adamw_8bit",
+        "paged_adamw_32bit",
+        "adafactor",
+        "sgd",
     ] = "adamw_torch_fused"
     """Optimizer."""
     weight_decay: NonNegative = 0.0

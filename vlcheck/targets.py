@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from vlcheck.families import Family, Part
+from vlcheck.family import Family, Part
 from vlcheck.model import AdapterRefused, base_of, lora_config
 from vlcheck.spec import Lora
 
@@ -67,7 +68,7 @@ def resolve(base: nn.Module, lora: Lora, family: Family) -> Targets:
     )
 
 
-def working_regex(base: nn.Module, targets: Targets, family: Family, parts: Iterable[Part]) -> str:
+def working_regex(base: nn.Module, targets: Targets, family: Family, parts: Collection[Part]) -> str:
     """A `target_modules` regex that adapts what was meant: the inner `.linear` of each targeted wrapper.
 
     Args:
@@ -76,7 +77,7 @@ def working_regex(base: nn.Module, targets: Targets, family: Family, parts: Iter
     suffixes: dict[tuple[str, str], set[str]] = {}
     for name in targets.modules:
         part = family.part_of(name)
-        if part in parts:
+        if part is not None and part in parts:
             root = next(r for r in sorted(family.parts, key=len, reverse=True) if name == r or name.startswith(r + "."))
             tail = ".linear" if name in targets.wrappers else ""
             suffixes.setdefault((root, tail), set()).add(name.rpartition(".")[2])
@@ -100,8 +101,6 @@ def _matching(names: Iterable[str], config: Any, **changes: Any) -> list[str]:
 
 
 def _with(config: Any, changes: Mapping[str, Any]) -> Any:
-    import copy
-
     changed = copy.copy(config)
     for name, value in changes.items():
         setattr(changed, name, value)

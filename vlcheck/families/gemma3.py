@@ -10,7 +10,7 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.families import Family, Part, Values
+from vlcheck.family import Family, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -42,25 +42,25 @@ def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any
         hidden_size=32, intermediate_size=32, num_hidden_layers=len(layers[VISION_LAYERS]), num_attention_heads=2,
         patch_size=4, image_size=16,
     )  # fmt: skip
-    special = dict(image_token_index=40, image_token_id=40, boi_token_index=43, eoi_token_index=44, eos_token_id=1)
-    tiny.update(mm_tokens_per_image=4, **special)
+    tiny.update(image_token_index=40, image_token_id=40, boi_token_index=43, eoi_token_index=44, eos_token_id=1)
+    tiny["mm_tokens_per_image"] = 4
     return tiny
 
 
-def image_row(values: Values) -> dict[str, torch.Tensor]:
-    """A turn of 14 tokens around one image of 4 soft tokens."""
+def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Tensor]:
+    """A short turn; an image has 4 soft tokens."""
     import torch
 
-    image = values["image_token_index"]
-    ids = torch.tensor([[2, 5, 6, 43, *[image] * 4, 44, 7, 8, 9, 10, 11]])
-    size = values["vision_config"]["image_size"]
-    return {
+    image, size = values["image_token_index"], values["vision_config"]["image_size"]
+    seen = "image" in modalities
+    ids = torch.tensor([[2, 5, 6] + [43, *[image] * 4, 44] * seen + [7, 8, 9, 10, 11]])
+    row = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "token_type_ids": (ids == image).long(),
-        "pixel_values": torch.rand(1, 3, size, size),
         "labels": ids.where(ids != image, -100),
     }
+    return row | ({"pixel_values": torch.rand(1, 3, size, size)} if seen else {})
 
 
 FAMILY = Family(
@@ -74,5 +74,5 @@ FAMILY = Family(
     },
     layer_kinds=layer_kinds,
     shrink=shrink,
-    image_row=image_row,
+    sample_row=sample_row,
 )

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.families import Family, Part, Values
+from vlcheck.family import Family, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ SPECIAL_IDS = ("image_token_id", "audio_token_id", "video_token_id", "boi_token_
 def layer_kinds(values: Values) -> Mapping[str, Sequence[Hashable]]:
     """Text layers differ by attention type and by whether they share another layer's keys and values."""
     text, audio = values["text_config"], values.get("audio_config")
-    own = text["num_hidden_layers"] - text.get("num_kv_shared_layers", 0)
+    own = _layers_with_own_cache(text)
     kinds: dict[str, Sequence[Hashable]] = {
         TEXT_LAYERS: [(kind, index >= own) for index, kind in enumerate(text["layer_types"])],
         VISION_LAYERS: ["encoder"] * values["vision_config"]["num_hidden_layers"],
@@ -44,13 +44,13 @@ def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any
     """
     tiny = copy.deepcopy(dict(values))
     text, vision, audio = tiny["text_config"], tiny["vision_config"], tiny.get("audio_config")
-    kinds = layer_kinds(values)[TEXT_LAYERS]
-    chosen = [kinds[index] for index in layers[TEXT_LAYERS]]
+    chosen = layers[TEXT_LAYERS]
+    own = _layers_with_own_cache(text)
     text.pop("per_layer_config", None)
     text.update(
-        layer_types=[text["layer_types"][index] for index in layers[TEXT_LAYERS]],
+        layer_types=[text["layer_types"][index] for index in chosen],
         num_hidden_layers=len(chosen),
-        num_kv_shared_layers=sum(shared for _, shared in chosen),  # type: ignore[misc]
+        num_kv_shared_layers=sum(index >= own for index in chosen),
         hidden_size=64, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
         global_head_dim=32, num_global_key_value_heads=1 if text.get("attention_k_eq_v") else None,
         vocab_size=64, vocab_size_per_layer_input=64, sliding_window=32, pad_token_id=0, bos_token_id=2, eos_token_id=1,
@@ -72,22 +72,39 @@ def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any
     return tiny
 
 
-def image_row(values: Values) -> dict[str, torch.Tensor]:
-    """A turn of 14 tokens around one image of 6 x 6 patches, that is 4 soft tokens."""
+def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Tensor]:
+    """A short turn; an image has 6 x 6 patches, that is 4 soft tokens, a sound 16 frames, also 4."""
     import torch
 
-    image = values["image_token_id"]
-    ids = torch.tensor([[2, 5, 6, values["boi_token_id"], *[image] * 4, values["eoi_token_id"], 7, 8, 9, 10, 11]])
-    side = torch.arange(6)
-    places = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(1, -1, 2)
-    return {
+    image, audio = values["image_token_id"], values["audio_token_id"]
+    heard = "audio" in modalities and values.get("audio_config")
+    ids = torch.tensor(
+        [
+            [2, 5, 6]
+            + [values["boi_token_id"], *[image] * 4, values["eoi_token_id"]] * ("image" in modalities)
+            + [values["boa_token_id"], *[audio] * 4, values["eoa_token_id"]] * bool(heard)
+            + [7, 8, 9, 10, 11]
+        ]
+    )
+    row = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "mm_token_type_ids": (ids == image).long(),
-        "pixel_values": torch.rand(1, 36, 3 * values["vision_config"]["patch_size"] ** 2),
-        "image_position_ids": places,
-        "labels": ids.where(ids != image, -100),
+        "mm_token_type_ids": (ids == image).long() + 3 * (ids == audio),
+        "labels": ids.where((ids != image) & (ids != audio), -100),
     }
+    if "image" in modalities:
+        side = torch.arange(6)
+        row["pixel_values"] = torch.rand(1, 36, 3 * values["vision_config"]["patch_size"] ** 2)
+        row["image_position_ids"] = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(1, -1, 2)
+    if heard:
+        row["input_features"] = torch.rand(1, 16, values["audio_config"]["subsampling_conv_channels"][0])
+        row["input_features_mask"] = torch.ones(1, 16, dtype=torch.bool)
+    return row
+
+
+def _layers_with_own_cache(text: Values) -> int:
+    """Layers before the first that reuses another's keys and values."""
+    return int(text["num_hidden_layers"]) - int(text.get("num_kv_shared_layers") or 0)
 
 
 FAMILY = Family(
@@ -105,5 +122,5 @@ FAMILY = Family(
     clip_wrapper="Gemma4ClippableLinear",
     layer_kinds=layer_kinds,
     shrink=shrink,
-    image_row=image_row,
+    sample_row=sample_row,
 )

@@ -6,30 +6,30 @@ import difflib
 from collections.abc import Iterable
 
 from vlcheck.finding import Rule
-from vlcheck.rules import coverage, placement
+from vlcheck.rules import adapters, coverage, placement, targets
 
 RULES: tuple[Rule, ...] = (
     placement.wrapper_targeted,
-    placement.adapters_refused,
+    targets.adapters_refused,
     placement.clip_around,
     placement.clip_replaced,
     placement.merge_differs,
     placement.clip_inactive,
     placement.clip_bounds,
-    placement.idle_exclude,
-    placement.unmatched_target,
-    placement.attention_refused,
+    targets.idle_exclude,
+    targets.unmatched_target,
+    targets.attention_refused,
     placement.clip_contradiction,
     coverage.language_not_adapted,
     coverage.vision_not_adapted,
     coverage.projector_not_adapted,
     coverage.frozen_part,
     coverage.adapted_against_intent,
-    coverage.unreachable_adapter,
-    coverage.idle_adapter,
-    coverage.router_adapted,
-    coverage.tied_weight_saved,
-    coverage.vision_tower_4bit,
+    adapters.unreachable_adapter,
+    adapters.idle_adapter,
+    adapters.router_adapted,
+    adapters.tied_weight_saved,
+    adapters.vision_tower_4bit,
     coverage.declared_part_missing,
 )
 

@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.families import CLIP_BOUNDS, Family, Part
+from vlcheck.family import CLIP_BOUNDS, Family, Part
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
     from torch import nn
 
     from vlcheck.bounds import StoredBounds
+    from vlcheck.collectors import Skeleton, Wrappers
     from vlcheck.containment import Containment
-    from vlcheck.evidence import Attention, Clipped, Skeleton
     from vlcheck.spec import RunSpec
     from vlcheck.targets import Targets
 
@@ -40,7 +40,7 @@ def wrapper_targeted(
     if family.clip_wrapper is None:
         raise NotApplicable(f"{family.name} has no clip wrappers")
     yield Examined(len(targets.modules), "targeted modules")
-    if targets.wrappers and skeleton.model is None:
+    if targets.wrappers and family.clip_wrapper in skeleton.refusal:
         heard = set(spec.data.modalities)
         parts = [part for part in Part if part is not Part.AUDIO or "audio" in heard]
         regex = working_regex(reference, targets, family, parts)
@@ -57,23 +57,6 @@ def wrapper_targeted(
         )
 
 
-@rule("VLC102", "adapters-refused", Severity.ERROR)
-def adapters_refused(spec: RunSpec, skeleton: Skeleton, family: Family) -> Iterator[Finding | Examined]:
-    """PEFT refuses the adapters for another reason, so the run never starts.
-
-    vlcheck attaches the adapters with the PEFT that is installed here; the message is PEFT's own.
-    Typical causes: targets that match no module, a module type that LoRA cannot adapt, settings that
-    exclude each other.
-
-    Remedy: whatever PEFT's message asks for; `target_modules: all-linear` fits every supported model.
-
-    Source: https://huggingface.co/docs/peft/package_reference/lora
-    """
-    yield Examined(1, "attempt to attach adapters")
-    if skeleton.refusal and not (family.clip_wrapper and family.clip_wrapper in skeleton.refusal):
-        yield Finding(f"PEFT refuses the adapters: {skeleton.refusal}", where=spec.where("lora.target_modules"))
-
-
 @rule("VLC103", "clip-around", Severity.ERROR, explains=("VLC105",))
 def clip_around(spec: RunSpec, containment: Containment) -> Iterator[Finding | Examined]:
     """The LoRA delta is added outside the clamps of a clip wrapper.
@@ -88,9 +71,8 @@ def clip_around(spec: RunSpec, containment: Containment) -> Iterator[Finding | E
 
     Source: https://github.com/huggingface/transformers/pull/45388
     """
-    yield from _misplaced(
-        spec, containment, "around", "the LoRA delta is added outside the clamps", "target_modules: all-linear, without the patch"
-    )  # fmt: skip
+    what = "the LoRA delta is added outside the clamps"
+    yield from _misplaced(spec, containment, "around", what, "target_modules: all-linear, without the patch")
 
 
 @rule("VLC104", "clip-replaced", Severity.ERROR)
@@ -105,9 +87,8 @@ def clip_replaced(spec: RunSpec, containment: Containment) -> Iterator[Finding |
 
     Source: https://github.com/huggingface/peft/issues/3129
     """
-    yield from _misplaced(
-        spec, containment, "replaced", "the wrapper was replaced and nothing clamps any more", "keep the wrapper; target_modules: all-linear"
-    )  # fmt: skip
+    what = "the wrapper was replaced and nothing clamps any more"
+    yield from _misplaced(spec, containment, "replaced", what, "keep the wrapper; target_modules: all-linear")
 
 
 @rule("VLC105", "merge-differs", Severity.ERROR)
@@ -125,7 +106,7 @@ def merge_differs(spec: RunSpec, containment: Containment) -> Iterator[Finding |
     measured = [wrapper for wrapper in containment.measured() if wrapper.adapted]
     if not measured:
         raise NotApplicable(containment.unmeasured or "no clip wrapper carries an adapter")
-    yield Examined(len(measured), "adapted wrappers called merged and unmerged")
+    yield Examined(containment.called, "clip wrappers called merged and unmerged")
     differing = [w for w in measured if w.behaviour and (w.behaviour.merge_gap > 1e-3 or w.behaviour.merge_error)]
     if differing and (worst := max((w.behaviour for w in differing if w.behaviour), key=lambda b: b.merge_gap)):
         yield Finding(
@@ -143,7 +124,7 @@ def merge_differs(spec: RunSpec, containment: Containment) -> Iterator[Finding |
 
 
 @rule("VLC106", "clip-inactive", Severity.NOTE)
-def clip_inactive(spec: RunSpec, clipped: Clipped, family: Family) -> Iterator[Finding | Examined]:
+def clip_inactive(spec: RunSpec, wrappers: Wrappers, family: Family) -> Iterator[Finding | Examined]:
     """Clipping is inactive for this checkpoint.
 
     The wrappers are built for every Gemma 4 checkpoint with a tower, but hold bounds only where
@@ -155,12 +136,12 @@ def clip_inactive(spec: RunSpec, clipped: Clipped, family: Family) -> Iterator[F
 
     Source: https://huggingface.co/rnagabh/gemma4-vision-encoder/blob/main/config.json
     """
-    yield Examined(clipped.wrappers, "clip wrappers")
-    if not clipped.widths:
+    yield Examined(len(wrappers.all), "clip wrappers")
+    if not wrappers.clipping:
         yield Finding(
-            f"none of the {clipped.wrappers} {family.clip_wrapper} modules holds bounds: there is no clip to bypass",
+            f"none of the {len(wrappers.all)} {family.clip_wrapper} modules holds bounds: there is no clip to bypass",
             where=spec.where("model.id"),
-            measured={"wrappers": clipped.wrappers, "with bounds": 0},
+            measured={"wrappers": len(wrappers.all), "with bounds": 0},
         )
 
 
@@ -195,72 +176,6 @@ def clip_bounds(spec: RunSpec, bounds: StoredBounds) -> Iterator[Finding | Exami
             )
 
 
-@rule("VLC108", "idle-exclude", Severity.WARNING)
-def idle_exclude(spec: RunSpec, targets: Targets) -> Iterator[Finding | Examined]:
-    """An `exclude_modules` entry excludes nothing.
-
-    A list entry matches a module's exact path or the end of it, so a parent's name (`vision_tower`)
-    excludes none of its children. A string is a regex that must match the whole path.
-
-    Remedy: write a regex, for example `exclude_modules: '.*vision_tower.*'`.
-
-    Source: https://github.com/huggingface/peft/issues/3130
-    """
-    if not spec.lora.exclude_modules:
-        raise NotApplicable("no exclude_modules")
-    count = 1 if isinstance(spec.lora.exclude_modules, str) else len(spec.lora.exclude_modules)
-    yield Examined(count, "exclude entries")
-    for key, entry in targets.idle_excludes.items():
-        yield Finding(
-            f"exclude_modules entry {entry!r} removes none of the {len(targets.modules)} targeted modules",
-            where=spec.where(key),
-            measured={"entry": entry, "modules removed": 0},
-            fix=f"exclude_modules: '.*{entry.strip('.*')}.*'",
-        )
-
-
-@rule("VLC109", "unmatched-target", Severity.WARNING)
-def unmatched_target(spec: RunSpec, targets: Targets) -> Iterator[Finding | Examined]:
-    """A target entry matches no module of this model.
-
-    PEFT accepts a list as long as one entry matches; the others are dropped without a word. A name
-    copied from another model (`out_proj`, `c_attn`) or misspelt leaves its layers frozen.
-
-    Remedy: correct or remove the entry.
-
-    Source: measured; see the target tests.
-    """
-    yield Examined(targets.entries, "target, exclude and save entries")
-    for key, entry in targets.unmatched.items():
-        yield Finding(
-            f"{key.removeprefix('lora.').partition('.')[0]} entry {entry!r} matches no module",
-            where=spec.where(key),
-            measured={"entry": entry, "modules matched": 0},
-            fix="correct or remove the entry",
-        )
-
-
-@rule("VLC110", "attention-refused", Severity.ERROR)
-def attention_refused(spec: RunSpec, attention: Attention) -> Iterator[Finding | Examined]:
-    """A submodel refuses the requested attention implementation, so loading fails.
-
-    `attn_implementation` is handed down to every submodel. Gemma 4's audio encoder (E2B, E4B) runs
-    eager attention only and raises ValueError for `sdpa`, `flash_attention_2` and `flex_attention`.
-
-    Remedy: leave `attn_implementation` unset; each submodel then takes the best one it supports.
-
-    Source: transformers, models/gemma4/modeling_gemma4.py, Gemma4AudioModel
-    """
-    yield Examined(len(attention.accepted), "submodel classes")
-    if refusing := [name for name, accepts in attention.accepted.items() if not accepts]:
-        yield Finding(
-            f"{', '.join(refusing)} does not support attn_implementation {attention.requested!r}",
-            where=spec.where("model.attn_implementation"),
-            measured={"requested": attention.requested, "refusing": list(refusing)},
-            fix="remove attn_implementation",
-        )
-
-
 @rule("VLC111", "clip-contradiction", Severity.WARNING)
 def clip_contradiction(spec: RunSpec, containment: Containment) -> Iterator[Finding | Examined]:
     """A clip wrapper does not behave as its structure says.
@@ -276,7 +191,7 @@ def clip_contradiction(spec: RunSpec, containment: Containment) -> Iterator[Find
     measured = containment.measured()
     if not measured:
         raise NotApplicable(containment.unmeasured or "no clip wrapper was called")
-    yield Examined(len(measured), "clip wrappers called")
+    yield Examined(containment.called, "clip wrappers called")
     odd = [wrapper for wrapper in measured if not wrapper.consistent]
     if odd:
         first = odd[0]
@@ -294,7 +209,7 @@ def _misplaced(
     spec: RunSpec, containment: Containment, placement: str, what: str, fix: str
 ) -> Iterator[Finding | Examined]:
     yield Examined(len(containment.wrappers), "clip wrappers")
-    yield Examined(len(containment.measured()), "of them called with a large delta")
+    yield Examined(containment.called, "of them called with a large delta")
     found = [w for w in containment.wrappers if w.placement is not None and w.placement.value == placement]
     if found:
         shown = next((w.behaviour for w in found if w.behaviour), None)

@@ -1,0 +1,62 @@
+"""What vlcheck has to know about a model family; the records themselves are in `families`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+
+Values: TypeAlias = Mapping[str, Any]
+"""A model's config.json as a mapping."""
+
+
+class Part(Enum):
+    """The parts of a vision-language model that a run trains or freezes."""
+
+    VISION = "vision tower"
+    PROJECTOR = "projector"
+    LANGUAGE = "language model"
+    AUDIO = "audio tower"
+    EXPERTS = "experts"
+    ROUTER = "router"
+
+    @property
+    def intent(self) -> str:
+        """The part's key in the config's `intent` section."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Everything family-specific.
+
+    Paths are attribute paths from the class that `AutoModelForImageTextToText` builds.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    parts: Mapping[str, Part]
+    """Attribute path to part; the longest path that holds a module wins."""
+    part_classes: Mapping[str, Part] = field(default_factory=dict)
+    """Class name to part, for modules that sit inside another part."""
+    clip_wrapper: str | None = None
+    """Class name of the module that clamps around an inner `.linear`."""
+    layer_kinds: Callable[[Values], Mapping[str, Sequence[Hashable]]]
+    """Path of each layer list to the kinds of its layers; layers of one kind are built alike."""
+    shrink: Callable[[Values, Mapping[str, Sequence[int]]], dict[str, Any]]
+    """The config of a tiny model of the same structure, keeping the chosen layers of each list."""
+    sample_row: Callable[[Values, frozenset[str]], dict[str, torch.Tensor]]
+    """One row that holds these modalities, for a model built from a shrunken config."""
+
+    def part_of(self, path: str) -> Part | None:
+        """The part whose attribute path holds this module; None outside all of them."""
+        holders = [root for root in self.parts if path == root or path.startswith(root + ".")]
+        return self.parts[max(holders, key=len)] if holders else None
+
+
+CLIP_BOUNDS = ("input_min", "input_max", "output_min", "output_max")
+"""Buffers of a clip wrapper, in the order of its forward pass."""

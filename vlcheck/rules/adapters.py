@@ -1,0 +1,166 @@
+"""VLC4xx: adapters that cannot learn, that should not be there, or that cost more than they seem to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vlcheck.family import Part
+from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vlcheck.modules import ModuleTable
+    from vlcheck.probe import Reach
+    from vlcheck.spec import RunSpec
+
+FED_BY = {Part.VISION: {"image", "video"}, Part.PROJECTOR: {"image", "video"}, Part.AUDIO: {"audio"}}
+"""Modalities that reach a part; every other part sees each sample."""
+
+
+@rule("VLC406", "unreachable-adapter", Severity.ERROR)
+def unreachable_adapter(spec: RunSpec, reach: Reach, modules: ModuleTable) -> Iterator[Finding | Examined]:
+    """No gradient reaches some adapters under the run's own checkpointing settings.
+
+    Reentrant checkpointing drops the gradient of a block whose input needs none. The vision tower's
+    input comes from frozen layers, so its adapters stay at their start, `lora_B = 0`, while the rest
+    trains. There is no exception. Measured by one forward and backward of the same run in miniature.
+
+    Remedy: `gradient_checkpointing_kwargs: {use_reentrant: false}`.
+
+    Source: https://github.com/huggingface/peft/issues/2880
+    """
+    fed = [part for part in modules.parts() if not _idle(spec, part)]
+    yield Examined(sum(reach.of(part)[1] for part in fed), "trained modules")
+    yield Examined(reach.probed, "modules of the miniature asked for a gradient")
+    kwargs = spec.training.gradient_checkpointing_kwargs
+    reentrant = spec.training.gradient_checkpointing and kwargs is not None and bool(kwargs.use_reentrant)
+    for part in fed:
+        reached, total = reach.of(part)
+        if reached < total:
+            first = next(row.name for row in reach.unreached if row.part is part)
+            yield Finding(
+                f"{part.value}: no gradient reaches {total - reached} of {total} trained modules"
+                f"{' under reentrant checkpointing' if reentrant else ''}; first: {first}",
+                where=spec.where(
+                    "training.gradient_checkpointing_kwargs.use_reentrant" if reentrant else "lora.target_modules"
+                ),
+                measured={"reached": reached, "trained modules": total, "use_reentrant": reentrant},
+                fix="gradient_checkpointing_kwargs: {use_reentrant: false}" if reentrant else "",
+            )
+
+
+@rule("VLC407", "idle-adapter", Severity.WARNING)
+def idle_adapter(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Examined]:
+    """A tower carries adapters, and no sample of the run's data enters it.
+
+    `all-linear` adapts the audio tower of Gemma 4 E2B and E4B too. In a run on images these adapters
+    cost memory and optimizer state, never change, and stop DDP over unused parameters.
+
+    Remedy: exclude the tower, or name the modality in `data.modalities` if the data does hold it.
+
+    Source: https://github.com/Roblox/FAI-RL/pull/105
+    """
+    idle = [part for part in modules.parts() if _idle(spec, part)]
+    if not idle:
+        raise NotApplicable("every tower of this model is fed by the run's data")
+    for part in idle:
+        rows = modules.adapters(part)
+        yield Examined(sum(1 for _ in modules.where(part=part)), f"modules of the {part.value}")
+        if rows:
+            path = rows[0].name.split(".")[1] if "." in rows[0].name else rows[0].name
+            yield Finding(
+                f"{part.value}: {len(rows)} adapters that no sample reaches; the data holds "
+                f"{' and '.join(spec.data.modalities)}",
+                where=spec.where("lora.target_modules"),
+                measured={"adapters": len(rows), "adapter parameters": sum(row.adapter_parameters for row in rows)},
+                fix=f"exclude_modules: '.*{path.partition('_')[0]}.*'",
+            )
+
+
+@rule("VLC408", "router-adapted", Severity.WARNING)
+def router_adapted(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Examined]:
+    """The experts' router is adapted.
+
+    In a mixture-of-experts model `all-linear` reaches the router, a linear layer, and not the experts,
+    which are fused three-dimensional parameters. The run then moves which expert is asked, and no expert.
+
+    Remedy: `exclude_modules: '.*router.*'`, or `intent: {router: train}` if it is meant.
+
+    Source: measured on 26B-A4B; see the coverage tests.
+    """
+    if Part.ROUTER not in modules.parts():
+        raise NotApplicable("the model has no router")
+    if spec.intent.router == "train":
+        raise NotApplicable("intent: the router is trained")
+    yield Examined(sum("Linear" in row.kind for row in modules.where(part=Part.ROUTER)), "router projections")
+    if trained := modules.trained(Part.ROUTER):
+        yield Finding(
+            f"{trained} router projections are adapted; experts adapted: {modules.trained(Part.EXPERTS)}",
+            where=spec.where("lora.target_modules"),
+            measured={"router modules": trained, "experts": modules.trained(Part.EXPERTS)},
+            fix="exclude_modules: '.*router.*'",
+        )
+
+
+@rule("VLC409", "tied-weight-saved", Severity.ERROR)
+def tied_weight_saved(spec: RunSpec, modules: ModuleTable, reference: nn.Module) -> Iterator[Finding | Examined]:
+    """A weight that is tied to another is in `modules_to_save`.
+
+    `modules_to_save` trains a full copy. Of tied embeddings and head only the named one gets a copy, so
+    the two drift apart, and each copy of a 262,144-word vocabulary costs gigabytes.
+
+    Remedy: leave it out; to train it all the same, set `ensure_weight_tying: true`.
+
+    Source: https://github.com/huggingface/peft/issues/2864
+    """
+    if not spec.lora.modules_to_save:
+        raise NotApplicable("no modules_to_save")
+    tied = {key.rpartition(".")[0] for pair in _tied_pairs(reference) for key in pair}
+    saved = [row for row in modules.rows if row.saved]
+    yield Examined(len(saved), "modules trained in full")
+    for row in saved:
+        if row.name in tied and not spec.lora.ensure_weight_tying:
+            yield Finding(
+                f"{row.name} is tied to another weight and saved as a copy of {row.parameters:,} parameters",
+                where=spec.where("lora.modules_to_save"),
+                measured={"module": row.name, "parameters": row.parameters},
+                fix="remove it from modules_to_save",
+            )
+
+
+@rule("VLC410", "vision-tower-4bit", Severity.NOTE)
+def vision_tower_4bit(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Examined]:
+    """The vision tower is quantised too.
+
+    bitsandbytes quantises every linear layer that is not on the skip list, and the default list names
+    the head and its ties alone. The tower is a small share of the weights and, by report, loses accuracy
+    in 4 bits.
+
+    Remedy: to keep it whole, name it in `llm_int8_skip_modules`, which replaces the default list: repeat
+    `lm_head` and the embeddings there.
+
+    Source: https://github.com/unslothai/unsloth/issues/3639 (reported; not measured here)
+    """
+    if spec.quantization is None:
+        raise NotApplicable("the base is not quantised")
+    linears = [row for row in modules.where(part=Part.VISION) if "Linear" in row.kind and row.parameters]
+    if not linears:
+        raise NotApplicable("the model has no vision tower")
+    yield Examined(len(linears), "linear layers of the vision tower")
+    if quantised := [row for row in linears if row.quantised]:
+        yield Finding(
+            f"{len(quantised)} of {len(linears)} linear layers of the vision tower are quantised",
+            where=spec.where("quantization.llm_int8_skip_modules"),
+            measured={"quantised": len(quantised), "linear layers": len(linears)},
+        )
+
+
+def _idle(spec: RunSpec, part: Part) -> bool:
+    return part in FED_BY and not FED_BY[part] & set(spec.data.modalities)
+
+
+def _tied_pairs(model: nn.Module) -> list[tuple[str, str]]:
+    pairs: dict[str, str] = getattr(model, "all_tied_weights_keys", {})
+    return list(pairs.items())
