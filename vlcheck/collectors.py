@@ -6,10 +6,8 @@ in any case raises `NotApplicable`; a description that is of no use to any rule 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -106,8 +104,6 @@ def patch(spec: RunSpec, options: Options, reference: nn.Module) -> Patch | None
     """Importing the user's patch."""
     if spec.model.patch is None or not options.allow_code:
         return None
-    folders = [str(Path.cwd()), str(Path(spec.where("model.patch").file).parent.resolve())]
-    sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     try:
         return load_patch(spec.model.patch)
     except Exception as error:  # it is the user's code

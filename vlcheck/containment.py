@@ -20,6 +20,8 @@ from vlcheck.modules import ModuleTable, Placement
 
 LIMIT = 0.05
 """Bound that the probe sets on inputs and outputs, plus and minus."""
+WIDE = 1e30
+"""Bound that no output of the probe comes near."""
 SLACK = 1e-3
 
 
@@ -31,7 +33,7 @@ class Behaviour:
     """Largest absolute output, adapters unmerged."""
     largest_merged: float
     merge_gap: float
-    """Largest difference between merged and unmerged output."""
+    """Largest difference between merged and unmerged output: absolute within the limit, relative without one."""
     merge_error: str
     inputs_clamped: bool
     control: float
@@ -133,15 +135,17 @@ def behave(wrapper: nn.Module, in_features: int, *, seed: int = 0) -> Behaviour:
         if not control > LIMIT * (1 + SLACK):
             raise PowerlessProbe(f"with the delta outside the clamps the output stayed at {control:.3g} <= {LIMIT}")
         output = subject(x)
-        _bound(subject, inputs=LIMIT, outputs=float("inf"))
-        inputs_clamped = torch.allclose(subject(x), subject(x.clamp(-LIMIT, LIMIT)), rtol=SLACK)
-        _bound(subject, inputs=50.0, outputs=LIMIT)
+        _bound(subject, inputs=LIMIT, outputs=WIDE)
+        wide = subject(x)
+        inputs_clamped = torch.allclose(wide, subject(x.clamp(-LIMIT, LIMIT)), rtol=SLACK)
         error = _merge(subject)
+        merged_wide = wide if error else subject(x)
+        _bound(subject, inputs=50.0, outputs=LIMIT)
         merged = output if error else subject(x)
     return Behaviour(
         largest=_largest(output),
         largest_merged=_largest(merged),
-        merge_gap=_largest(output - merged),
+        merge_gap=max(_largest(output - merged), _largest(wide - merged_wide) / _largest(wide)),
         merge_error=error,
         inputs_clamped=inputs_clamped,
         control=control,

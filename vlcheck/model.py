@@ -12,7 +12,7 @@ import inspect
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from types import ModuleType
@@ -156,8 +156,13 @@ def lora_config(lora: Lora) -> Any:
     """PEFT's `LoraConfig` of a run."""
     from peft import LoraConfig
 
-    values = dataclasses.asdict(lora)
-    return LoraConfig(**{key: list(value) if isinstance(value, tuple) else value for key, value in values.items()})
+    values = {field.name: getattr(lora, field.name) for field in dataclasses.fields(lora)}
+    for name, value in values.items():
+        if isinstance(value, tuple):
+            values[name] = list(value)
+        elif isinstance(value, Mapping):
+            values[name] = dict(value)
+    return LoraConfig(**values)
 
 
 def prepare_for_training(model: nn.Module, training: Training) -> None:

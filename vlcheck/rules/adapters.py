@@ -138,8 +138,9 @@ def vision_tower_4bit(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding |
     the head and its ties alone. The tower is a small share of the weights and, by report, loses accuracy
     in 4 bits.
 
-    Remedy: to keep it whole, name it in `llm_int8_skip_modules`, which replaces the default list: repeat
-    `lm_head` and the embeddings there.
+    Remedy: to keep it whole, name it in `llm_int8_skip_modules` from the start of its path
+    (`model.vision_tower`; `vision_tower` alone matches nothing). The list replaces the default one: repeat
+    `lm_head` there.
 
     Source: https://github.com/unslothai/unsloth/issues/3639 (reported; not measured here)
     """

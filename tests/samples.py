@@ -1,0 +1,142 @@
+"""For each rule a broken run that it catches and a sound run on which it is silent.
+
+Every run is one small change to the same sound base: a real tiny Gemma 4 that clips, adapted by
+`all-linear`, with an intent that says so and a checkpoint that stores finite clip bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tests import tiny
+from tests.broken import patches
+from vlcheck.engine import audit
+from vlcheck.finding import Report
+from vlcheck.spec import CheckpointingKwargs, Intent, Lora, ModelRef, Quantization, RunSpec, Training
+
+TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))
+LANGUAGE = r"model\.language_model\..*_proj"
+VISION = r"model\.vision_tower\.encoder\..*\.linear"
+PROJECTOR = r"model\.embed_vision\.embedding_projection"
+NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+TRAIN_ALL = Intent(vision="train", projector="train", language="train")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run to audit: what differs from the sound base."""
+
+    model: Callable[[], dict[str, Any]] = tiny.gemma4
+    bounds: dict[str, float] | None = field(default_factory=lambda: tiny.FINITE)
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def spec(self, folder: Path) -> RunSpec:
+        """The run's description, its model written to `folder`."""
+        path = tiny.write_folder(folder / "model", self.model(), self.bounds)
+        base = RunSpec(
+            model=ModelRef(id=str(path), dtype="float32", patch=self.changes.get("patch")),
+            lora=Lora(r=4, lora_alpha=4, target_modules="all-linear"),
+            training=Training(gradient_checkpointing=True),
+            intent=TRAIN_ALL,
+        )
+        model = replace(base.model, attn_implementation=self.changes.get("attn"))
+        sections = {key: value for key, value in self.changes.items() if key not in ("patch", "attn")}
+        return replace(base, model=model, **sections)
+
+    def audit(self, folder: Path, **options: Any) -> Report:
+        """Audit it, undoing whatever its patch changed."""
+        with patches.undone():
+            return audit(self.spec(folder), allow_code=True, offline=True, **options)
+
+
+def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, float] | None = tiny.FINITE,
+        **changes: Any) -> Run:  # fmt: skip
+    """A run that differs from the sound base in these sections."""
+    return Run(model, bounds, changes)
+
+
+def targets(target_modules: Any, **more: Any) -> Lora:
+    """LoRA with these targets."""
+    return Lora(r=4, lora_alpha=4, target_modules=target_modules, **more)
+
+
+def audio() -> dict[str, Any]:
+    """The tiny model with its audio tower."""
+    return tiny.gemma4(audio=True)
+
+
+def experts() -> dict[str, Any]:
+    """The tiny model with experts and their router."""
+    return tiny.gemma4(experts=True)
+
+
+def unclipped() -> dict[str, Any]:
+    """The tiny model as a checkpoint that does not clip."""
+    return tiny.gemma4(clip=False)
+
+
+SOUND = run()
+REENTRANT = Training(gradient_checkpointing=True, gradient_checkpointing_kwargs=CheckpointingKwargs(use_reentrant=True))
+LANGUAGE_LIST = tuple(
+    f"model.language_model.layers.{n}.self_attn.{p}_proj" for n in range(2) for p in "qkvo"
+)  # exact paths, so that the list hits no wrapper
+
+BROKEN: dict[str, Run] = {
+    "VLC101": run(lora=targets(("q_proj", "v_proj"))),
+    "VLC102": run(lora=targets(r".*embedding_pre_projection_norm")),
+    "VLC103": run(patch="tests.broken.patches:around"),
+    "VLC104": run(patch="tests.broken.patches:replaced"),
+    "VLC105": run(patch="tests.broken.patches:double_merge"),
+    "VLC106": run(unclipped),
+    "VLC107": run(bounds={**tiny.FINITE, "output_max": float("inf")}),
+    "VLC108": run(lora=targets("all-linear", exclude_modules=("vision_tower",))),
+    "VLC109": run(lora=targets((*TOWER_LIST, *LANGUAGE_LIST, "embedding_projection", "out_proj"))),
+    "VLC110": run(audio, attn="sdpa", lora=targets("all-linear", exclude_modules=".*audio.*")),
+    "VLC111": run(patch="tests.broken.patches:half_clamped"),
+    "VLC401": run(lora=targets((*TOWER_LIST, "embedding_projection"))),
+    "VLC402": run(lora=targets(f"{LANGUAGE}|{PROJECTOR}")),
+    "VLC403": run(lora=targets(f"{LANGUAGE}|{VISION}")),
+    "VLC404": run(lora=targets(LANGUAGE), intent=Intent(language="train")),
+    "VLC405": run(intent=Intent(vision="freeze", projector="train")),
+    "VLC406": run(lora=targets(f"{LANGUAGE}|{VISION}|{PROJECTOR}"), training=REENTRANT),
+    "VLC407": run(audio),
+    "VLC408": run(experts),
+    "VLC409": run(lora=targets("all-linear", modules_to_save=("lm_head",))),
+    "VLC410": run(quantization=NF4),
+    "VLC411": run(intent=replace(TRAIN_ALL, experts="train")),
+}
+"""Each is caught by the rule of its code."""
+
+CONSEQUENCES: dict[str, set[str]] = {"VLC103": {"VLC105"}, "VLC104": set()}
+"""Codes that a broken run brings up beside its own, each explained by it."""
+
+ALIKE: dict[str, Run] = {
+    "VLC101": SOUND,
+    "VLC102": SOUND,
+    "VLC103": SOUND,
+    "VLC104": SOUND,
+    "VLC105": SOUND,
+    "VLC106": SOUND,
+    "VLC107": SOUND,
+    "VLC108": run(audio, lora=targets("all-linear", exclude_modules=".*audio.*")),
+    "VLC109": run(lora=targets((*TOWER_LIST, *LANGUAGE_LIST, "embedding_projection"))),
+    "VLC110": run(attn="sdpa"),
+    "VLC111": SOUND,
+    "VLC401": SOUND,
+    "VLC402": SOUND,
+    "VLC403": SOUND,
+    "VLC404": run(intent=Intent()),
+    "VLC405": run(lora=targets(f"{LANGUAGE}|{PROJECTOR}"), intent=Intent(vision="freeze")),
+    "VLC406": run(lora=targets(f"{LANGUAGE}|{VISION}|{PROJECTOR}")),
+    "VLC407": run(audio, lora=targets("all-linear", exclude_modules=".*audio.*")),
+    "VLC408": run(experts, lora=targets("all-linear", exclude_modules=".*router.*")),
+    "VLC409": run(lora=targets("all-linear", modules_to_save=("embed_vision",)), intent=Intent()),
+    "VLC410": run(quantization=replace(NF4, llm_int8_skip_modules=("lm_head", "model.vision_tower"))),
+    "VLC411": run(experts, lora=targets("all-linear"), intent=replace(TRAIN_ALL, router="train")),
+}
+"""Sound runs, each as near to the broken run of its code as a sound one can be."""
+
+EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {}

@@ -1,0 +1,68 @@
+"""Values as the text report shows them: short, with units, and harmless to a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN = 4  # entries of one list or mapping
+LONGEST = 120  # characters of one value
+HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, bidi marks, unpaired surrogates, odd line ends
+
+
+def show_measured(measured: Mapping[str, Any]) -> str:
+    """What was measured, as `name value, name value`; bytes are printed in GiB."""
+    return ", ".join(_named(str(name), value) for name, value in measured.items())
+
+
+def show_parameters(count: int) -> str:
+    """A parameter count, rounded: `31.3B parameters`."""
+    for size, letter in ((10**9, "B"), (10**6, "M")):
+        if count >= size:
+            return f"{count / size:,.1f}{letter} parameters"
+    return f"{count:,} parameter{'' if count == 1 else 's'}"
+
+
+def plain(text: str) -> str:
+    """Text on one line, without a character that could move the cursor or hide its neighbours.
+
+    Line ends and tabs become spaces; every other control character is shown as its escape.
+    """
+    spaced = text.replace("\r\n", " ").replace("\n", " ").replace("\t", "    ")
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in HIDDEN else c for c in spaced)
+
+
+def _named(name: str, value: Any) -> str:
+    if name.endswith("_bytes") and isinstance(value, int):
+        gib = value / 2**30
+        return f"{_words(name.removesuffix('_bytes'))} {gib:{',.1f' if gib >= 1 else '.3g'}} GiB"
+    return f"{_words(name)} {_shown(value)}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    text = _written(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return _listed([f"{key}: {_shown(item)}" for key, item in value.items()], "{}")
+    if isinstance(value, list | tuple):
+        return _listed([_shown(item) for item in value], "[]")
+    return str(value)
+
+
+def _listed(entries: list[str], brackets: str) -> str:
+    more = f", ... {len(entries)} in all" if len(entries) > SHOWN else ""
+    return f"{brackets[0]}{', '.join(entries[:SHOWN])}{more}{brackets[1]}"

@@ -1,0 +1,1 @@
+"""How the command line speaks, stays quiet, writes files and ends."""
