@@ -11,3 +11,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports huggingface_hub
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=5_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_addoption(parser) -> None:
+    """`--update-golden` writes the reports in fixtures/reports anew; read the difference before you commit it."""
+    parser.addoption("--update-golden", action="store_true", help="write fixtures/reports anew")

@@ -74,13 +74,17 @@ def working_regex(base: nn.Module, targets: Targets, family: Family, parts: Coll
     Args:
         parts: parts to keep; the audio tower is no use to a run without audio.
     """
+    inner = ".linear"
+    kinds = {name: type(module).__name__ for name, module in base.named_modules()}
     suffixes: dict[tuple[str, str], set[str]] = {}
     for name in targets.modules:
         part = family.part_of(name)
-        if part is not None and part in parts:
-            root = next(r for r in sorted(family.parts, key=len, reverse=True) if name == r or name.startswith(r + "."))
-            tail = ".linear" if name in targets.wrappers else ""
-            suffixes.setdefault((root, tail), set()).add(name.rpartition(".")[2])
+        if part is None or part not in parts:
+            continue
+        root = max((r for r in family.parts if name == r or name.startswith(r + ".")), key=len)
+        path = name.removesuffix(inner) if kinds.get(name.removesuffix(inner)) == family.clip_wrapper else name
+        tail = inner if kinds[path] == family.clip_wrapper else ""
+        suffixes.setdefault((root, tail), set()).add(path.rpartition(".")[2])
     return "|".join(
         rf"{re.escape(root)}\..*\.({'|'.join(sorted(names))}){re.escape(tail)}"
         for (root, tail), names in sorted(suffixes.items())
