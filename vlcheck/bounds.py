@@ -59,7 +59,7 @@ def _files(folder: Path) -> list[Path]:
         names = {file for key, file in index.items() if key.rpartition(".")[2] in CLIP_BOUNDS}
     except FileNotFoundError:
         return sorted(folder.glob("*.safetensors"))
-    except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Unavailable(f"{INDEX} is damaged: {type(error).__name__}", UNLOCK) from error
     names = names or set(index.values())
     outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]

@@ -33,7 +33,8 @@ class Behaviour:
     """Largest absolute output, adapters unmerged."""
     largest_merged: float
     merge_gap: float
-    """Largest difference between merged and unmerged output: absolute within the limit, relative without one."""
+    """Largest difference between merged and unmerged output, in units of what was clamped away, so that the
+    rounding of large sums does not count."""
     merge_error: str
     inputs_clamped: bool
     control: float
@@ -145,7 +146,7 @@ def behave(wrapper: nn.Module, in_features: int, *, seed: int = 0) -> Behaviour:
     return Behaviour(
         largest=_largest(output),
         largest_merged=_largest(merged),
-        merge_gap=max(_largest(output - merged), _largest(wide - merged_wide) / _largest(wide)),
+        merge_gap=max(_largest(output - merged) / control, _largest(wide - merged_wide) / _largest(wide)),
         merge_error=error,
         inputs_clamped=inputs_clamped,
         control=control,

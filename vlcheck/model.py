@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_tie_weights
 
 from vlcheck.family import Values
 from vlcheck.spec import Lora, Quantization, RunSpec, Training
@@ -58,8 +59,11 @@ def build_model(spec: RunSpec, weights: Weights, *, config: Values, patch: Patch
     """
     if patch is not None and not takes_model(patch):
         patch()
-    base = build_base(config, weights, dtype=spec.model.dtype)
-    base = quantise(base, spec.quantization)
+    # As in from_pretrained: the quantiser skips the last module that owns weights, and a head that was
+    # tied before would not be it.
+    with no_tie_weights():
+        base: Any = quantise(build_base(config, weights, dtype=spec.model.dtype), spec.quantization)
+    base.tie_weights()
     if patch is not None and takes_model(patch):
         base = patch(base) or base
     return adapt(base, spec.lora, weights)

@@ -41,17 +41,7 @@ def find_config(spec: RunSpec, *, offline: bool = False) -> ModelConfig:
     found = _local(model) or _cached(model) or (None if offline else _downloaded(model)) or _known(model)
     where = spec.where("model.id")
     if found is None:
-        names = [entry.hub_id for entry in catalogue.entries()]
-        near = difflib.get_close_matches(model.id, names, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(
-            Problem(
-                where,
-                f"model.id {model.id!r} is neither a local folder nor in the Hugging Face cache, the Hub was not "
-                f"reached{' (offline)' if offline else ''}, and the catalogue does not hold it{hint} "
-                f"(catalogue: {', '.join(names)})",
-            )
-        )
+        raise ConfigError(Problem(where, _nowhere(model, offline)))
     if not isinstance(found.values.get("model_type"), str):
         raise ConfigError(Problem(where, f"{found.origin}: config.json has no model_type"))
     if "auto_map" in found.values:
@@ -59,6 +49,17 @@ def find_config(spec: RunSpec, *, offline: bool = False) -> ModelConfig:
             Problem(where, f"{found.origin}: config.json needs remote code (auto_map), which vlcheck never runs")
         )
     return found
+
+
+def _nowhere(model: ModelRef, offline: bool) -> str:
+    names = [entry.hub_id for entry in catalogue.entries()]
+    near = difflib.get_close_matches(model.id, names, n=1, cutoff=0.6)
+    hub = "the Hub was not asked (offline)" if offline else "the Hub does not have it or was not reached"
+    hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(names)}"
+    return (
+        f"model.id {model.id!r} is no local folder with a config.json, not in the Hugging Face cache, {hub}, and not in "
+        f"the catalogue{hint}"
+    )
 
 
 def _local(model: ModelRef) -> ModelConfig | None:
