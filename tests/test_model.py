@@ -151,7 +151,7 @@ def test_reference_ignores_patches():
 
 
 def test_impossible_config_is_named():
-    """transformers' objection to a value becomes one message."""
+    """The objection of transformers to a value becomes one message."""
     values = tiny.gemma4()
     values["text_config"]["hidden_size"] = "wide"
     with pytest.raises(UnbuildableConfig, match="hidden_size"):

@@ -78,8 +78,8 @@ def test_unknown_model_is_named_with_its_neighbours(cache):
         find_config(spec("google/gemma-4-31b-int"), offline=True)
     (problem,) = caught.value.problems
     assert str(problem) == (
-        "run.yaml:3:7: model.id 'google/gemma-4-31b-int' is no local folder with a config.json, not in the Hugging Face "
-        "cache, the Hub was not asked (offline), and not in the catalogue; did you mean google/gemma-4-31B-it?"
+        "run.yaml:3:7: model.id 'google/gemma-4-31b-int' is no local folder with a config.json, not in the Hugging "
+        "Face cache, the Hub was not asked (offline), and not in the catalogue; did you mean google/gemma-4-31B-it?"
     )
 
 

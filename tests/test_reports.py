@@ -51,8 +51,7 @@ def test_bundled_recipe_is_sound(name):
 
 @pytest.mark.parametrize(("name", "codes"), HISTORY.items())
 def test_recipe_of_record(name, codes):
-    """The four published stages of the upstream sample: the `.linear` list is no clip bypass, it misses the language
-    model."""
+    """The four published stages of one sample: the `.linear` list misses the language model, and bypasses no clip."""
     report = audited(f"fixtures/configs/native/history/{name}.yaml")
 
     assert {o.rule.code for o in report.found()} == codes

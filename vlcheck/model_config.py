@@ -57,8 +57,8 @@ def _nowhere(model: ModelRef, offline: bool) -> str:
     hub = "the Hub was not asked (offline)" if offline else "the Hub does not have it or was not reached"
     hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(names)}"
     return (
-        f"model.id {model.id!r} is no local folder with a config.json, not in the Hugging Face cache, {hub}, and not in "
-        f"the catalogue{hint}"
+        f"model.id {model.id!r} is no local folder with a config.json, not in the Hugging Face cache, {hub}, and not "
+        f"in the catalogue{hint}"
     )
 
 
