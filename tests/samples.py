@@ -11,10 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import transformers
+
 from tests import tiny
 from tests.broken import patches
 from vlcheck.engine import audit
 from vlcheck.finding import Report
+from vlcheck.model import attention_support, build_reference
 from vlcheck.spec import CheckpointingKwargs, Intent, Lora, ModelRef, Quantization, RunSpec, Training
 
 TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))
@@ -139,4 +142,9 @@ ALIKE: dict[str, Run] = {
 }
 """Sound runs, each as near to the broken run of its code as a sound one can be."""
 
-EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {}
+
+
+def unknown_here(code: str) -> str:
+    """Why the installed libraries cannot show this fault; empty where they can."""
+    support = attention_support(build_reference(audio()), "sdpa") if code == "VLC110" else {"": False}
+    return f"transformers {transformers.__version__} lets every submodel run sdpa" if all(support.values()) else ""

@@ -17,7 +17,8 @@ from tests.samples import LANGUAGE, SOUND, run, targets
 from vlcheck import engine
 from vlcheck.evidence import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, Verdict, rule
-from vlcheck.model import Weights, build_base
+from vlcheck.materialise import materialise
+from vlcheck.model import build_base
 from vlcheck.spec import ConfigError, Data, ModelRef
 
 
@@ -112,7 +113,8 @@ def test_codes_are_unique_and_explanations_exist():
 
 def live(folder, patch=None, **lora):
     """A model as a training script holds it: real weights on the CPU, adapters attached."""
-    base = build_base(tiny.gemma4(), Weights.RANDOM, dtype="float32")
+    base = build_base(tiny.gemma4(), dtype="float32")
+    materialise(base, "cpu", seed=0)
     if patch:
         patch(base)
     with torch.no_grad():

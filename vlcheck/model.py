@@ -15,15 +15,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_tie_weights
 
 from vlcheck.family import Values
+from vlcheck.materialise import materialise
 from vlcheck.spec import Lora, Quantization, RunSpec, Training
 
 Patch: TypeAlias = Callable[..., Any]
@@ -33,7 +36,8 @@ class Weights(Enum):
     """What a model's tensors hold."""
 
     META = "meta"  # full size, no storage
-    RANDOM = "cpu"  # initialised on the CPU
+    RANDOM = "random"  # drawn on the device, quantised layer by layer
+    PRETRAINED = "pretrained"  # read from safetensors
 
 
 class AdapterRefused(Exception):
@@ -44,29 +48,47 @@ class UnbuildableConfig(Exception):
     """transformers cannot build a model from this config; the message says why."""
 
 
-def build_model(spec: RunSpec, weights: Weights, *, config: Values, patch: Patch | None = None) -> nn.Module:
+def build_model(
+    spec: RunSpec,
+    weights: Weights,
+    *,
+    config: Values,
+    patch: Patch | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> nn.Module:
     """The model that the run trains: base, user's patch, 4-bit layers, adapters, in this order.
 
     Args:
+        weights: META takes no storage; RANDOM never holds more than one layer unquantised; PRETRAINED
+            reads the safetensors of `spec.model`, shard by shard, and nothing else.
         config: the model's config.json.
         patch: the user's monkeypatch. Without parameters it is called before the base is built, to
             change classes; with one parameter it is called with the quantised base and may return a
             replacement.
+        device: where RANDOM and PRETRAINED tensors live.
+        seed: of RANDOM weights; equal seeds give equal weights on equal devices and versions.
 
     Raises:
         AdapterRefused: if PEFT rejects the targets.
-        UnbuildableConfig: if the base cannot be built.
+        UnbuildableConfig: if the base cannot be built or its weights cannot be loaded.
     """
     if patch is not None and not takes_model(patch):
         patch()
-    # As in from_pretrained: the quantiser skips the last module that owns weights, and a head that was
-    # tied before would not be it.
-    with no_tie_weights():
-        base: Any = quantise(build_base(config, weights, dtype=spec.model.dtype), spec.quantization)
-    base.tie_weights()
+    base: Any
+    if weights is Weights.PRETRAINED:
+        base = load_base(spec, device)
+    else:
+        # As in from_pretrained: the quantiser skips the last module that owns weights, and a head that was
+        # tied before would not be it.
+        with no_tie_weights():
+            base = quantise(build_base(config, dtype=spec.model.dtype), spec.quantization)
+        base.tie_weights()
+        if weights is Weights.RANDOM:
+            materialise(base, device, seed)
     if patch is not None and takes_model(patch):
         base = patch(base) or base
-    return adapt(base, spec.lora, weights)
+    return adapt(base, spec.lora, device="meta" if weights is Weights.META else device)
 
 
 def takes_model(patch: Patch) -> bool:
@@ -74,8 +96,8 @@ def takes_model(patch: Patch) -> bool:
     return bool(inspect.signature(patch).parameters)
 
 
-def build_base(config: Values, weights: Weights, *, dtype: str = "bfloat16") -> nn.Module:
-    """The architecture alone, from the real transformers classes.
+def build_base(config: Values, *, dtype: str = "bfloat16") -> nn.Module:
+    """The architecture alone, on meta, from the real transformers classes.
 
     The attention implementation is left to each submodel: it changes no module, and asking for one
     that a submodel lacks would end the build (see `attention_support`).
@@ -84,7 +106,7 @@ def build_base(config: Values, weights: Weights, *, dtype: str = "bfloat16") -> 
         UnbuildableConfig: if transformers rejects the config.
     """
     try:
-        with torch.device(weights.value):
+        with torch.device("meta"):
             model: nn.Module = AutoModelForImageTextToText.from_config(
                 transformers_config(config), dtype=getattr(torch, dtype)
             )
@@ -117,7 +139,7 @@ def build_reference(config: Values) -> nn.Module:
     """
     touched = sys.modules[_model_class(config).__module__]
     with _classes_of(_second_copy(touched), touched):
-        return build_base(config, Weights.META)
+        return build_base(config)
 
 
 def quantise(model: nn.Module, quantization: Quantization | None) -> nn.Module:
@@ -130,15 +152,47 @@ def quantise(model: nn.Module, quantization: Quantization | None) -> nn.Module:
     # There is no public route from a model and a config to the quantiser's own steps; seen in 5.17 and 5.23.
     from transformers.quantizers import AutoHfQuantizer
 
-    values = dataclasses.asdict(quantization)
-    values["llm_int8_skip_modules"] = quantization.llm_int8_skip_modules and list(quantization.llm_int8_skip_modules)
-    quantiser = AutoHfQuantizer.from_config(BitsAndBytesConfig(**values), pre_quantized=False)
+    quantiser = AutoHfQuantizer.from_config(quantization_config(quantization), pre_quantized=False)
     quantiser.preprocess_model(model=model, device_map=None)
     quantiser.postprocess_model(model)
     return model
 
 
-def adapt(model: nn.Module, lora: Lora, weights: Weights) -> nn.Module:
+def quantization_config(quantization: Quantization) -> BitsAndBytesConfig:
+    """The `BitsAndBytesConfig` of a run."""
+    values = dataclasses.asdict(quantization)
+    values["llm_int8_skip_modules"] = quantization.llm_int8_skip_modules and list(quantization.llm_int8_skip_modules)
+    return BitsAndBytesConfig(**values)
+
+
+def load_base(spec: RunSpec, device: str) -> nn.Module:
+    """The base with the weights of `spec.model`, from safetensors and without remote code.
+
+    Raises:
+        UnbuildableConfig: if there are no safetensors, or they do not fit the model.
+    """
+    folder = Path(spec.model.id).expanduser()
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        others = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".pkl"))
+        hint = f"; {others[0]} is a pickle, which vlcheck never loads" if others else ""
+        raise UnbuildableConfig(f"{folder} holds no *.safetensors{hint}")
+    try:
+        model: nn.Module = AutoModelForImageTextToText.from_pretrained(
+            folder if folder.is_dir() else spec.model.id,
+            revision=spec.model.revision or "main",
+            dtype=getattr(torch, spec.model.dtype),
+            quantization_config=spec.quantization and quantization_config(spec.quantization),
+            attn_implementation=spec.model.attn_implementation,
+            device_map=device,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise UnbuildableConfig(f"{spec.model.id} cannot be loaded: {type(error).__name__}: {error}") from error
+    return model
+
+
+def adapt(model: nn.Module, lora: Lora, *, device: str) -> nn.Module:
     """Freeze the base and attach LoRA with PEFT.
 
     Raises:
@@ -148,7 +202,7 @@ def adapt(model: nn.Module, lora: Lora, weights: Weights) -> nn.Module:
 
     model.requires_grad_(False)
     try:
-        with torch.device(weights.value), warnings.catch_warnings():
+        with torch.device(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adapted: nn.Module = get_peft_model(model, lora_config(lora))
     except (ValueError, TypeError, KeyError, AttributeError) as refusal:

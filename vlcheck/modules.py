@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+QUANTISED = ("nf4", "fp4", "int8")
+"""Storage types of bitsandbytes' packed weights."""
+
+
 class Placement(Enum):
     """Where a run's LoRA delta sits relative to a clip wrapper, or what became of the wrapper."""
 
@@ -118,8 +122,8 @@ def tabulate(model: nn.Module, reference: nn.Module, family: Family) -> ModuleTa
                     part=_part(name, own, inner_of, family),
                     kind=type(base).__name__,
                     parameters=sum(map(_count, base.parameters(recurse=tuner or saver))),
-                    dtype=str(owns[0].dtype).removeprefix("torch.") if owns else "",
-                    quantised=any(type(p).__name__ in ("Params4bit", "Int8Params") for p in owns),
+                    dtype=_dtype(owns[0]) if owns else "",
+                    quantised=any(_dtype(tensor) in QUANTISED for tensor in owns),
                     clipped=wrappers.get(name, False),
                     adapted=holds_adapter(module),
                     adapter_parameters=sum(map(_count, _adapter_parameters(module))) if tuner else 0,
@@ -165,6 +169,13 @@ def _adapter_parameters(layer: Any) -> list[nn.Parameter]:
     """LoRA's own tensors: whatever the layer holds beside its base."""
     base = {id(parameter) for parameter in layer.get_base_layer().parameters()}
     return [parameter for parameter in layer.parameters() if id(parameter) not in base]
+
+
+def _dtype(tensor: Any) -> str:
+    """Storage type; a packed weight goes by its data type, on meta too, where nothing is packed yet."""
+    if type(tensor).__name__ == "Params4bit":
+        return str(tensor.quant_type)
+    return "int8" if type(tensor).__name__ == "Int8Params" else str(tensor.dtype).removeprefix("torch.")
 
 
 def _count(parameter: nn.Parameter) -> int:

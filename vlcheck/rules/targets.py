@@ -81,7 +81,8 @@ def attention_refused(spec: RunSpec, attention: Attention) -> Iterator[Finding |
     """A submodel refuses the requested attention implementation, so loading fails.
 
     `attn_implementation` is handed down to every submodel. Gemma 4's audio encoder (E2B, E4B) runs
-    eager attention only and raises ValueError for `sdpa`, `flash_attention_2` and `flex_attention`.
+    eager attention only: transformers 5.23 raises ValueError for `sdpa`, `flash_attention_2` and
+    `flex_attention`, where 5.17 took them. Judged by the version installed here.
 
     Remedy: leave `attn_implementation` unset; each submodel then takes the best one it supports.
 
