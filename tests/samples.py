@@ -18,7 +18,7 @@ from tests.broken import patches
 from vlcheck.engine import audit
 from vlcheck.finding import Report
 from vlcheck.model import attention_support, build_reference
-from vlcheck.spec import CheckpointingKwargs, Intent, Lora, ModelRef, Quantization, RunSpec, Training
+from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Lora, ModelRef, Quantization, RunSpec, Training
 
 TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))
 LANGUAGE = r"model\.language_model\..*_proj"
@@ -76,6 +76,11 @@ def experts() -> dict[str, Any]:
     return tiny.gemma4(experts=True)
 
 
+def llava() -> dict[str, Any]:
+    """A tiny LLaVA-1.5, whose last vision layer is computed and dropped."""
+    return tiny.shrunken("llava-hf/llava-1.5-7b-hf")
+
+
 def unclipped() -> dict[str, Any]:
     """The tiny model as a checkpoint that does not clip."""
     return tiny.gemma4(clip=False)
@@ -86,6 +91,19 @@ REENTRANT = Training(gradient_checkpointing=True, gradient_checkpointing_kwargs=
 LANGUAGE_LIST = tuple(
     f"model.language_model.layers.{n}.self_attn.{p}_proj" for n in range(2) for p in "qkvo"
 )  # exact paths, so that the list hits no wrapper
+
+WHOLE_SKIPS = ("lm_head", "model.vision_tower")
+WHOLE_TOWER = replace(NF4, llm_int8_skip_modules=WHOLE_SKIPS)
+FREEZE_EXPERTS = replace(TRAIN_ALL, experts="freeze")
+WITHOUT_ROUTER = targets("all-linear", exclude_modules=".*router.*")
+SHARDED = Training(gradient_checkpointing=True, fsdp="full_shard auto_wrap")
+
+
+def expert_lora(**more: Any) -> Lora:
+    """Everything but the router, the experts through their parameters."""
+    parameters = ("experts.gate_up_proj", "experts.down_proj")
+    return replace(WITHOUT_ROUTER, target_parameters=parameters, **more)
+
 
 BROKEN: dict[str, Run] = {
     "VLC101": run(lora=targets(("q_proj", "v_proj"))),
@@ -106,15 +124,30 @@ BROKEN: dict[str, Run] = {
     "VLC405": run(intent=Intent(vision="freeze", projector="train")),
     "VLC406": run(lora=targets(f"{LANGUAGE}|{VISION}|{PROJECTOR}"), training=REENTRANT),
     "VLC407": run(audio),
-    "VLC408": run(experts),
+    "VLC408": run(experts, intent=FREEZE_EXPERTS),
     "VLC409": run(lora=targets("all-linear", modules_to_save=("lm_head",))),
     "VLC410": run(quantization=NF4),
     "VLC411": run(intent=replace(TRAIN_ALL, experts="train")),
+    "VLC112": run(experts, intent=FREEZE_EXPERTS, lora=expert_lora(lora_dropout=0.05)),
+    "VLC113": run(quantization=replace(NF4, llm_int8_skip_modules=("lm_head", "vision_tower"))),
+    "VLC301": run(experts, intent=FREEZE_EXPERTS, quantization=WHOLE_TOWER, lora=WITHOUT_ROUTER),
+    "VLC412": run(experts, lora=WITHOUT_ROUTER),
+    "VLC413": run(llava, hardware=Hardware(count=2), intent=Intent()),
+    "VLC414": run(lora=targets(None), intent=Intent(language="train")),
+    "VLC801": run(training=Training(gradient_checkpointing=True, fp16=True)),
+    "VLC802": run(patch="tests.broken.patches:half_cast"),
+    "VLC803": run(quantization=NF4, training=SHARDED),
+    "VLC804": run(tiny.gemma4_wide, attn="flash_attention_2"),
+    "VLC805": run(tiny.gemma4_shared, patch="tests.broken.patches:forgetful"),
+    "VLC806": run(tiny.gemma4_deep),
 }
 """Each is caught by the rule of its code."""
 
-CONSEQUENCES: dict[str, set[str]] = {"VLC103": {"VLC105"}, "VLC104": set()}
+CONSEQUENCES: dict[str, set[str]] = {"VLC103": {"VLC105"}, "VLC112": {"VLC102"}, "VLC414": {"VLC404"}}
 """Codes that a broken run brings up beside its own, each explained by it."""
+
+BESIDE: dict[str, set[str]] = {"VLC113": {"VLC410"}, "VLC803": {"VLC410"}}
+"""Notes that such a run gets in any case."""
 
 ALIKE: dict[str, Run] = {
     "VLC101": SOUND,
@@ -139,9 +172,20 @@ ALIKE: dict[str, Run] = {
     "VLC409": run(lora=targets("all-linear", modules_to_save=("embed_vision",)), intent=Intent()),
     "VLC410": run(quantization=replace(NF4, llm_int8_skip_modules=("lm_head", "model.vision_tower"))),
     "VLC411": run(experts, lora=targets("all-linear"), intent=replace(TRAIN_ALL, router="train")),
+    "VLC112": run(experts, lora=expert_lora()),
+    "VLC113": run(quantization=WHOLE_TOWER),
+    "VLC301": run(quantization=NF4),
+    "VLC412": run(experts, lora=expert_lora()),
+    "VLC413": run(hardware=Hardware(count=2)),
+    "VLC414": SOUND,
+    "VLC801": SOUND,
+    "VLC802": SOUND,
+    "VLC803": run(quantization=replace(NF4, bnb_4bit_quant_storage="float32"), training=SHARDED),
+    "VLC804": run(attn="flash_attention_2"),
+    "VLC805": run(tiny.gemma4_shared),
+    "VLC806": run(tiny.gemma4_deep, training=Training(gradient_checkpointing=True, max_grad_norm=0.1)),
 }
 """Sound runs, each as near to the broken run of its code as a sound one can be."""
-
 
 
 def unknown_here(code: str) -> str:

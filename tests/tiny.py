@@ -27,6 +27,27 @@ def gemma4(*, clip: bool = True, audio: bool = False, experts: bool = False) -> 
     return _shrunk(values, {"model.language_model.layers": (0, 4)})
 
 
+def gemma4_shared() -> dict[str, Any]:
+    """E2B in miniature with its shared keys and values: two layers that own a cache, two that borrow it."""
+    values = json.loads(json.dumps(_entry("google/gemma-4-E2B-it"))) | {"audio_config": None}
+    return _shrunk(values, {"model.language_model.layers": (0, 4, 15, 19)})
+
+
+def gemma4_deep() -> dict[str, Any]:
+    """All sixty text layers of the 31B, each of them tiny; clipping, unlike the real one."""
+    values = json.loads(json.dumps(_entry("google/gemma-4-31B-it")))
+    values["vision_config"]["use_clipped_linears"] = True
+    return _shrunk(values, {"model.language_model.layers": tuple(range(60))})
+
+
+def gemma4_wide() -> dict[str, Any]:
+    """The two-layer model with the real width of a global attention head."""
+    values = gemma4()
+    values["text_config"].pop("per_layer_config", None)
+    values["text_config"]["global_head_dim"] = 512
+    return values
+
+
 def gemma3() -> dict[str, Any]:
     """Two text layers, two vision layers."""
     return _shrunk(_entry("google/gemma-3-4b-it"), {"model.language_model.layers": (0, 5)})
@@ -57,6 +78,11 @@ def wrappers(values: dict[str, Any]) -> list[str]:
     return [n for n, m in build_reference(values).named_modules() if type(m).__name__ == family.clip_wrapper]
 
 
+def shrunken(hub_id: str) -> dict[str, Any]:
+    """A known model with the first two layers of each list."""
+    return _shrunk(_entry(hub_id), {})
+
+
 FINITE = dict(zip(CLIP_BOUNDS, (-1.0, 1.0, -2.0, 2.0), strict=True))
 
 
@@ -69,4 +95,11 @@ def _entry(hub_id: str) -> dict[str, Any]:
 def _shrunk(values: dict[str, Any], text: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     full = transformers_config(values).to_dict()
     family = family_of(values)
-    return json.loads(json.dumps(family.shrink(full, dict.fromkeys(family.layer_kinds(full), (0, 1)) | text)))
+    layers = {path: _one_of_each(kinds) for path, kinds in family.layer_kinds(full).items()} | text
+    return json.loads(json.dumps(family.shrink(full, layers)))
+
+
+def _one_of_each(kinds: Any) -> tuple[int, ...]:
+    """The first layer of each kind, or the first two where all are alike."""
+    firsts = tuple(list(kinds).index(kind) for kind in dict.fromkeys(kinds))
+    return firsts if len(firsts) > 1 else (0, 1)

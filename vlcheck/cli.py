@@ -1,19 +1,32 @@
-"""The command line; only this file, through `streams`, prints or exits.
+"""The command line; only this file and its `terminal` print or exit.
 
-Imports stay inside the commands, so that each starts fast: none but `audit` waits for torch.
+Imports stay inside the commands, so that each starts fast: none but `audit` and `check-adapter` wait for torch.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlcheck.terminal.delivery import check_output, deliver, write
+from vlcheck.terminal.options import (
+    AllowCode,
+    Config,
+    Debug,
+    FailOn,
+    Format,
+    Ignore,
+    Offline,
+    Output,
+    ReportFormat,
+    Select,
+    Strict,
+    Threshold,
+)
 from vlcheck.terminal.streams import CLEAN, fail, guarded, say, tolerate_encodings
 
 if TYPE_CHECKING:
@@ -35,21 +48,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class ReportFormat(StrEnum):
-    """The names in `vlcheck.render.RENDERERS`."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class Threshold(StrEnum):
-    """The names of `vlcheck.finding.Severity`."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
 
 
 def main() -> None:
@@ -81,22 +79,16 @@ def _root(
 @app.command(epilog=EXIT_CODES)
 @guarded
 def audit(  # noqa: PLR0913, PLR0917  one parameter an option
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config file of the run.", show_default=False)],
-    form: Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")] = ReportFormat.TEXT,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report there.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 2 if a rule had to be skipped.")] = False,
-    fail_on: Annotated[Threshold, typer.Option(help="Least severity that exits 1.")] = Threshold.ERROR,
-    select: Annotated[
-        list[str] | None, typer.Option(metavar="CODES", help="Run only these: codes, prefixes (VLC1) or names.")
-    ] = None,
-    ignore: Annotated[list[str] | None, typer.Option(metavar="CODES", help="Leave these out.")] = None,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Run the code that model.patch names, from here or installed.")
-    ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the Hub.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and what libraries print.")] = False,
+    config: Config,
+    form: Format = ReportFormat.TEXT,
+    output: Output = None,
+    strict: Strict = False,
+    fail_on: FailOn = Threshold.ERROR,
+    select: Select = None,
+    ignore: Ignore = None,
+    allow_code: AllowCode = False,
+    offline: Offline = False,
+    debug: Debug = False,
 ) -> None:
     """Report what would silently spoil a run.
 
@@ -106,20 +98,54 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     """
     spec = _loaded(config)
     chosen = {"select": _codes("--select", select), "ignore": _codes("--ignore", ignore)}
-    _check_rules(**chosen)
+    _check_rules(chosen)
     if output is not None:
-        _check_output(output, config)
-    if allow_code:
-        sys.path.append(str(Path.cwd()))  # where a training script finds its modules; last, so that none is shadowed
-    report = _audited(spec, debug, **chosen, allow_code=allow_code, offline=offline)
-    if output is None:
-        say(_rendered(report, form), utf8=form is ReportFormat.JSON)
-    else:
-        _write(output, _rendered(report, form, terminal=False))
-        say(f"{_summary(report)}; report written to {output}\n")
-    from vlcheck.finding import Severity
+        check_output(output, config)
+    report = _judged("audit", spec, debug=debug, allow_code=allow_code, offline=offline, **chosen)
+    deliver(report, form, output)
+    raise typer.Exit(_exit_code(report, fail_on, strict))
 
-    raise typer.Exit(report.exit_code(fail_on=Severity[fail_on.name], strict=strict))
+
+# --------------------------------------------------------------------------- vlcheck check-adapter
+
+
+@app.command(epilog=EXIT_CODES)
+@guarded
+def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the saved adapter.", show_default=False)],
+    config: Config,
+    form: Format = ReportFormat.TEXT,
+    output: Output = None,
+    strict: Strict = False,
+    fail_on: FailOn = Threshold.ERROR,
+    select: Select = None,
+    ignore: Ignore = None,
+    allow_code: AllowCode = False,
+    offline: Offline = False,
+    debug: Debug = False,
+) -> None:
+    """Report what is wrong with a saved LoRA adapter, before it is served.
+
+    Holds the adapter's files against the model that CONFIG describes. Needs no GPU and no weights of the model.
+
+    --select and --ignore take lists with commas and can be repeated.
+    """
+    spec = _loaded(config)
+    chosen = {"select": _codes("--select", select), "ignore": _codes("--ignore", ignore)}
+    _check_rules(chosen, saved=True)
+    if output is not None:
+        check_output(output, config)
+        if output.resolve().parent == folder.resolve():
+            fail(f"--output {output} lies in the adapter's folder")
+    from vlcheck.saved_adapter import read_adapter
+
+    adapter = read_adapter(folder)
+    report = _judged("check_adapter", spec, adapter, debug=debug, allow_code=allow_code, offline=offline, **chosen)
+    deliver(report, form, output)
+    raise typer.Exit(_exit_code(report, fail_on, strict))
+
+
+# --------------------------------------------------------------------------- what both do
 
 
 def _loaded(config: Path) -> RunSpec:
@@ -139,60 +165,42 @@ def _codes(option: str, given: Sequence[str] | None) -> tuple[str, ...]:
     return codes
 
 
-def _check_rules(select: tuple[str, ...], ignore: tuple[str, ...]) -> None:
+def _check_rules(wanted: Mapping[str, tuple[str, ...]], *, saved: bool = False) -> None:
     from vlcheck.rules import choose
 
     try:
-        chosen = choose(select, ignore)
+        chosen = choose(**wanted, saved=saved)
     except ValueError as unknown:
         fail(str(unknown))
     if not chosen:
         fail("--select and --ignore leave no rule to run")
 
 
-def _check_output(output: Path, config: Path) -> None:
-    from vlcheck.terminal.whole_file import check_writable
-
-    if output.resolve() == config.resolve():
-        fail(f"--output {output} would overwrite the config")
-    try:
-        check_writable(output)
-    except OSError as refused:
-        fail(f"cannot write {refused.filename or output}: {refused.strerror}")
-
-
-def _audited(spec: RunSpec, debug: bool, **options: Any) -> Report:
+def _judged(entry: str, *subject: Any, debug: bool, allow_code: bool, **options: Any) -> Report:
+    """Call an entry of the engine by name; only then is torch imported."""
     import contextlib
 
     from vlcheck.terminal.hush import hushed, spinner
 
+    if allow_code:
+        sys.path.append(str(Path.cwd()))  # where a training script finds its modules; last, so that none is shadowed
     try:
         with spinner() as progress, contextlib.nullcontext() if debug else hushed():
             progress("importing torch")
-            from vlcheck.engine import audit as audit_run
+            from vlcheck import engine
 
-            return audit_run(spec, progress=progress, **options)
+            report: Report = getattr(engine, entry)(*subject, progress=progress, allow_code=allow_code, **options)
+            return report
     except ImportError as missing:
         if debug:
             raise
         fail(f"cannot import what the audit needs: {missing}")
 
 
-def _rendered(report: Report, form: ReportFormat, *, terminal: bool = True) -> str:
-    from vlcheck.render import RENDERERS, text
+def _exit_code(report: Report, fail_on: Threshold, strict: bool) -> int:
+    from vlcheck.finding import Severity
 
-    if form is ReportFormat.TEXT and terminal and sys.stdout is not None and sys.stdout.isatty():
-        from shutil import get_terminal_size
-
-        color = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        return text.render(report, width=max(40, min(120, get_terminal_size().columns)), color=color)
-    return RENDERERS[form](report)
-
-
-def _summary(report: Report) -> str:
-    from vlcheck.render.summary import summarise
-
-    return str(summarise(report))
+    return report.exit_code(fail_on=Severity[fail_on.name], strict=strict)
 
 
 # --------------------------------------------------------------------------- vlcheck rules, explain
@@ -205,12 +213,12 @@ def rules(
 ) -> None:
     """List the rules: code, name, severity, title."""
     from vlcheck.render.rulebook import list_rules, list_rules_json
-    from vlcheck.rules import RULES
+    from vlcheck.rules import every_rule
 
     if form is ReportFormat.JSON:
-        say(list_rules_json(RULES), utf8=True)
+        say(list_rules_json(every_rule()), utf8=True)
     else:
-        say(list_rules(RULES))
+        say(list_rules(every_rule()))
 
 
 @app.command()
@@ -220,13 +228,13 @@ def explain(
 ) -> None:
     """Explain a rule: the mechanism, the remedy, the source."""
     from vlcheck.render.rulebook import explain_rule
-    from vlcheck.rules import RULES, find
+    from vlcheck.rules import every_rule, find
 
     try:
         rule = find(code)
     except ValueError as unknown:
         fail(str(unknown))
-    say(explain_rule(rule, RULES))
+    say(explain_rule(rule, every_rule()))
 
 
 # --------------------------------------------------------------------------- vlcheck init, schema
@@ -249,7 +257,7 @@ def init(
         return
     if path.exists() and not path.is_dir() and not force:
         fail(f"{path} exists; --force overwrites it")
-    _write(path, text)
+    write(path, text)
     say(f"wrote {path}; next: vlcheck audit {path}\n")
 
 
@@ -269,19 +277,6 @@ def schema() -> None:
     from vlcheck.dialects import native
 
     say(json.dumps(native.schema(), indent=2, ensure_ascii=False) + "\n", utf8=True)
-
-
-# --------------------------------------------------------------------------- files
-
-
-def _write(path: Path, text: str) -> None:
-    from vlcheck.terminal.whole_file import check_writable, write_whole
-
-    try:
-        check_writable(path)
-        write_whole(path, text)
-    except OSError as refused:
-        fail(f"cannot write {refused.filename or path}: {refused.strerror}")
 
 
 if __name__ == "__main__":

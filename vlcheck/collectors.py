@@ -6,12 +6,14 @@ in any case raises `NotApplicable`; a description that is of no use to any rule 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
+from vlcheck.adapter_fit import ExpectedAdapter, Fit, expect, fit_into, is_peft
 from vlcheck.bounds import StoredBounds, read_bounds
 from vlcheck.containment import Behaviour, Containment, PowerlessProbe, behave, contain
 from vlcheck.families import family_of
@@ -27,11 +29,14 @@ from vlcheck.model import (
     build_model,
     build_reference,
     load_patch,
+    transformers_config,
 )
 from vlcheck.model_config import ModelConfig, find_config
 from vlcheck.modules import ModuleTable, holds_adapter, tabulate
-from vlcheck.probe import Reach, TinyRun, gradient_reach, shrink
+from vlcheck.probe import Reach, TinyRun, cache_gap, gradient_reach, shrink
+from vlcheck.saved_adapter import SavedAdapter
 from vlcheck.spec import ConfigError, Problem, RunSpec
+from vlcheck.stored_tensors import Extent, read_extents
 from vlcheck.targets import Targets, resolve
 
 
@@ -51,6 +56,8 @@ class Skeleton:
     refusal: str = ""
     live: bool = False
     """The caller's own model, not one built here."""
+    peft: nn.Module | None = None
+    """The same model inside whatever PEFT and others put around it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,22 @@ class Attention:
 
     requested: str
     accepted: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention heads of the untouched model: width to number of layers."""
+
+    widths: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class CacheEffect:
+    """What switching the key and value cache off does to the miniature's logits."""
+
+    largest: float
+    logits: int
+    shared_layers: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +144,8 @@ def targets(spec: RunSpec, reference: nn.Module, family: Family) -> Targets:
 def skeleton(spec: RunSpec, config: ModelConfig, reference: nn.Module, patch: Patch | None) -> Skeleton:
     """Building the run's model with 4-bit layers and adapters, full size, without storage."""
     try:
-        return Skeleton(base_of(build_model(spec, Weights.META, config=config.values, patch=patch)))
+        peft = build_model(spec, Weights.META, config=config.values, patch=patch)
+        return Skeleton(base_of(peft), peft=peft)
     except AdapterRefused as refusal:
         return Skeleton(None, str(refusal))
     except UnbuildableConfig as error:
@@ -147,6 +171,12 @@ def attention(spec: RunSpec, reference: nn.Module) -> Attention:
     return Attention(requested, attention_support(reference, requested))
 
 
+def heads(reference: nn.Module) -> Heads:
+    """Measuring the attention heads."""
+    widths = (getattr(module, "head_dim", None) for module in reference.modules() if list(module.parameters()))
+    return Heads(Counter(width for width in widths if isinstance(width, int)))
+
+
 def tiny(spec: RunSpec, config: ModelConfig, family: Family, modules: ModuleTable, patch: Patch | None) -> Miniature:
     """Building the same run in miniature."""
     try:
@@ -163,6 +193,17 @@ def reach(spec: RunSpec, tiny: Miniature, family: Family, modules: ModuleTable) 
         return gradient_reach(tiny.run, spec, family, modules)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise Unavailable(f"the miniature's step failed: {type(error).__name__}: {error}") from error
+
+
+def cache_effect(tiny: Miniature, family: Family) -> CacheEffect:
+    """Comparing logits with and without the cache."""
+    if tiny.run is None:
+        raise Unavailable(tiny.problem)
+    shared = int(tiny.run.config.get("text_config", {}).get("num_kv_shared_layers") or 0)
+    if not shared:
+        return CacheEffect(0.0, 0, 0)
+    largest, logits = cache_gap(tiny.run, family)
+    return CacheEffect(largest, logits, shared)
 
 
 def wrappers(family: Family, reference: nn.Module) -> Wrappers:
@@ -214,6 +255,44 @@ def bounds(clipped: Mapping[str, int], config: ModelConfig) -> StoredBounds:
     return read_bounds(config.folder, list(clipped))
 
 
+def expected_adapter(skeleton: Skeleton, modules: ModuleTable, family: Family) -> ExpectedAdapter:
+    """Asking PEFT which tensors it would save of the run's model."""
+    if skeleton.peft is None or not is_peft(skeleton.peft):
+        raise Unavailable("the model that was handed in is not inside PEFT's", "hand in what get_peft_model returned")
+    return expect(skeleton.peft, modules, family)
+
+
+def fit(saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, family: Family) -> Fit:
+    """Letting PEFT load the adapter's tensors without storage."""
+    return fit_into(saved_adapter, expected_adapter, family)
+
+
+def saved_targets(
+    spec: RunSpec, saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, reference: nn.Module, family: Family
+) -> frozenset[str] | None:
+    """Matching the adapter's own list of targets; a regex of a stranger is not run."""
+    settings = saved_adapter.settings.lora if saved_adapter.settings else None
+    names = settings.target_modules if settings else None
+    if names is None or isinstance(names, str):
+        return None
+    if frozenset(names) == expected_adapter.target_modules:
+        names = spec.lora.target_modules
+    try:
+        return frozenset(resolve(reference, replace(spec.lora, target_modules=names), family).modules)
+    except AdapterRefused:
+        return frozenset()
+
+
+def extents(saved_adapter: SavedAdapter) -> Mapping[str, Extent]:
+    """Reading the adapter's tensors."""
+    return read_extents(saved_adapter.tensors)
+
+
+def dropped(config: ModelConfig, family: Family) -> tuple[str, ...]:
+    """Finding the modules whose output the model drops."""
+    return tuple(family.dropped(transformers_config(config.values).to_dict()))
+
+
 def _measured(subjects: Mapping[str, tuple[nn.Module, int]]) -> tuple[dict[str, Behaviour], str]:
     behaviours, unmeasured = {}, ""
     for name, (module, width) in subjects.items():
@@ -234,5 +313,7 @@ COLLECTORS: Mapping[str, Callable[..., Any]] = {
     for collector in (
         config, family, reference, patch, targets, skeleton, modules, attention, tiny, reach, wrappers, clipped,
         containment, bounds,
+        heads,
+        cache_effect, expected_adapter, fit, saved_targets, extents, dropped,
     )
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from typing import Any
 from vlcheck.evidence import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Unavailable, Verdict
 from vlcheck.rules import choose
+from vlcheck.saved_adapter import SavedAdapter, read_adapter
 from vlcheck.spec import ConfigError, RunSpec
 
 TESTED = {  # first version below the metadata's bound is refused by pip; last one is what the suite ran with
@@ -49,7 +51,40 @@ def audit(
         TypeError: if `given` names evidence that no collector knows.
     """
     evidence = Evidence(spec, given, allow_code=allow_code, offline=offline, progress=progress)
-    outcomes = [run(rule, evidence) for rule in choose(tuple(select), tuple(ignore))]
+    return _judged(spec, choose(tuple(select), tuple(ignore)), evidence)
+
+
+def check_adapter(
+    spec: RunSpec,
+    adapter: str | os.PathLike[str] | SavedAdapter,
+    *,
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    allow_code: bool = False,
+    offline: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+    **given: Any,
+) -> Report:
+    """Judge a saved LoRA adapter against the model of a run, without weights, from its files' headers.
+
+    Args:
+        adapter: the folder that `save_pretrained` wrote, or what `read_adapter` made of it.
+        select, ignore, allow_code, offline, progress, given: as for `audit`.
+
+    Raises:
+        ConfigError: if the run's description or a file of the folder is unusable.
+        ValueError: if a selected rule does not exist.
+        TypeError: if `given` names evidence that no collector knows.
+    """
+    saved = adapter if isinstance(adapter, SavedAdapter) else read_adapter(adapter)
+    evidence = Evidence(
+        spec, {**given, "saved_adapter": saved}, allow_code=allow_code, offline=offline, progress=progress
+    )
+    return _judged(spec, choose(tuple(select), tuple(ignore), saved=True), evidence)
+
+
+def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
+    outcomes = [run(rule, evidence) for rule in rules]
     versions = installed()
     return Report(
         spec=spec,

@@ -11,6 +11,9 @@ from vlcheck.finding import NotApplicable, Unavailable
 from vlcheck.model import base_of
 from vlcheck.spec import ConfigError, RunSpec
 
+GIVEN = ("model", "saved_adapter")
+"""Evidence that is handed in, or is not there."""
+
 
 class Evidence:
     """A run's evidence: collected on first use, or handed in by the caller."""
@@ -24,12 +27,12 @@ class Evidence:
         offline: bool = False,
         progress: Callable[[str], None] = lambda step: None,
     ) -> None:
-        unknown = sorted(set(given) - {"model", *COLLECTORS})
-        if unknown:
-            raise TypeError(f"no evidence is called {unknown[0]!r}; known: {', '.join(sorted({'model', *COLLECTORS}))}")
+        known = {*GIVEN, *COLLECTORS}
+        if unknown := sorted(set(given) - known):
+            raise TypeError(f"no evidence is called {unknown[0]!r}; known: {', '.join(sorted(known))}")
         self._known: dict[str, Any] = {"spec": spec, "options": Options(allow_code, offline), **given}
         if "model" in given:
-            self._known["skeleton"] = Skeleton(base_of(given["model"]), live=True)
+            self._known["skeleton"] = Skeleton(base_of(given["model"]), live=True, peft=given["model"])
         self._failed: dict[str, Exception] = {}
         self._progress = progress
 
@@ -47,6 +50,8 @@ class Evidence:
             subject["family"] = self._known["family"].name
         if "reference" in self._known:
             subject["parameters"] = sum(p.numel() for p in self._known["reference"].parameters())
+        if "saved_adapter" in self._known:
+            subject["adapter"] = str(self._known["saved_adapter"].folder)
         return subject
 
     def remarks(self) -> tuple[str, ...]:

@@ -30,6 +30,14 @@ class Part(Enum):
         return self.name.lower()
 
 
+def _nothing(values: Values) -> Sequence[str]:
+    return ()
+
+
+def _never(values: Values) -> bool:
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """Everything family-specific.
@@ -45,12 +53,20 @@ class Family:
     """Class name to part, for modules that sit inside another part."""
     clip_wrapper: str | None = None
     """Class name of the module that clamps around an inner `.linear`."""
-    layer_kinds: Callable[[Values], Mapping[str, Sequence[Hashable]]]
+    layer_kinds: Callable[[Values], Mapping[str, Sequence[Hashable]]] | None = None
     """Path of each layer list to the kinds of its layers; layers of one kind are built alike."""
-    shrink: Callable[[Values, Mapping[str, Sequence[int]]], dict[str, Any]]
+    shrink: Callable[[Values, Mapping[str, Sequence[int]]], dict[str, Any]] | None = None
     """The config of a tiny model of the same structure, keeping the chosen layers of each list."""
-    sample_row: Callable[[Values, frozenset[str]], dict[str, torch.Tensor]]
+    sample_row: Callable[[Values, frozenset[str]], dict[str, torch.Tensor]] | None = None
     """One row that holds these modalities, for a model built from a shrunken config."""
+    dropped: Callable[[Values], Sequence[str]] = _nothing
+    """Paths whose output the model drops as its config says: no setting gives an adapter there a gradient."""
+    overflows_in_fp16: str = ""
+    """What is known to overflow in float16, and where it is reported; empty where nothing is."""
+    explodes: Callable[[Values], bool] = _never
+    """Whether exploding gradients are reported for LoRA on a model of this config."""
+    doubt: str = ""
+    """What a reader must know to weigh what is said of this family's parts."""
 
     def part_of(self, path: str) -> Part | None:
         """The part whose attribute path holds this module; None outside all of them."""

@@ -82,7 +82,7 @@ def build_model(
         # As in from_pretrained: the quantiser skips the last module that owns weights, and a head that was
         # tied before would not be it.
         with no_tie_weights():
-            base = quantise(build_base(config, dtype=spec.model.dtype), spec.quantization)
+            base = quantise(build_base(config, dtype=spec.model.dtype), spec.quantization, dtype=spec.model.dtype)
         base.tie_weights()
         if weights is Weights.RANDOM:
             materialise(base, device, seed)
@@ -142,10 +142,13 @@ def build_reference(config: Values) -> nn.Module:
         return build_base(config)
 
 
-def quantise(model: nn.Module, quantization: Quantization | None) -> nn.Module:
+def quantise(model: nn.Module, quantization: Quantization | None, *, dtype: str) -> nn.Module:
     """Replace linears by bitsandbytes layers, with the quantiser that `from_pretrained` uses.
 
     It also sets `is_loaded_in_4bit`, without which PEFT picks its plain `lora.Linear`.
+
+    Args:
+        dtype: of the tensors that stay as they are; the new layers' biases get it too.
     """
     if quantization is None:
         return model
@@ -153,7 +156,12 @@ def quantise(model: nn.Module, quantization: Quantization | None) -> nn.Module:
     from transformers.quantizers import AutoHfQuantizer
 
     quantiser = AutoHfQuantizer.from_config(quantization_config(quantization), pre_quantized=False)
-    quantiser.preprocess_model(model=model, device_map=None)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        quantiser.preprocess_model(model=model, device_map=None)
+    finally:
+        torch.set_default_dtype(before)
     quantiser.postprocess_model(model)
     return model
 
@@ -163,6 +171,14 @@ def quantization_config(quantization: Quantization) -> BitsAndBytesConfig:
     values = dataclasses.asdict(quantization)
     values["llm_int8_skip_modules"] = quantization.llm_int8_skip_modules and list(quantization.llm_int8_skip_modules)
     return BitsAndBytesConfig(**values)
+
+
+def kept_from_quantising(model: nn.Module, entry: str) -> list[str]:
+    """Linear layers that a skip-list entry keeps as they are, by transformers' own matcher."""
+    from transformers.quantizers.quantizers_utils import should_convert_module  # not public; seen in 5.17, 5.23
+
+    linears = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    return [name for name in linears if not should_convert_module(name, [entry])]
 
 
 def load_base(spec: RunSpec, device: str) -> nn.Module:

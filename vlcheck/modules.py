@@ -36,6 +36,8 @@ class ModuleRow:
     """Class of the base module, adapters aside."""
     parameters: int
     """Parameters of the base module itself, as in the unquantised model."""
+    bytes: int
+    """What it stores, packed weights with their statistics; 0 for weights tied to an earlier row's."""
     dtype: str
     quantised: bool
     clipped: bool
@@ -43,6 +45,8 @@ class ModuleRow:
     adapted: bool
     """It carries LoRA weights, or, for a clip wrapper, a module inside it does."""
     adapter_parameters: int
+    adapter_dtype: str
+    """Number types of the adapter's tensors; empty without one."""
     saved: bool
     """It is trained in full, through `modules_to_save`."""
     trainable: bool
@@ -72,6 +76,13 @@ class ModuleTable:
         """The parts that this model has."""
         present = {row.part for row in self.rows}
         return tuple(part for part in Part if part in present)
+
+    def storage(self) -> dict[str, int]:
+        """Stored bytes of the base by class: packed weights, fused experts, embeddings, other tensors."""
+        bytes_of: Counter[str] = Counter()
+        for row in self.rows:
+            bytes_of[_storage_class(row)] += row.bytes
+        return {name: count for name, count in bytes_of.most_common() if count}
 
     def census(self) -> dict[str, dict[str, int]]:
         """Adapted modules, all linear-like modules and adapter parameters of each part."""
@@ -104,6 +115,7 @@ def tabulate(model: nn.Module, reference: nn.Module, family: Family) -> ModuleTa
     }
     rows: list[ModuleRow] = []
     inner_of: dict[str, Part] = {}  # paths of modules whose class names a part of its own
+    stored: set[int] = set()
     hidden: tuple[str, ...] = ()  # inside an adapted or saved module: described by that module's row
     for name, module in model.named_modules():
         if not name or (hidden and name.startswith(hidden)):
@@ -115,6 +127,7 @@ def tabulate(model: nn.Module, reference: nn.Module, family: Family) -> ModuleTa
         if tuner or saver:
             hidden = (name + ".",)
         owns = list(base.parameters(recurse=tuner or saver)) or list(base.buffers(recurse=False))
+        adapter = _adapter_parameters(module) if tuner else []
         if owns or name in wrappers:
             rows.append(
                 ModuleRow(
@@ -122,16 +135,19 @@ def tabulate(model: nn.Module, reference: nn.Module, family: Family) -> ModuleTa
                     part=_part(name, own, inner_of, family),
                     kind=type(base).__name__,
                     parameters=sum(map(_count, base.parameters(recurse=tuner or saver))),
+                    bytes=sum(_bytes(tensor) for tensor in owns if id(tensor) not in stored),
                     dtype=_dtype(owns[0]) if owns else "",
                     quantised=any(_dtype(tensor) in QUANTISED for tensor in owns),
                     clipped=wrappers.get(name, False),
                     adapted=holds_adapter(module),
-                    adapter_parameters=sum(map(_count, _adapter_parameters(module))) if tuner else 0,
+                    adapter_parameters=sum(map(_count, adapter)),
+                    adapter_dtype="+".join(sorted({_dtype(tensor) for tensor in adapter})),
                     saved=saver,
                     trainable=any(p.requires_grad for p in module.parameters(recurse=tuner or saver)),
                     placement=_placement(module, family) if name in wrappers else None,
                 )
             )
+            stored.update(map(id, owns))
     return ModuleTable(tuple(rows))
 
 
@@ -169,6 +185,30 @@ def _adapter_parameters(layer: Any) -> list[nn.Parameter]:
     """LoRA's own tensors: whatever the layer holds beside its base."""
     base = {id(parameter) for parameter in layer.get_base_layer().parameters()}
     return [parameter for parameter in layer.parameters() if id(parameter) not in base]
+
+
+def _storage_class(row: ModuleRow) -> str:
+    if row.quantised:
+        return f"quantised linear layers ({row.dtype})"
+    if row.part is Part.EXPERTS:
+        return f"experts ({row.dtype})"
+    return f"embeddings ({row.dtype})" if "Embedding" in row.kind else f"other tensors ({row.dtype})"
+
+
+def _bytes(tensor: Any) -> int:
+    """Stored bytes; of a packed weight by bitsandbytes' layout, which on meta is all there is to go by.
+
+    4 bits a value; a statistic for each block; with double quantisation one byte a statistic, and for
+    every 256 of them a float, beside two code books and an offset.
+    """
+    count = _count(tensor)
+    if type(tensor).__name__ == "Int8Params":
+        return count + 4 * (tensor.shape[0] if tensor.dim() > 1 else 1)
+    if type(tensor).__name__ != "Params4bit":
+        return count * int(tensor.element_size())
+    blocks = -(-count // int(tensor.blocksize))
+    statistics = blocks + 4 * -(-blocks // 256) + 4 * 256 + 4 if tensor.compress_statistics else 4 * blocks
+    return -(-count // 2) + statistics + 4 * 16
 
 
 def _dtype(tensor: Any) -> str:

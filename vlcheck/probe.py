@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from vlcheck.family import Family, Part, Values
+from vlcheck.finding import Unavailable
+from vlcheck.materialise import materialise
 from vlcheck.model import (
     Patch,
-    Weights,
     adapt,
     base_of,
     build_base,
@@ -40,6 +41,8 @@ class TinyRun:
     kinds: Mapping[str, Sequence[Hashable]]
     config: Values
     """The tiny model's config.json."""
+    dropped: Sequence[str] = ()
+    """Full-size paths whose output the model drops by design."""
 
     def full_name(self, name: str) -> str:
         """The full-size module that a tiny module stands for."""
@@ -70,6 +73,8 @@ class Reach:
 
     reached: tuple[ModuleRow, ...]
     unreached: tuple[ModuleRow, ...]
+    dropped: tuple[ModuleRow, ...]
+    """Adapters on modules whose output the model drops by design; in neither of the others."""
     probed: int
     """Adapters of the tiny model that were looked at."""
     loss: float
@@ -86,7 +91,12 @@ def shrink(spec: RunSpec, config: Values, family: Family, modules: ModuleTable, 
     Args:
         modules: what the full-size run adapts.
         patch: the user's monkeypatch; one that changes classes has already been applied.
+
+    Raises:
+        Unavailable: if the family has no miniature.
     """
+    if family.layer_kinds is None or family.shrink is None or family.sample_row is None:
+        raise Unavailable(f"vlcheck knows no miniature of {family.name}, so no gradient was measured")
     full = transformers_config(config).to_dict()
     kinds = family.layer_kinds(full)
     trained = [row.name for row in modules.rows if row.trainable]
@@ -94,12 +104,12 @@ def shrink(spec: RunSpec, config: Values, family: Family, modules: ModuleTable, 
     tiny = family.shrink(full, layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        base = build_base(tiny, Weights.RANDOM, dtype="float32")
-        _fill_zeros(base)
+        base = build_base(tiny, dtype="float32")
+        materialise(base, "cpu", SEED)
         if patch is not None and takes_model(patch):
             base = patch(base) or base
-        run = TinyRun(base, layers, kinds, tiny)
-        model = adapt(base, _mirrored(spec, run, modules), Weights.RANDOM)
+        run = TinyRun(base, layers, kinds, tiny, tuple(family.dropped(full)))
+        model = adapt(base, _mirrored(spec, run, modules), device="cpu")
     run = replace(run, model=base_of(model))
     _freeze_alike(run, modules)
     return run
@@ -111,6 +121,7 @@ def gradient_reach(run: TinyRun, spec: RunSpec, family: Family, modules: ModuleT
     `lora_B` starts at zero and gets the first gradient; `lora_A` gets none in that step, so an adapter
     counts as reached when any of its tensors has a gradient that is not all zero.
     """
+    assert family.sample_row is not None, "a tiny run has a sample row"
     prepare_for_training(run.model, spec.training)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -120,20 +131,28 @@ def gradient_reach(run: TinyRun, spec: RunSpec, family: Family, modules: ModuleT
     tiny = dict(run.model.named_modules())
     reached: list[ModuleRow] = []
     unreached: list[ModuleRow] = []
+    dropped: list[ModuleRow] = []
     for row in modules.rows:
         if row.trainable and (row.adapter_parameters or row.saved):
-            (reached if _has_gradient(tiny[run.tiny_name(row.name)]) else unreached).append(row)
+            if any(row.name == path or row.name.startswith(path + ".") for path in run.dropped):
+                dropped.append(row)
+            else:
+                (reached if _has_gradient(tiny[run.tiny_name(row.name)]) else unreached).append(row)
     probed = {run.tiny_name(row.name) for row in (*reached, *unreached)}
     run.model.zero_grad(set_to_none=True)
-    return Reach(tuple(reached), tuple(unreached), len(probed), float(loss.detach()))
+    return Reach(tuple(reached), tuple(unreached), tuple(dropped), len(probed), float(loss.detach()))
 
 
-def _fill_zeros(base: nn.Module) -> None:
-    """Draw parameters that start as zeros (Gemma 3's projector): they stop gradients that trained ones pass."""
+def cache_gap(run: TinyRun, family: Family) -> tuple[float, int]:
+    """Largest change of a logit when the cache is off, and how many logits were compared."""
+    assert family.sample_row is not None, "a tiny run has a sample row"
+    row = family.sample_row(run.config, frozenset({"text"}))
+    training = run.model.training
+    run.model.eval()
     with torch.no_grad():
-        for parameter in base.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.02)
+        cached, uncached = (run.model(**row, use_cache=use).logits for use in (True, False))
+    run.model.train(training)
+    return float((cached - uncached).abs().max()), cached.numel()
 
 
 def _representatives(path: str, kinds: Sequence[Hashable], trained: Sequence[str]) -> tuple[int, ...]:

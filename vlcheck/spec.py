@@ -260,6 +260,8 @@ class Training:
     """Write a checkpoint every so many optimizer steps."""
     save_total_limit: Count | None = None
     """Checkpoints kept."""
+    fsdp: Text | None = None
+    """Shard parameters, gradients and optimizer state, for example `full_shard auto_wrap`."""
     seed: Index = 42
     """Seed of every random number generator."""
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import peft
 import torch
 from peft.tuners import lora
 from torch import nn
 from transformers.models.gemma4 import modeling_gemma4
 
 WRAPPER = modeling_gemma4.Gemma4ClippableLinear
+TEXT_MODEL = modeling_gemma4.Gemma4TextModel
 
 
 @contextmanager
 def undone() -> Iterator[None]:
     """Put back whatever a patch of this file changes."""
     forward, delta, registered = WRAPPER.forward, lora.Linear.get_delta_weight, lora.LoraConfig.__post_init__
+    text_forward, attach = TEXT_MODEL.forward, peft.get_peft_model
     try:
         yield
     finally:
         modeling_gemma4.Gemma4ClippableLinear = WRAPPER
         WRAPPER.forward, lora.Linear.get_delta_weight = forward, delta
         lora.LoraConfig.__post_init__ = registered
+        TEXT_MODEL.forward, peft.get_peft_model = text_forward, attach
 
 
 def around() -> None:
@@ -73,6 +77,33 @@ def registered() -> None:
         self._register_custom_module({WRAPPER: lora.Linear})
 
     lora.LoraConfig.__post_init__ = post_init
+
+
+def half_cast() -> None:
+    """Cast the adapters of the vision tower, and forget the others."""
+    attach = peft.get_peft_model
+
+    def cast(model, config):
+        adapted = attach(model, config)
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name and "vision_tower" in name:
+                parameter.data = parameter.data.bfloat16()
+        return adapted
+
+    peft.get_peft_model = cast
+
+
+def forgetful() -> None:
+    """Compute something else when the cache is off, as an early transformers 5.5 did for shared layers."""
+    forward = TEXT_MODEL.forward
+
+    def without_cache(self, *args, use_cache=None, **kwargs):
+        output = forward(self, *args, use_cache=use_cache, **kwargs)
+        if use_cache is False:
+            output.last_hidden_state = output.last_hidden_state.flip(-1)
+        return output
+
+    TEXT_MODEL.forward = without_cache
 
 
 def failing() -> None:

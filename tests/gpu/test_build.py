@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 
@@ -10,7 +11,7 @@ import torch
 
 from vlcheck import catalogue
 from vlcheck.families import family_of
-from vlcheck.model import Weights, base_of, build_model, build_reference, prepare_for_training
+from vlcheck.model import Weights, base_of, build_model, build_reference, prepare_for_training, transformers_config
 from vlcheck.modules import tabulate
 from vlcheck.spec import CheckpointingKwargs, Lora, ModelRef, Quantization, RunSpec, Training
 
@@ -20,7 +21,7 @@ NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_do
                    bnb_4bit_compute_dtype="bfloat16")  # fmt: skip
 
 
-@pytest.mark.parametrize("hub_id", ["google/gemma-4-31B-it", "google/gemma-4-E4B-it", "google/gemma-3-4b-it"])
+@pytest.mark.parametrize("hub_id", ["google/gemma-4-31B-it", "google/gemma-4-E4B-it"])
 def test_random_nf4_model_builds_and_trains_a_step(hub_id, record_property, capsys):
     """Build in under three minutes and 25 GiB; loss and gradients finite; module table equal to the one on meta."""
     entry = catalogue.lookup(hub_id)
@@ -33,16 +34,20 @@ def test_random_nf4_model_builds_and_trains_a_step(hub_id, record_property, caps
             gradient_checkpointing=True, gradient_checkpointing_kwargs=CheckpointingKwargs(use_reentrant=False)
         ),
     )
+    gc.collect()
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
     start = time.perf_counter()
     model = build_model(spec, Weights.RANDOM, config=entry.config, device="cuda")
     torch.cuda.synchronize()
-    seconds, peak = time.perf_counter() - start, torch.cuda.max_memory_allocated()
+    seconds, peak = time.perf_counter() - start, torch.cuda.max_memory_allocated() - before
 
     table = tabulate(base_of(model), reference, family)
     meta = tabulate(base_of(build_model(spec, Weights.META, config=entry.config)), reference, family)
     prepare_for_training(base_of(model), spec.training)
-    row = {key: value.cuda() for key, value in family.sample_row(entry.config, frozenset({"image", "text"})).items()}
+    values = transformers_config(entry.config).to_dict()
+    row = {key: value.cuda() for key, value in family.sample_row(values, frozenset({"image", "text"})).items()}
     row["pixel_values"] = row["pixel_values"].bfloat16()
     torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()

@@ -32,7 +32,7 @@ skipped: VLC201 label-shift: the processor is gated
   unlock: hf auth login
 failed to run: VLC301 peak-memory: KeyError: 'gpu'
   this is a fault of vlcheck; --format json holds the traceback
-not applicable: VLC107, VLC108 (the family has no clip wrapper)
+not applicable: VLC107, VLC108 (reasons: --format json)
 passed: VLC106 (112 clip wrappers), VLC406 (30 adapters)
 note to the reader: patches were not seen
 

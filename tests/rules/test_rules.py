@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import vlcheck.rules
-from tests.samples import ALIKE, BROKEN, CONSEQUENCES, Run, unknown_here
+from tests.samples import ALIKE, BESIDE, BROKEN, CONSEQUENCES, Run, unknown_here
 from vlcheck.finding import Finding, Rule, Verdict
 from vlcheck.rules import RULES
 
@@ -18,7 +18,7 @@ CODES = [rule.code for rule in RULES]
 def assert_caught(code: str, folder) -> None:
     """The broken run brings up exactly this code and what it explains."""
     report = BROKEN[code].audit(folder)
-    assert {o.rule.code for o in report.found()} == {code, *CONSEQUENCES.get(code, ())}
+    assert {o.rule.code for o in report.found()} == {code} | CONSEQUENCES.get(code, set()) | BESIDE.get(code, set())
     assert not report.with_verdict(Verdict.ERROR)
     for outcome in report.found():
         assert outcome.explained_by == ((code,) if outcome.rule.code in CONSEQUENCES.get(code, ()) else ())

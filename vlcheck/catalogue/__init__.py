@@ -1,7 +1,8 @@
 """Configs of known models, so that an audit needs neither network nor cache.
 
 One JSON file a model: its Hub id, the source of its values, the published parameter total and what
-that rests on, and the config itself in the layout of the Hub's file.
+that rests on, and the config itself in the layout of the Hub's file. Where no published total confirms the
+values, the entry says so: the config was then written from memory of the Hub's file.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ class Entry:
 
     hub_id: str
     source: str
-    published_parameters: int
+    published_parameters: int | None
+    """None where no source for a total was found."""
     published_basis: str
+    verified: bool
+    """Whether a published parameter total confirms the config's shape."""
     config: Mapping[str, Any]
 
 

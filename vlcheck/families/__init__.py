@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
-from vlcheck.families import gemma3, gemma4
+from vlcheck.families import (
+    gemma3,
+    gemma3n,
+    gemma4,
+    gemma4_unified,
+    internvl,
+    llava,
+    llava_next,
+    llava_onevision,
+    mistral3,
+    mllama,
+    paligemma,
+    qwen2_5_vl,
+    qwen3_vl,
+    qwen3_vl_moe,
+    smolvlm,
+)
 from vlcheck.family import Family, Values
 
-FAMILIES: tuple[Family, ...] = (gemma4.FAMILY, gemma3.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    gemma4.FAMILY,
+    gemma4_unified.FAMILY,
+    gemma3.FAMILY,
+    gemma3n.FAMILY,
+    qwen2_5_vl.FAMILY,
+    qwen3_vl.FAMILY,
+    qwen3_vl_moe.FAMILY,
+    smolvlm.FAMILY,
+    llava.FAMILY,
+    llava_next.FAMILY,
+    llava_onevision.FAMILY,
+    paligemma.FAMILY,
+    internvl.FAMILY,
+    mllama.FAMILY,
+    mistral3.FAMILY,
+)
 
 
 def family_of(values: Values) -> Family:

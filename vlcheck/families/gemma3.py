@@ -10,6 +10,7 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vlcheck.families import towers
 from vlcheck.family import Family, Part, Values
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ FAMILY = Family(
         "model.language_model": Part.LANGUAGE,
         "lm_head": Part.LANGUAGE,
     },
+    overflows_in_fp16="activations of the language model (unsloth.ai/blog/gemma3)",
     layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
+    dropped=towers.dropped,
 )

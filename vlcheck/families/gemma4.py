@@ -102,6 +102,12 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row
 
 
+def explodes(values: Values) -> bool:
+    """Reported for the 31B, the only dense model of this depth."""
+    text = values["text_config"]
+    return bool(text["num_hidden_layers"] == 60 and not text.get("enable_moe_block"))
+
+
 def _layers_with_own_cache(text: Values) -> int:
     """Layers before the first that reuses another's keys and values."""
     return int(text["num_hidden_layers"]) - int(text.get("num_kv_shared_layers") or 0)
@@ -120,6 +126,8 @@ FAMILY = Family(
     },
     part_classes={"Gemma4TextRouter": Part.ROUTER, "Gemma4TextExperts": Part.EXPERTS},
     clip_wrapper="Gemma4ClippableLinear",
+    overflows_in_fp16="vision tower of 26B-A4B and 31B, transformers 5.5 to 5.9 (transformers#46277)",
+    explodes=explodes,
     layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,

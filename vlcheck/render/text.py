@@ -82,6 +82,8 @@ def _header(report: Report) -> Line:
         parts.append(show_parameters(subject["parameters"]))
     if subject.get("config_origin"):
         parts.append(f"config from {subject['config_origin']}")
+    if subject.get("adapter"):
+        parts.append(f"adapter {subject['adapter']}")
     return Line(_styled(f"{config_file(report)}: ", "bold", ", ".join(parts)))
 
 
@@ -170,8 +172,10 @@ def _failed(outcomes: Sequence[Outcome]) -> Iterator[Line]:
 
 
 def _not_applicable(outcomes: Sequence[Outcome]) -> Iterator[Line]:
-    for (reason, _), alike in _alike(outcomes).items():
-        yield Line(_styled("not applicable: ", "dim", f"{', '.join(o.rule.code for o in alike)} ({reason})"))
+    if outcomes:
+        yield Line(
+            _styled("not applicable: ", "dim", f"{', '.join(o.rule.code for o in outcomes)} (reasons: --format json)")
+        )
 
 
 def _passed(outcomes: Sequence[Outcome]) -> Iterator[Line]:

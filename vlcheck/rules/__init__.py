@@ -6,7 +6,17 @@ import difflib
 from collections.abc import Iterable
 
 from vlcheck.finding import Rule
-from vlcheck.rules import adapters, coverage, placement, targets
+from vlcheck.rules import (
+    adapters,
+    coverage,
+    memory,
+    numerics,
+    placement,
+    saved_adapter,
+    saved_settings,
+    saved_values,
+    targets,
+)
 
 RULES: tuple[Rule, ...] = (
     placement.wrapper_targeted,
@@ -20,6 +30,9 @@ RULES: tuple[Rule, ...] = (
     targets.unmatched_target,
     targets.attention_refused,
     placement.clip_contradiction,
+    targets.parameter_dropout,
+    targets.idle_skip,
+    memory.mostly_unquantised,
     coverage.language_not_adapted,
     coverage.vision_not_adapted,
     coverage.projector_not_adapted,
@@ -31,17 +44,57 @@ RULES: tuple[Rule, ...] = (
     adapters.tied_weight_saved,
     adapters.vision_tower_4bit,
     coverage.declared_part_missing,
+    adapters.experts_not_adapted,
+    adapters.ddp_unused_adapter,
+    adapters.default_targets,
+    numerics.fp16_overflow,
+    numerics.mixed_adapter_dtypes,
+    numerics.quant_storage_fsdp,
+    numerics.head_too_wide,
+    numerics.cache_changes_logits,
+    numerics.exploding_gradients,
 )
 
 
-def choose(select: Iterable[str] = (), ignore: Iterable[str] = ()) -> tuple[Rule, ...]:
+ADAPTER_RULES: tuple[Rule, ...] = (
+    saved_adapter.tensors_missing,
+    saved_adapter.tensors_unexpected,
+    saved_adapter.wrapper_split,
+    saved_adapter.keys_renamed,
+    saved_adapter.shape_differs,
+    saved_adapter.copy_missing,
+    saved_adapter.tied_copy,
+    saved_settings.no_lora_settings,
+    saved_settings.settings_differ,
+    saved_settings.rank_differs,
+    saved_settings.base_differs,
+    saved_settings.sharded_adapter,
+    saved_values.no_tensors,
+    saved_values.empty_tensors,
+    saved_values.delta_zero,
+    saved_values.not_finite,
+    saved_values.odd_dtype,
+)
+"""The rules of `vlcheck check-adapter`; those above are the rules of `vlcheck audit`."""
+
+
+def every_rule() -> tuple[Rule, ...]:
+    """The rules of every command."""
+    return (*RULES, *ADAPTER_RULES)
+
+
+def choose(select: Iterable[str] = (), ignore: Iterable[str] = (), *, saved: bool = False) -> tuple[Rule, ...]:
     """The rules whose code (or a prefix of it, `VLC4`) or name is selected and not ignored.
+
+    Args:
+        saved: choose among the rules for saved adapters, not among those for runs.
 
     Raises:
         ValueError: if an entry matches no rule; the message names it and the nearest rule.
     """
-    selected, ignored = _matching(select), _matching(ignore)
-    return tuple(r for r in RULES if (not list(select) or r in selected) and r not in ignored)
+    rules = ADAPTER_RULES if saved else RULES
+    selected, ignored = _matching(select, rules), _matching(ignore, rules)
+    return tuple(r for r in rules if (not list(select) or r in selected) and r not in ignored)
 
 
 def find(entry: str) -> Rule:
@@ -50,25 +103,33 @@ def find(entry: str) -> Rule:
     Raises:
         ValueError: if there is none; the message names the nearest rule.
     """
-    for rule in RULES:
+    for rule in every_rule():
         if entry.upper() == rule.code or entry.lower() == rule.name:
             return rule
     raise ValueError(_unknown(entry))
 
 
-def _matching(entries: Iterable[str]) -> set[Rule]:
+def _matching(entries: Iterable[str], rules: tuple[Rule, ...]) -> set[Rule]:
     matching: set[Rule] = set()
     for entry in entries:
-        prefix = entry.upper() if entry.upper().startswith("VLC") else ""
-        hits = {r for r in RULES if (prefix and r.code.startswith(prefix)) or entry.lower() == r.name}
+        hits = _hits(entry, rules)
+        if not hits and _hits(entry, every_rule()):
+            command = "vlcheck audit" if rules is ADAPTER_RULES else "vlcheck check-adapter"
+            raise ValueError(f"{entry} belongs to `{command}`")
         if not hits:
             raise ValueError(_unknown(entry))
         matching |= hits
     return matching
 
 
+def _hits(entry: str, rules: tuple[Rule, ...]) -> set[Rule]:
+    prefix = entry.upper() if entry.upper().startswith("VLC") else ""
+    return {r for r in rules if (prefix and r.code.startswith(prefix)) or entry.lower() == r.name}
+
+
 def _unknown(entry: str) -> str:
-    names = [r.code for r in RULES] + [r.name for r in RULES]
+    rules = every_rule()
+    names = [r.code for r in rules] + [r.name for r in rules]
     near = difflib.get_close_matches(entry, [*names, *map(str.lower, names)], n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"no rule {entry!r}{hint} (`vlcheck rules` lists all {len(RULES)})"
+    return f"no rule {entry!r}{hint} (`vlcheck rules` lists all {len(rules)})"

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from vlcheck.modules import ModuleTable
     from vlcheck.probe import Reach
     from vlcheck.spec import RunSpec
+    from vlcheck.targets import Targets
 
 FED_BY = {Part.VISION: {"image", "video"}, Part.PROJECTOR: {"image", "video"}, Part.AUDIO: {"audio"}}
 """Modalities that reach a part; every other part sees each sample."""
 
 
-@rule("VLC406", "unreachable-adapter", Severity.ERROR)
+@rule("VLC406", "unreachable-adapter", Severity.ERROR, explains=("VLC413",))
 def unreachable_adapter(spec: RunSpec, reach: Reach, modules: ModuleTable) -> Iterator[Finding | Examined]:
     """No gradient reaches some adapters under the run's own checkpointing settings.
 
@@ -51,7 +52,7 @@ def unreachable_adapter(spec: RunSpec, reach: Reach, modules: ModuleTable) -> It
             )
 
 
-@rule("VLC407", "idle-adapter", Severity.WARNING)
+@rule("VLC407", "idle-adapter", Severity.WARNING, explains=("VLC413",))
 def idle_adapter(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Examined]:
     """A tower carries adapters, and no sample of the run's data enters it.
 
@@ -155,6 +156,81 @@ def vision_tower_4bit(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding |
             f"{len(quantised)} of {len(linears)} linear layers of the vision tower are quantised",
             where=spec.where("quantization.llm_int8_skip_modules"),
             measured={"quantised": len(quantised), "linear layers": len(linears)},
+        )
+
+
+@rule("VLC412", "experts-not-adapted", Severity.WARNING)
+def experts_not_adapted(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Examined]:
+    """The experts, most of the model, carry no adapter.
+
+    Fused experts are three-dimensional parameters, which no `target_modules` entry reaches, `all-linear`
+    included. The run trains the small dense share of the model and reports a tiny trainable count.
+
+    Remedy: `target_parameters` (with `lora_dropout: 0`), or say that it is meant: `intent: {experts: freeze}`.
+
+    Source: https://github.com/huggingface/peft/issues/2527
+    """
+    if Part.EXPERTS not in modules.parts():
+        raise NotApplicable("the model has no experts")
+    if spec.intent.experts is not None:
+        raise NotApplicable(f"intent.experts is {spec.intent.experts}")
+    rows = list(modules.where(part=Part.EXPERTS))
+    yield Examined(len(rows), "modules of experts")
+    if not modules.trained(Part.EXPERTS):
+        held = sum(row.parameters for row in rows)
+        share = held / sum(row.parameters for row in modules.rows)
+        yield Finding(
+            f"experts hold {share:.0%} of the model's parameters and carry no adapter",
+            where=spec.where("lora.target_modules"),
+            measured={"parameters": held, "share": share},
+            fix="target_parameters, or intent: {experts: freeze}",
+        )
+
+
+@rule("VLC413", "ddp-unused-adapter", Severity.ERROR)
+def ddp_unused_adapter(spec: RunSpec, reach: Reach) -> Iterator[Finding | Examined]:
+    """Several GPUs, and adapters that no gradient reaches: DDP stops in the second step.
+
+    DistributedDataParallel waits for a gradient of every trainable parameter. Where one never comes it
+    raises "Expected to have finished reduction in the prior iteration".
+
+    Remedy: exclude the modules that are listed, or train on one GPU.
+
+    Source: https://github.com/modelscope/ms-swift/pull/9180
+    """
+    if spec.hardware.count == 1 or spec.training.fsdp:
+        raise NotApplicable("one GPU" if spec.hardware.count == 1 else "the run uses FSDP, not DDP")
+    unused = (*reach.unreached, *reach.dropped)
+    yield Examined(len(reach.reached) + len(unused), "trained modules")
+    if unused:
+        yield Finding(
+            f"{len(unused)} trained modules get no gradient on {spec.hardware.count} GPUs; first: {unused[0].name}",
+            where=spec.where("hardware.count"),
+            measured={"without gradient": len(unused), "trained modules": len(reach.reached) + len(unused)},
+            fix="exclude them from target_modules",
+        )
+
+
+@rule("VLC414", "default-targets", Severity.NOTE, explains=("VLC404",))
+def default_targets(spec: RunSpec, targets: Targets, modules: ModuleTable) -> Iterator[Finding | Examined]:
+    """No targets are named, so PEFT's default decides what trains.
+
+    For Gemma 4 the default is a regex for the q and v projections of the language model; vision tower and
+    projector stay as they are. Frameworks have defaults of their own that freeze the same parts.
+
+    Remedy: write `target_modules`.
+
+    Source: peft, utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    """
+    yield Examined(len(targets.modules), "targeted modules")
+    if targets.default is not None:
+        frozen = [part.value for part in modules.parts() if not modules.trained(part)]
+        yield Finding(
+            f"target_modules is not set: PEFT's default {targets.default!r} adapts {len(targets.modules)} modules and "
+            f"leaves {' and '.join(frozen) or 'no part'} frozen",
+            where=spec.where("lora.target_modules"),
+            measured={"modules": len(targets.modules)},
+            fix="target_modules: all-linear",
         )
 
 

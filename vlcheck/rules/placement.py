@@ -107,7 +107,7 @@ def merge_differs(spec: RunSpec, containment: Containment) -> Iterator[Finding |
     if not measured:
         raise NotApplicable(containment.unmeasured or "no clip wrapper carries an adapter")
     yield Examined(len(measured), "adapted clip wrappers compared merged and unmerged")
-    differing = [w for w in measured if w.behaviour and (w.behaviour.merge_gap > 1e-3 or w.behaviour.merge_error)]
+    differing = [w for w in measured if w.behaviour and not w.behaviour.merges]
     if differing and (worst := max((w.behaviour for w in differing if w.behaviour), key=lambda b: b.merge_gap)):
         yield Finding(
             f"{differing[0].name}: merged and unmerged outputs differ"

@@ -9,6 +9,8 @@ from vlcheck.family import Family
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vlcheck.collectors import Attention, Skeleton
     from vlcheck.spec import RunSpec
     from vlcheck.targets import Targets
@@ -96,3 +98,54 @@ def attention_refused(spec: RunSpec, attention: Attention) -> Iterator[Finding |
             measured={"requested": attention.requested, "refusing": list(refusing)},
             fix="remove attn_implementation",
         )
+
+
+@rule("VLC112", "parameter-dropout", Severity.ERROR, explains=("VLC102",))
+def parameter_dropout(spec: RunSpec) -> Iterator[Finding | Examined]:
+    """`target_parameters` and `lora_dropout` exclude each other.
+
+    PEFT adapts a bare parameter by adding the delta to it, so there is no input that dropout could act on;
+    it raises ValueError for any dropout above zero.
+
+    Remedy: `lora_dropout: 0`.
+
+    Source: measured; see the target tests.
+    """
+    if not spec.lora.target_parameters:
+        raise NotApplicable("no target_parameters")
+    yield Examined(len(spec.lora.target_parameters), "target parameters")
+    if spec.lora.lora_dropout > 0:
+        yield Finding(
+            f"lora_dropout is {spec.lora.lora_dropout:g}, and target_parameters allow none",
+            where=spec.where("lora.lora_dropout"),
+            measured={"lora_dropout": spec.lora.lora_dropout, "allowed": 0},
+            fix="lora_dropout: 0",
+        )
+
+
+@rule("VLC113", "idle-skip", Severity.WARNING)
+def idle_skip(spec: RunSpec, reference: nn.Module) -> Iterator[Finding | Examined]:
+    """An `llm_int8_skip_modules` entry keeps no layer from being quantised.
+
+    An entry matches from the start of a module's path, as a regex, or as its end. `vision_tower` is
+    neither for `model.vision_tower.encoder...`: the tower is quantised all the same. Renames between
+    transformers versions (`vision_tower` became `model.vision_tower`) turn sound lists idle.
+
+    Remedy: write the path from its start, for example `model.vision_tower`.
+
+    Source: transformers, quantizers/quantizers_utils.py, should_convert_module
+    """
+    from vlcheck.model import kept_from_quantising
+
+    skips = spec.quantization.llm_int8_skip_modules if spec.quantization else None
+    if not skips:
+        raise NotApplicable("no llm_int8_skip_modules")
+    yield Examined(len(skips), "skip entries")
+    for index, entry in enumerate(skips):
+        if not kept_from_quantising(reference, entry):
+            yield Finding(
+                f"llm_int8_skip_modules entry {entry!r} matches no linear layer",
+                where=spec.where(f"quantization.llm_int8_skip_modules.{index}"),
+                measured={"entry": entry, "layers kept": 0},
+                fix="write the module's path from its start",
+            )

@@ -1,0 +1,74 @@
+"""LLaVA 1.5, and Pixtral 12B, which is a LLaVA with another tower.
+
+Read from transformers 5.23, `models/llava`. LLaVA 1.5 reads CLIP's features one layer before the last
+(`vision_feature_layer: -2`), so the last layer and the norm behind it lead nowhere; Pixtral reads the last.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vlcheck.families import decoders, towers, turns
+from vlcheck.family import Family, Part, Values
+
+if TYPE_CHECKING:
+    import torch
+
+TEXT_LAYERS = "model.language_model.layers"
+
+
+def layer_kinds(values: Values) -> Mapping[str, Sequence[Hashable]]:
+    """Text layers by attention type, vision layers by whether their output is used."""
+    return {
+        TEXT_LAYERS: decoders.kinds(values["text_config"]),
+        towers.layers(values["vision_config"]): towers.kinds(values),
+    }
+
+
+def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Narrow both models; the projector follows."""
+    tiny = copy.deepcopy(dict(values))
+    seeing = layers[towers.layers(values["vision_config"])]
+    tiny.update(
+        text_config=decoders.shrunk(values["text_config"], layers[TEXT_LAYERS]),
+        vision_config=towers.shrunk(values["vision_config"], seeing),
+        vision_feature_layer=towers.feature_layer(values, seeing),
+        image_token_index=turns.IMAGE, pad_token_id=0,
+    )  # fmt: skip
+    return tiny
+
+
+def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Tensor]:
+    """A short turn; an image has 16 soft tokens."""
+    import torch
+
+    if "image" not in modalities:
+        return turns.turn()
+    row = turns.turn(*[turns.IMAGE] * towers.soft_tokens(values))
+    row["pixel_values"] = turns.pixels(1, 3, towers.SIDE, towers.SIDE)
+    if values["vision_config"]["model_type"] == "pixtral":
+        row["image_sizes"] = torch.tensor([[towers.SIDE, towers.SIDE]])
+    return row
+
+
+def dropped(values: Values) -> tuple[str, ...]:
+    """What lies behind the selected feature; CLIP's last norm always does."""
+    return (*towers.dropped(values), f"{towers.ROOT}.post_layernorm")
+
+
+FAMILY = Family(
+    name="LLaVA 1.5",
+    model_types=("llava",),
+    parts={
+        "model.vision_tower": Part.VISION,
+        "model.multi_modal_projector": Part.PROJECTOR,
+        "model.language_model": Part.LANGUAGE,
+        "lm_head": Part.LANGUAGE,
+    },
+    layer_kinds=layer_kinds,
+    shrink=shrink,
+    sample_row=sample_row,
+    dropped=dropped,
+)
