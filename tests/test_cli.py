@@ -279,7 +279,7 @@ def test_audit_prints_the_report(vlcheck, config):
     code, out, err = vlcheck("audit", config, *CHEAP)
 
     assert (code, err) == (0, "")
-    assert out.startswith(f"{config}: google/gemma-4-E2B-it, ")
+    assert " ".join(out.split()).startswith(f"{config}: google/gemma-4-E2B-it, ")
     assert "\x1b" not in out
     assert out.endswith("1 rule passed, 0 not applicable, 0 skipped, 0 failed to run\n")
 

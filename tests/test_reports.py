@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,9 @@ def at_root(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
+@cache
 def audited(path: str) -> Report:
-    """Audit a config offline."""
+    """Audit a config offline, once for all tests of this file."""
     return audit(load(path), offline=True)
 
 

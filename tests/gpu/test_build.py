@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import time
 
 import pytest
@@ -15,7 +16,11 @@ from vlcheck.model import Weights, base_of, build_model, build_reference, prepar
 from vlcheck.modules import tabulate
 from vlcheck.spec import CheckpointingKwargs, Lora, ModelRef, Quantization, RunSpec, Training
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU"),
+    pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="workers would share the card: run with -n 0"),
+]
 GIB = 2**30
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                    bnb_4bit_compute_dtype="bfloat16")  # fmt: skip
