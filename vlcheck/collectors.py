@@ -17,6 +17,7 @@ from vlcheck.adapter_fit import ExpectedAdapter, Fit, expect, fit_into, is_peft
 from vlcheck.bounds import StoredBounds, read_bounds
 from vlcheck.containment import Behaviour, Containment, PowerlessProbe, behave, contain
 from vlcheck.families import family_of
+from vlcheck.families.generic import derive
 from vlcheck.family import CLIP_BOUNDS, Family
 from vlcheck.finding import NotApplicable, Unavailable
 from vlcheck.model import (
@@ -106,12 +107,15 @@ def config(spec: RunSpec, options: Options) -> ModelConfig:
     return find_config(spec, offline=options.offline)
 
 
-def family(spec: RunSpec, config: ModelConfig) -> Family:
+def family(spec: RunSpec, config: ModelConfig, reference: nn.Module) -> Family:
     """Recognising the model's family."""
     try:
         return family_of(config.values)
-    except LookupError as unknown:
-        raise ConfigError(Problem(spec.where("model.id"), f"{config.origin}: {unknown}")) from unknown
+    except LookupError:
+        try:
+            return derive(config.values, reference)
+        except LookupError as unknown:
+            raise ConfigError(Problem(spec.where("model.id"), f"{config.origin}: {unknown}")) from unknown
 
 
 def reference(spec: RunSpec, config: ModelConfig) -> nn.Module:

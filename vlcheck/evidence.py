@@ -56,18 +56,28 @@ class Evidence:
 
     def remarks(self) -> tuple[str, ...]:
         """What a reader must know to weigh the findings."""
+        family = self._known.get("family")
+        doubt = (family.doubt,) if family is not None and family.doubt else ()
+        return (self._origin(), *doubt)
+
+    def _origin(self) -> str:
+        """Which model the findings are about."""
         spec: RunSpec = self._known["spec"]
         options: Options = self._known["options"]
         skeleton = self._known.get("skeleton")
         if skeleton is not None and skeleton.live:
-            return ("the model object that was handed in was judged, in place of one built from the config",)
+            return "the model object that was handed in was judged, in place of one built from the config"
         if spec.model.patch is None:
-            return ("patches that your training script applies to transformers or PEFT were not seen; name them in "
-                    "model.patch",)  # fmt: skip
+            return (
+                "patches that your training script applies to transformers or PEFT were not seen; name them in "
+                "model.patch"
+            )
         if not options.allow_code:
-            return (f"model.patch {spec.model.patch} was not run (that takes --allow-code): everything here describes "
-                    "the unpatched model",)  # fmt: skip
-        return (f"model.patch {spec.model.patch} was run",)
+            return (
+                f"model.patch {spec.model.patch} was not run (that takes --allow-code): everything here describes the "
+                "unpatched model"
+            )
+        return f"model.patch {spec.model.patch} was run"
 
     def _get(self, name: str) -> Any:
         if name in self._failed:

@@ -111,7 +111,7 @@ def build_base(config: Values, *, dtype: str = "bfloat16") -> nn.Module:
                 transformers_config(config), dtype=getattr(torch, dtype)
             )
     except Exception as error:  # whatever a foreign config provokes
-        raise UnbuildableConfig(f"{type(error).__name__}: {error}") from error
+        raise UnbuildableConfig(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     return model
 
 

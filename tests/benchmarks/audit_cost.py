@@ -1,6 +1,8 @@
 """Time and memory of whole commands, each in a process of its own, beside the import floor.
 
-usage: python -m tests.benchmarks.audit_cost [REPEATS]
+usage: python -m tests.benchmarks.audit_cost [REPEATS] [--models]
+
+With --models: an `all-linear` NF4 audit of every model in the catalogue instead.
 
 The floor is `import torch, transformers, peft, bitsandbytes` alone: no audit can be faster. Prints one
 JSON line a command: the median of its seconds, of the floor's in the same rounds, the difference, and
@@ -14,8 +16,11 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+from vlcheck import catalogue
 
 ROOT = Path(__file__).parents[2]
 FLOOR = ["-c", "import torch, transformers, peft, bitsandbytes"]
@@ -32,8 +37,28 @@ COMMANDS = {
 
 def main() -> None:
     """Run every command `REPEATS` times, the floor between them."""
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    for name, command in COMMANDS.items():
+    repeats = next((int(argument) for argument in sys.argv[1:] if argument.isdigit()), 3)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(models(Path(folder)) if "--models" in sys.argv else COMMANDS, repeats)
+
+
+def models(folder: Path) -> dict[str, list[str]]:
+    """One audit of every catalogue model, all-linear on an NF4 base."""
+    commands = {}
+    for entry in catalogue.entries():
+        config = folder / f"{entry.hub_id.partition('/')[2]}.yaml"
+        config.write_text(
+            f"model: {{id: {entry.hub_id}}}\nlora: {{r: 64, target_modules: all-linear}}\n"
+            "quantization: {load_in_4bit: true, bnb_4bit_quant_type: nf4, bnb_4bit_use_double_quant: true}\n"
+            "training: {gradient_checkpointing: true}\n"
+        )
+        commands[f"audit {entry.hub_id}"] = ["-m", "vlcheck", "audit", str(config)]
+    return commands
+
+
+def measure(commands: dict[str, list[str]], repeats: int) -> None:
+    """Print one line a command, the floor measured in the same rounds."""
+    for name, command in commands.items():
         runs = [(cost(FLOOR), cost(command)) for _ in range(repeats)]
         floor = statistics.median(seconds for (seconds, _), _ in runs)
         spent = statistics.median(seconds for _, (seconds, _) in runs)

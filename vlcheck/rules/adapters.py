@@ -24,9 +24,11 @@ FED_BY = {Part.VISION: {"image", "video"}, Part.PROJECTOR: {"image", "video"}, P
 def unreachable_adapter(spec: RunSpec, reach: Reach, modules: ModuleTable) -> Iterator[Finding | Examined]:
     """No gradient reaches some adapters under the run's own checkpointing settings.
 
-    Reentrant checkpointing drops the gradient of a block whose input needs none. The vision tower's
-    input comes from frozen layers, so its adapters stay at their start, `lora_B = 0`, while the rest
-    trains. There is no exception. Measured by one forward and backward of the same run in miniature.
+    Reentrant checkpointing drops the gradient of a block whose input needs none. Trainers make the inputs
+    of a model require gradients; the vision towers of Gemma 4 and Qwen3-VL are passed over, because they
+    name no input embedding. Where nothing below the first block is adapted, their adapters stay at their
+    start, `lora_B = 0`, while the rest trains. There is no exception. Measured by one forward and backward
+    of the same run in miniature.
 
     Remedy: `gradient_checkpointing_kwargs: {use_reentrant: false}`.
 
@@ -84,8 +86,9 @@ def idle_adapter(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Exam
 def router_adapted(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Examined]:
     """The experts' router is adapted.
 
-    In a mixture-of-experts model `all-linear` reaches the router, a linear layer, and not the experts,
-    which are fused three-dimensional parameters. The run then moves which expert is asked, and no expert.
+    In Gemma 4 26B-A4B `all-linear` reaches the router, a linear layer, and not the experts, which are
+    fused three-dimensional parameters. The run then moves which expert is asked, and no expert.
+    (Qwen3-VL's router is no linear layer: `all-linear` passes it over.)
 
     Remedy: `exclude_modules: '.*router.*'`, or `intent: {router: train}` if it is meant.
 
@@ -95,7 +98,7 @@ def router_adapted(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Ex
         raise NotApplicable("the model has no router")
     if spec.intent.router == "train":
         raise NotApplicable("intent: the router is trained")
-    yield Examined(sum("Linear" in row.kind for row in modules.where(part=Part.ROUTER)), "router projections")
+    yield Examined(sum(1 for _ in modules.where(part=Part.ROUTER)), "router modules")
     if trained := modules.trained(Part.ROUTER):
         yield Finding(
             f"{trained} router projections are adapted; experts adapted: {modules.trained(Part.EXPERTS)}",

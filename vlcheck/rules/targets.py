@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vlcheck.targets import Targets
 
 
-@rule("VLC102", "adapters-refused", Severity.ERROR)
+@rule("VLC102", "adapters-refused", Severity.ERROR, explains=("VLC109",))
 def adapters_refused(spec: RunSpec, skeleton: Skeleton, family: Family) -> Iterator[Finding | Examined]:
     """PEFT refuses the adapters for another reason, so the run never starts.
 
