@@ -187,6 +187,44 @@ ALIKE: dict[str, Run] = {
 }
 """Sound runs, each as near to the broken run of its code as a sound one can be."""
 
+EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
+    "VLC101": ((30, "targeted modules"),),
+    "VLC102": ((1, "attempt to attach adapters"),),
+    "VLC103": ((14, "clip wrappers"), (14, "of them called with a large delta")),
+    "VLC104": ((14, "clip wrappers"), (14, "of them called with a large delta")),
+    "VLC105": ((14, "adapted clip wrappers compared merged and unmerged"),),
+    "VLC106": ((14, "clip wrappers"),),
+    "VLC107": ((56, "clip bounds"),),
+    "VLC108": ((1, "exclude entries"),),
+    "VLC109": ((16, "target, exclude and save entries"),),
+    "VLC110": ((4, "submodel classes"),),
+    "VLC111": ((14, "clip wrappers called"),),
+    "VLC401": ((30, "adapters"),),
+    "VLC402": ((30, "adapters"),),
+    "VLC403": ((30, "adapters"),),
+    "VLC404": ((30, "adapters"),),
+    "VLC405": ((43, "modules of the vision tower"),),
+    "VLC406": ((29, "trained modules"), (29, "modules of the miniature asked for a gradient")),
+    "VLC407": ((72, "modules of the audio tower"),),
+    "VLC408": ((4, "router modules"),),
+    "VLC409": ((1, "modules trained in full"),),
+    "VLC410": ((15, "linear layers of the vision tower"),),
+    "VLC411": ((4, "modules of the router"),),
+    "VLC112": ((2, "target parameters"),),
+    "VLC113": ((2, "skip entries"),),
+    "VLC301": ((76, "modules with storage"),),
+    "VLC412": ((2, "modules of experts"),),
+    "VLC413": ((30, "trained modules"),),
+    "VLC414": ((30, "targeted modules"),),
+    "VLC801": ((3, "number type settings"),),
+    "VLC802": ((30, "adapters"),),
+    "VLC803": ((1, "storage type"),),
+    "VLC804": ((4, "attention layers"),),
+    "VLC805": ((512, "logits compared with and without the cache"),),
+    "VLC806": ((2, "settings (learning rate, clip)"),),
+}
+"""What the rule must say that it looked at in the sound run of its code."""
+
 
 def unknown_here(code: str) -> str:
     """Why the installed libraries cannot show this fault; empty where they can."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import vlcheck.rules
-from tests.samples import ALIKE, BESIDE, BROKEN, CONSEQUENCES, Run, unknown_here
+from tests.samples import ALIKE, BESIDE, BROKEN, CONSEQUENCES, EXAMINED, Run, unknown_here
 from vlcheck.finding import Finding, Rule, Verdict
 from vlcheck.rules import RULES
 
@@ -28,7 +28,7 @@ def assert_silent(code: str, folder) -> None:
     """On the sound run the rule runs, finds nothing, and looked at something."""
     outcome = outcome_of(code, ALIKE[code], folder)
     assert outcome.verdict is Verdict.PASSED, outcome.reason
-    assert sum(seen.count for seen in outcome.examined) > 0
+    assert tuple((seen.count, seen.what) for seen in outcome.examined) == EXAMINED[code]
 
 
 def outcome_of(code: str, run: Run, folder):
