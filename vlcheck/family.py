@@ -30,6 +30,52 @@ class Part(Enum):
         return self.name.lower()
 
 
+def _no_options(values: Values) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialogue:
+    """How a family holds a conversation in ids; what its chat template writes is read off by rendering."""
+
+    end: str
+    """Token that ends an assistant's turn; the last thing an answer trains."""
+    batch_keys: tuple[str, ...]
+    """What a batch with images must hold beside ids, attention mask and labels for the model to see it rightly."""
+    image_tokens: tuple[str, ...]
+    """Tokens that images put into the ids: soft tokens first, then those that frame them."""
+    thought: tuple[str, str] | None = None
+    """What opens and closes a thinking block, where the family has one."""
+    suffix: bool = False
+    """The processor takes question and answer apart (`text`, `suffix`) and has no chat template."""
+    budget: Callable[[Any, int], None] | None = None
+    """Set an image's largest number of soft tokens on a processor; None where the number is fixed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandIn:
+    """What a processor is made of where the real one cannot be had."""
+
+    processor: str
+    """Processor class, by its name in transformers."""
+    image_processor: str
+    """Image processor class that needs Pillow alone, not torchvision."""
+    tokens: Mapping[str, int]
+    """The family's special tokens and their real ids."""
+    roles: Mapping[str, str]
+    """Attributes of the real tokenizer that name some of these tokens: `bos_token`, `image_token`, ..."""
+    template: Callable[[Values], str | None]
+    """File of the chat template in `vlcheck.families.templates`, by the model's config."""
+    byte_level: bool = True
+    """Words begin with a marked byte (GPT-2, Qwen, Llama 3), not with a sentencepiece underscore (Llama 2, Gemma)."""
+    adds_bos: bool = False
+    """The tokenizer puts the first token of a text there itself."""
+    image_options: Callable[[Values], dict[str, Any]] = _no_options
+    """Arguments of the image processor that follow from the model's config."""
+    options: Callable[[Values], dict[str, Any]] = _no_options
+    """Arguments of the processor class that follow from the model's config."""
+
+
 def _nothing(values: Values) -> Sequence[str]:
     return ()
 
@@ -65,6 +111,10 @@ class Family:
     """What is known to overflow in float16, and where it is reported; empty where nothing is."""
     explodes: Callable[[Values], bool] = _never
     """Whether exploding gradients are reported for LoRA on a model of this config."""
+    dialogue: Dialogue | None = None
+    """How conversations look in ids; None where vlcheck has not learnt it."""
+    stand_in: StandIn | None = None
+    """How to make a processor without the Hub."""
     doubt: str = ""
     """What a reader must know to weigh what is said of this family's parts."""
 

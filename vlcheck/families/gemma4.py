@@ -11,7 +11,7 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.family import Family, Part, Values
+from vlcheck.family import Dialogue, Family, Part, StandIn, Values
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +102,16 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row
 
 
+def budget(processor: Any, soft_tokens: int) -> None:
+    """Cap an image's soft tokens."""
+    processor.image_processor.max_soft_tokens = soft_tokens
+
+
+def template(values: Values) -> str:
+    """E2B and E4B, the ones with per-layer inputs, have the template whose generation prompt opens no thought."""
+    return "gemma4-small.jinja" if values["text_config"].get("hidden_size_per_layer_input") else "gemma4-large.jinja"
+
+
 def explodes(values: Values) -> bool:
     """Reported for the 31B, the only dense model of this depth."""
     text = values["text_config"]
@@ -112,6 +122,32 @@ def _layers_with_own_cache(text: Values) -> int:
     """Layers before the first that reuses another's keys and values."""
     return int(text["num_hidden_layers"]) - int(text.get("num_kv_shared_layers") or 0)
 
+
+DIALOGUE = Dialogue(
+    end="<turn|>",
+    batch_keys=("mm_token_type_ids", "pixel_values", "image_position_ids"),
+    image_tokens=("<|image|>", "<|image>", "<image|>"),
+    thought=("<|channel>thought\n", "\n<channel|>"),
+    budget=budget,
+)
+
+STAND_IN = StandIn(
+    processor="Gemma4Processor",
+    image_processor="Gemma4ImageProcessorPil",
+    tokens={
+        "<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "<|think|>": 98, "<|channel>": 100, "<channel|>": 101,
+        "<|turn>": 105, "<turn|>": 106, "<|image>": 255999, "<|audio>": 256000, "<|image|>": 258880,
+        "<|audio|>": 258881, "<image|>": 258882, "<audio|>": 258883, "<|video|>": 258884,
+    },
+    roles={
+        "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
+        "image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>", "audio_token": "<|audio|>",
+        "boa_token": "<|audio>", "eoa_token": "<audio|>",
+    },
+    template=template,
+    byte_level=False,
+)  # fmt: skip
+"""Ids as in the tokenizer.json of google/gemma-4-E2B-it to 31B-it (sha256 cc8d3a0c...)."""
 
 FAMILY = Family(
     name="Gemma 4",
@@ -131,4 +167,6 @@ FAMILY = Family(
     layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

@@ -1,0 +1,302 @@
+"""Conversations → a batch with labels. Audit and training call this one collator.
+
+Dimensions: B rows, T tokens of the longest row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from vlcheck.conversation import Conversation, Picture
+from vlcheck.family import Dialogue
+from vlcheck.pictures import BadPicture, open_picture
+from vlcheck.template import BadRow, RowText, Template, read_template
+
+IGNORE_INDEX = -100
+Batch: TypeAlias = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One answer to find in the ids of a batch."""
+
+    row: int
+    rank: int
+    """Anchors before the one that introduces it."""
+    header: tuple[int, ...]
+    """Ids from the anchor's first up to the answer's first."""
+    ends: int
+    """End tokens inside the answer."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that was left out because it is too long."""
+
+    name: str
+    tokens: int
+    limit: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.tokens} tokens after image expansion; allowed: at most {self.limit}"
+
+
+@dataclass(frozen=True)
+class Collated:
+    """A batch, the rows it holds in order, and those that it does not."""
+
+    batch: Batch
+    rows: tuple[RowText, ...]
+    dropped: tuple[Dropped, ...] = ()
+
+
+def label_answers(ids_BT: torch.Tensor, spans: Sequence[Span], *, anchor: Sequence[int], end: int) -> torch.Tensor:
+    """Labels that are the ids of the answers with their end tokens, and `IGNORE_INDEX` everywhere else.
+
+    Each answer is found in the *expanded* ids: it begins behind the header at the anchor of its rank and goes
+    through the first end token after the `ends` that it holds itself. Soft tokens lie between anchors and are
+    never counted, so no image can move a label.
+
+    Args:
+        ids_BT: ids as the model gets them, images expanded; padding on either side.
+        spans: the answers of all rows.
+        anchor: ids that begin the header of every assistant turn; other text may hold them too.
+        end: the id that ends a turn.
+
+    Returns:
+        (B, T), of the type of `ids_BT`.
+
+    Raises:
+        LabelLost: if a span's anchor, header or end token is not where it should be.
+
+    Example: with anchor (5,), end 6 and one span of rank 0 and header (5, 9), `[2, 5, 9, 7, 8, 6, 9]` gives
+    `[-100, -100, -100, 7, 8, 6, -100]`.
+    """
+    length = ids_BT.shape[1]
+    rows_N, rank_N, ends_N, skip_N = torch.tensor(
+        [(span.row, span.rank, span.ends, len(span.header)) for span in spans]
+    ).T
+    anchor_N = _nth(matches(ids_BT, anchor), rows_N, rank_N)
+    first_N = anchor_N + skip_N
+    is_end_BT = ids_BT == end
+    ends_before_N = torch.nn.functional.pad(is_end_BT.cumsum(1), (1, 0))[rows_N, first_N.clamp(max=length)]
+    last_N = _nth(is_end_BT, rows_N, ends_before_N + ends_N)
+    _check_found(ids_BT, spans, anchor_N, last_N)
+    edges_BT = torch.zeros(len(ids_BT), length + 1, dtype=torch.int32)
+    one_N = torch.ones_like(rows_N, dtype=torch.int32)
+    edges_BT.index_put_((rows_N, first_N), one_N, accumulate=True)
+    edges_BT.index_put_((rows_N, last_N + 1), -one_N, accumulate=True)
+    return ids_BT.where(edges_BT.cumsum(1)[:, :-1] > 0, IGNORE_INDEX)
+
+
+class LabelLost(Exception):
+    """An answer is not among the ids where its row's text has it; `span` says which."""
+
+    def __init__(self, span: Span, reason: str) -> None:
+        super().__init__(reason)
+        self.span = span
+
+
+def matches(ids_BT: torch.Tensor, sequence: Sequence[int]) -> torch.Tensor:
+    """Where a sequence of ids begins, (B, T)."""
+    found_BT = ids_BT == sequence[0]
+    for offset, wanted in enumerate(sequence[1:], 1):
+        found_BT[:, :-offset] &= ids_BT[:, offset:] == wanted
+        found_BT[:, -offset:] = False
+    return found_BT
+
+
+def _nth(marks_BT: torch.Tensor, rows_N: torch.Tensor, rank_N: torch.Tensor) -> torch.Tensor:
+    """Position of the mark of each rank in its row; T where the row has too few."""
+    length = marks_BT.shape[1]
+    counts = marks_BT.cumsum(1) + (torch.arange(len(marks_BT)) * (length + 1))[:, None]
+    found_N = torch.searchsorted(counts.flatten(), rows_N * (length + 1) + rank_N + 1)
+    return (found_N - rows_N * length).clamp(max=length)
+
+
+def _check_found(ids_BT: torch.Tensor, spans: Sequence[Span], anchor_N: torch.Tensor, last_N: torch.Tensor) -> None:
+    """Hold every header against the ids: white space of an answer could have been cut together with it."""
+    length = ids_BT.shape[1]
+    for span, at, last in zip(spans, anchor_N.tolist(), last_N.tolist(), strict=True):
+        if at >= length:
+            raise LabelLost(span, "its header is not among the ids")
+        if tuple(ids_BT[span.row, at : at + len(span.header)].tolist()) != span.header:
+            raise LabelLost(span, "its first characters were cut into one token with its header")
+        if last >= length:
+            raise LabelLost(span, "its end token is not among the ids")
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Render, let the processor expand the images, label the answers.
+
+    A conversation gives one row, or one an answer where its template asks for that (see `Template.rows`).
+
+    Args:
+        processor: the run's; its chat template, image processor and tokenizer are used as they are.
+        dialogue: how the family's turns look.
+        max_length: longest row in tokens after image expansion. Nothing is ever truncated.
+        overflow: what becomes of a longer row: `error` raises, `drop` leaves it out and says so.
+        padding_side: of every per-token key; training pads right, generation left.
+    """
+
+    processor: Any
+    dialogue: Dialogue
+    max_length: int | None = None
+    overflow: Literal["error", "drop"] = "error"
+    padding_side: Literal["left", "right"] = "right"
+    template: Template = field(init=False, repr=False)
+    _headers: dict[str, tuple[int, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "template", read_template(self.processor, self.dialogue))
+
+    def __call__(self, conversations: Sequence[Conversation]) -> Batch:
+        """The batch of these conversations; see `collate`."""
+        return self.collate(conversations).batch
+
+    def collate(self, conversations: Sequence[Conversation]) -> Collated:
+        """A batch with labels, and what was left out of it.
+
+        Returns:
+            `input_ids`, `attention_mask`, `labels`, each (B, T), and every key that the processor made.
+
+        Raises:
+            BadRow: naming the row: unreadable image, text that no tokenizer takes, a marker of an image in
+                its text, a row longer than `max_length` under `overflow="error"`, or no row left.
+        """
+        return self.collate_rows([row for conversation in conversations for row in self.template.rows(conversation)])
+
+    def collate_rows(self, rows: Sequence[RowText]) -> Collated:
+        """As `collate`, for rows that `template` has rendered."""
+        batch = self._processed(rows)
+        lengths = batch["attention_mask"].sum(1).tolist()
+        limit = self.max_length
+        long = [Dropped(row.name, n, limit) for row, n in zip(rows, lengths, strict=True) if limit and n > limit]
+        if long and self.overflow == "error":
+            raise BadRow(str(long[0]) + (f" (and {len(long) - 1} more rows of this batch)" if long[1:] else ""))
+        if long:
+            kept = [row for row, n in zip(rows, lengths, strict=True) if n <= (limit or n)]
+            if not kept:
+                raise BadRow(f"every row of this batch is too long; {long[0]}")
+            return replace(self.collate_rows(kept), dropped=tuple(long))
+        return Collated({**batch, "labels": self._labels(rows, batch)}, tuple(rows))
+
+    def prompts(self, conversations: Sequence[Conversation], turns: Sequence[int]) -> Batch:
+        """What is generated from: each conversation up to the answer of a turn, padded on the left.
+
+        Raises:
+            BadRow: as `collate`.
+        """
+        return self._processed(
+            [self.template.prompt(c, turn) for c, turn in zip(conversations, turns, strict=True)], side="left"
+        )
+
+    def _processed(self, rows: Sequence[RowText], side: str = "") -> Batch:
+        """The processor's own tensors; whatever goes wrong is laid at the door of the row that it goes wrong in."""
+        pictures = [[_opened(row, picture) for picture in row.pictures] for row in rows]
+        for row in rows:
+            self._check_text(row)
+        try:
+            return self._call(rows, pictures, side)
+        except Exception as error:
+            for row, own in zip(rows, pictures, strict=True):
+                try:
+                    self._call([row], [own], side)
+                except Exception as its:
+                    raise BadRow(f"{row.name}: the processor refuses it: {its}") from its
+            names = ", ".join(row.name for row in rows)
+            raise BadRow(f"the processor refuses these rows together, though none alone: {names}: {error}") from error
+
+    def _call(self, rows: Sequence[RowText], pictures: Sequence[Sequence[Any]], side: str) -> Batch:
+        options: dict[str, Any] = {"padding": True, "padding_side": side or self.padding_side, "return_tensors": "pt"}
+        if self.template.opening.bos:
+            options["add_special_tokens"] = False  # the template has written it
+        if self.dialogue.suffix:
+            suffixes = [row.suffix for row in rows]
+            options["suffix"] = None if None in suffixes else suffixes
+        some = any(pictures)
+        made = self.processor(
+            text=[row.text for row in rows], images=[list(own) for own in pictures] if some else None, **options
+        )
+        return {key: value for key, value in made.items() if isinstance(value, torch.Tensor)}
+
+    def _check_text(self, row: RowText) -> None:
+        texts = row.text + (row.suffix or "")
+        try:
+            texts.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise BadRow(
+                f"{row.name}: its text holds an unpaired surrogate, {texts[error.start]!a}, which is no character"
+            ) from error
+        found = texts.count(placeholder(self.processor))
+        if found != len(row.pictures):
+            raise BadRow(
+                f"{row.name}: {found} image placeholders for {len(row.pictures)} images; a "
+                f"{placeholder(self.processor)!r} in its text cannot be told from an image"
+            )
+
+    def _labels(self, rows: Sequence[RowText], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        ids_BT = batch["input_ids"]
+        if self.dialogue.suffix:
+            return ids_BT.where(batch["token_type_ids"] == 1, IGNORE_INDEX)
+        opening = self.template.opening
+        spans = [
+            Span(number, place.rank, self._header(row, place.header), place.ends)
+            for number, row in enumerate(rows)
+            for place in row.places
+        ]
+        anchor = spans[0].header[: 1 if opening.special else None]
+        if not opening.special:
+            spans = [self._ranked(span, row, ids_BT) for span, row in zip(spans, rows, strict=True)]
+        try:
+            return label_answers(ids_BT, spans, anchor=anchor, end=self._end_id)
+        except LabelLost as lost:
+            raise BadRow(f"{rows[lost.span.row].name}: {lost}") from lost
+
+    @property
+    def _end_id(self) -> int:
+        return int(self.processor.tokenizer.convert_tokens_to_ids(self.dialogue.end))
+
+    def _ranked(self, span: Span, row: RowText, ids_BT: torch.Tensor) -> Span:
+        """The span with its header's rank among the ids.
+
+        A header without special token (`ASSISTANT:`) is cut by what surrounds it, so the headers that a text
+        holds are not those that its ids hold. Such rows have one answer, at their end: of the headers in the
+        ids it is the one behind which that answer follows.
+        """
+        (place,) = row.places
+        decode = self.processor.tokenizer.decode
+        found = torch.nonzero(matches(ids_BT[span.row : span.row + 1], span.header)[0]).flatten().tolist()
+        last = int(torch.nonzero(ids_BT[span.row] == self._end_id).max())
+        for rank, at in reversed(list(enumerate(found))):
+            if decode(ids_BT[span.row, at + len(span.header) : last]).strip() == place.answer.strip():
+                return replace(span, rank=rank)
+        raise LabelLost(span, "no header among the ids is followed by the answer")
+
+    def _header(self, row: RowText, text: str) -> tuple[int, ...]:
+        """Ids of a header, cut as they are cut behind a question."""
+        if text not in self._headers:
+            first = row.text.rindex(text)
+            encoded = self.processor.tokenizer(
+                row.text[: first + len(text)], add_special_tokens=False, return_offsets_mapping=True
+            )
+            cut = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+            self._headers[text] = tuple(number for number, (_, stop) in cut if stop > first)
+        return self._headers[text]
+
+
+def _opened(row: RowText, picture: Picture) -> Any:
+    try:
+        return open_picture(picture)
+    except BadPicture as bad:
+        raise BadRow(f"{row.name}: image {bad}") from bad
+
+
+def placeholder(processor: Any) -> str:
+    """What stands for one image in a text before it is expanded."""
+    return str(processor.image_token)
