@@ -6,16 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlcheck.dialects import load
-    from vlcheck.engine import audit, check_adapter
+    from vlcheck.engine import audit, check_adapter, check_collator
     from vlcheck.finding import Finding, Report, Severity
     from vlcheck.spec import ConfigError, RunSpec
 
 __version__ = "0.1.0"
-__all__ = ["ConfigError", "Finding", "Report", "RunSpec", "Severity", "__version__", "audit", "check_adapter", "load"]
+__all__ = [
+    "ConfigError",
+    "Finding",
+    "Report",
+    "RunSpec",
+    "Severity",
+    "__version__",
+    "audit",
+    "check_adapter",
+    "check_collator",
+    "load",
+]
 
 _HOMES = {
     "audit": "vlcheck.engine",
     "check_adapter": "vlcheck.engine",
+    "check_collator": "vlcheck.engine",
     "load": "vlcheck.dialects",
     "Finding": "vlcheck.finding",
     "Report": "vlcheck.finding",

@@ -173,7 +173,7 @@ class Collator:
 
     def collate_rows(self, rows: Sequence[RowText]) -> Collated:
         """As `collate`, for rows that `template` has rendered."""
-        batch = self._processed(rows)
+        batch = self.tensors(rows)
         lengths = batch["attention_mask"].sum(1).tolist()
         limit = self.max_length
         long = [Dropped(row.name, n, limit) for row, n in zip(rows, lengths, strict=True) if limit and n > limit]
@@ -192,12 +192,16 @@ class Collator:
         Raises:
             BadRow: as `collate`.
         """
-        return self._processed(
+        return self.tensors(
             [self.template.prompt(c, turn) for c, turn in zip(conversations, turns, strict=True)], side="left"
         )
 
-    def _processed(self, rows: Sequence[RowText], side: str = "") -> Batch:
-        """The processor's own tensors; whatever goes wrong is laid at the door of the row that it goes wrong in."""
+    def tensors(self, rows: Sequence[RowText], side: str = "") -> Batch:
+        """What the processor makes of rows, without labels.
+
+        Raises:
+            BadRow: as `collate`; whatever goes wrong is laid at the door of the row that it goes wrong in.
+        """
         pictures = [[_opened(row, picture) for picture in row.pictures] for row in rows]
         for row in rows:
             self._check_text(row)

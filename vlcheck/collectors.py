@@ -20,6 +20,7 @@ from vlcheck.families import family_of
 from vlcheck.families.generic import derive
 from vlcheck.family import CLIP_BOUNDS, Family
 from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.label_collectors import LABEL_COLLECTORS
 from vlcheck.model import (
     AdapterRefused,
     Patch,
@@ -34,19 +35,12 @@ from vlcheck.model import (
 )
 from vlcheck.model_config import ModelConfig, find_config
 from vlcheck.modules import ModuleTable, holds_adapter, tabulate
+from vlcheck.options import Options
 from vlcheck.probe import Reach, TinyRun, cache_gap, gradient_reach, shrink
 from vlcheck.saved_adapter import SavedAdapter
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.stored_tensors import Extent, read_extents
 from vlcheck.targets import Targets, resolve
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the caller allows."""
-
-    allow_code: bool = False
-    offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -318,6 +312,6 @@ COLLECTORS: Mapping[str, Callable[..., Any]] = {
         config, family, reference, patch, targets, skeleton, modules, attention, tiny, reach, wrappers, clipped,
         containment, bounds,
         heads,
-        cache_effect, expected_adapter, fit, saved_targets, extents, dropped,
+        cache_effect, expected_adapter, fit, saved_targets, extents, dropped, *LABEL_COLLECTORS,
     )
 }  # fmt: skip

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from vlcheck import catalogue
+from vlcheck.bench.judging import Judged
+from vlcheck.collate import Collator
+from vlcheck.conversation import Conversation
 from vlcheck.evidence import Evidence
+from vlcheck.families import family_of
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Unavailable, Verdict
 from vlcheck.rules import choose
 from vlcheck.saved_adapter import SavedAdapter, read_adapter
-from vlcheck.spec import ConfigError, RunSpec
+from vlcheck.spec import ConfigError, Location, Lora, ModelRef, Problem, RunSpec
 
 TESTED = {  # first version below the metadata's bound is refused by pip; last one is what the suite ran with
     "torch": ("2.11", "2.13"),
@@ -81,6 +86,51 @@ def check_adapter(
         spec, {**given, "saved_adapter": saved}, allow_code=allow_code, offline=offline, progress=progress
     )
     return _judged(spec, choose(tuple(select), tuple(ignore), saved=True), evidence)
+
+
+def check_collator(
+    collator: Callable[..., Any] | Judged,
+    processor: Any,
+    conversations: Sequence[Conversation] = (),
+    *,
+    model: str | None = None,
+    select: Iterable[str] = ("VLC2",),
+    ignore: Iterable[str] = (),
+    progress: Callable[[str], None] = lambda step: None,
+) -> Report:
+    """Judge any collator: hold its labels, and what else is in its batches, against conversations.
+
+    Args:
+        collator: called with a list of rows, each a mapping with `messages` (image parts bare) and `images`,
+            and for one image and one answer also `image` and `label`. A `vlcheck.collate.Collator` is called
+            with the conversations themselves; so is a `Judged`, which has a name besides.
+        processor: the one that the collator uses; its template, tokenizer and image processor are the oracle's.
+        conversations: rows of your data; small built-in ones are judged beside them in any case.
+        model: Hub id or folder of the model; by default a known model whose processor is of this class.
+        select, ignore, progress: as for `audit`.
+
+    Raises:
+        ConfigError: if vlcheck knows no model with such a processor.
+        ValueError: if a selected rule does not exist.
+    """
+    spec = RunSpec(model=ModelRef(id=model or _model_with(processor)), lora=Lora(target_modules="all-linear"))
+    given: dict[str, Any] = {"processor": processor, "conversations": tuple(conversations)}
+    if isinstance(collator, Collator):
+        given["judged"] = Judged(collator, "vlcheck's collator", ours=True)
+    else:
+        given["judged" if isinstance(collator, Judged) else "collator"] = collator
+    evidence = Evidence(spec, given, offline=True, progress=progress)
+    return _judged(spec, choose(tuple(select), (*ignore, "VLC221")), evidence)
+
+
+def _model_with(processor: Any) -> str:
+    """A known model whose processor is of this class."""
+    kind = type(processor).__name__
+    for entry in catalogue.entries():
+        made = family_of(entry.config).stand_in
+        if made is not None and made.processor == kind:
+            return entry.hub_id
+    raise ConfigError(Problem(Location("<python>"), f"no known model has a {kind}; name one with model="))
 
 
 def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:

@@ -6,12 +6,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vlcheck.collectors import COLLECTORS, Options, Skeleton
+from vlcheck.collectors import COLLECTORS, Skeleton
 from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.label_collectors import foreign
 from vlcheck.model import base_of
+from vlcheck.options import Options
+from vlcheck.processor import FoundProcessor
 from vlcheck.spec import ConfigError, RunSpec
 
-GIVEN = ("model", "saved_adapter")
+GIVEN = ("model", "saved_adapter", "collator")
 """Evidence that is handed in, or is not there."""
 
 
@@ -31,6 +34,10 @@ class Evidence:
         if unknown := sorted(set(given) - known):
             raise TypeError(f"no evidence is called {unknown[0]!r}; known: {', '.join(sorted(known))}")
         self._known: dict[str, Any] = {"spec": spec, "options": Options(allow_code, offline), **given}
+        if "processor" in given and not isinstance(given["processor"], FoundProcessor):
+            self._known["processor"] = FoundProcessor(given["processor"], "processor that was handed in")
+        if "collator" in given:
+            self._known["judged"] = foreign(given["collator"], "the collator that was handed in", spec)
         if "model" in given:
             self._known["skeleton"] = Skeleton(base_of(given["model"]), live=True, peft=given["model"])
         self._failed: dict[str, Exception] = {}
@@ -58,7 +65,19 @@ class Evidence:
         """What a reader must know to weigh the findings."""
         family = self._known.get("family")
         doubt = (family.doubt,) if family is not None and family.doubt else ()
-        return (self._origin(), *doubt)
+        return (self._origin(), *doubt, *self._dialogue())
+
+    def _dialogue(self) -> tuple[str, ...]:
+        """Which processor, collator and rows the label rules used."""
+        processor, bench = self._known.get("processor"), self._known.get("bench")
+        if processor is None:
+            return ()
+        used = (f"processor: {processor.origin}",)
+        if bench is None:
+            return used
+        rows = len(bench.of("data"))
+        source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
+        return (*used, f"labels of {bench.origin} were judged on {source}")
 
     def _origin(self) -> str:
         """Which model the findings are about."""

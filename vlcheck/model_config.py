@@ -85,7 +85,7 @@ def _downloaded(model: ModelRef) -> ModelConfig | None:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    if constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT):
+    if constants.HF_HUB_OFFLINE or not hub_reachable(constants.ENDPOINT):
         return None
     try:
         file = hf_hub_download(model.id, "config.json", revision=model.revision, etag_timeout=5)
@@ -115,7 +115,7 @@ def _read(file: Path, model: ModelRef) -> Mapping[str, Any]:
     return values
 
 
-def _reachable(endpoint: str, seconds: float = 1.0) -> bool:
+def hub_reachable(endpoint: str, seconds: float = 1.0) -> bool:
     """Whether the Hub answers soon; name resolution has no time limit of its own, hence the thread."""
     reached = threading.Event()
     address = urlsplit(endpoint)

@@ -57,6 +57,7 @@ Text: TypeAlias = Annotated[str, Len(1, 2000)]
 Names: TypeAlias = tuple[Text, ...]
 Count: TypeAlias = Annotated[int, Ge(1), Le(10**9)]
 Index: TypeAlias = Annotated[int, Ge(0), Le(10**9)]
+Function: TypeAlias = Annotated[str, Len(3, 200)]
 Positive: TypeAlias = Annotated[float, Gt(0)]
 NonNegative: TypeAlias = Annotated[float, Ge(0)]
 Share: TypeAlias = Annotated[float, Ge(0), Lt(1)]
@@ -66,6 +67,15 @@ Modality: TypeAlias = Literal["image", "text", "audio", "video"]
 Attention: TypeAlias = Literal[
     "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"
 ]
+
+
+def _check_function(name: str, path: str | None) -> None:
+    if path is not None:
+        module, colon, function = path.partition(":")
+        dotted = all(part.isidentifier() for part in module.split("."))
+        if not (colon and dotted and function.isidentifier()):
+            raise ValueError(f"{name} must have the form package.module:function")
+
 
 # --------------------------------------------------------------------------- sections
 
@@ -82,15 +92,11 @@ class ModelRef:
     """Storage type of everything that is not quantised."""
     attn_implementation: Attention | None = None
     """Passed to `from_pretrained`; unset lets each submodel choose."""
-    patch: Annotated[str, Len(3, 200)] | None = None
+    patch: Function | None = None
     """`package.module:function`, your monkeypatch; runs before PEFT, and only with --allow-code."""
 
     def __post_init__(self) -> None:
-        if self.patch is not None:
-            module, colon, function = self.patch.partition(":")
-            dotted = all(part.isidentifier() for part in module.split("."))
-            if not (colon and dotted and function.isidentifier()):
-                raise ValueError("patch must have the form package.module:function")
+        _check_function("patch", self.patch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +191,13 @@ class Data:
     """Upper bound of an image's soft tokens; unset is the processor's default."""
     max_length: Count | None = None
     """Longest row in tokens, after image expansion; unset means no limit."""
+    overflow: Literal["error", "drop"] = "error"
+    """What becomes of a row longer than max_length: the run stops, or leaves it out and counts it."""
+    collator: Function | None = None
+    """`package.module:function`, your own collator, or what makes one of a processor; runs only with --allow-code."""
 
     def __post_init__(self) -> None:
+        _check_function("collator", self.collator)
         if self.dataset is not None and self.path is not None:
             raise ValueError("dataset and path exclude each other")
 
@@ -260,6 +271,8 @@ class Training:
     """Write a checkpoint every so many optimizer steps."""
     save_total_limit: Count | None = None
     """Checkpoints kept."""
+    remove_unused_columns: bool = True
+    """transformers' Trainer drops columns that the model's forward does not name; vlcheck's own loop drops none."""
     fsdp: Text | None = None
     """Shard parameters, gradients and optimizer state, for example `full_shard auto_wrap`."""
     seed: Index = 42

@@ -1,0 +1,240 @@
+"""Collators as they are written by hand or shipped by frameworks, each with its own fault.
+
+Each function takes a processor and returns a collator of rows with `messages` and `images`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+IGNORE = -100
+
+
+def _rendered(processor: Any, rows: list[dict[str, Any]], **options: Any) -> dict[str, torch.Tensor]:
+    """The whole conversation as the template renders it, padded on the right."""
+    texts = [processor.apply_chat_template(row["messages"], tokenize=False) for row in rows]
+    images = [row["images"] for row in rows]
+    bos = processor.tokenizer.bos_token
+    if bos and texts[0].startswith(bos):
+        options.setdefault("add_special_tokens", False)
+    return dict(
+        processor(
+            text=texts,
+            images=images if any(images) else None,
+            return_tensors="pt",
+            padding=True,
+            padding_side="right",
+            **options,
+        )
+    )
+
+
+def _prompt(processor: Any, row: dict[str, Any]) -> str:
+    return processor.apply_chat_template(row["messages"][:-1], tokenize=False, add_generation_prompt=True)
+
+
+def _unpadded(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORE)
+
+
+def prefix_without_image(processor: Any) -> Any:
+    """Masks as many ids as the prompt has as text, its images one placeholder each."""
+
+    def collate(rows):
+        batch = _rendered(processor, rows)
+        labels = _unpadded(batch)
+        for label, row in zip(labels, rows, strict=True):
+            label[: len(processor.tokenizer(_prompt(processor, row), add_special_tokens=False)["input_ids"])] = IGNORE
+        return batch | {"labels": labels}
+
+    return collate
+
+
+def prefix_with_image(processor: Any) -> Any:
+    """Masks as many ids as the generation prompt has, its images expanded."""
+
+    def collate(rows):
+        batch = _rendered(processor, rows)
+        labels = _unpadded(batch)
+        for label, row in zip(labels, rows, strict=True):
+            prompt = processor(
+                text=[_prompt(processor, row)], images=[row["images"]] if row["images"] else None,
+                add_special_tokens=False, return_tensors="pt",
+            )  # fmt: skip
+            label[: prompt["input_ids"].shape[1]] = IGNORE
+        return batch | {"labels": labels}
+
+    return collate
+
+
+def backward_search(processor: Any, max_length: int | None = 1024) -> Any:
+    """Searches the answer's ids from the end, and labels from the turn marker before them.
+
+    What the published Gemma 4 sample does: the answer is tokenised alone; where it is not found, the
+    prompt is tokenised without its image and that many ids are masked.
+    """
+    tokenizer = processor.tokenizer
+    marker = tokenizer.convert_tokens_to_ids("<|turn>")
+
+    def collate(rows):
+        options = {} if max_length is None else {"truncation": True, "max_length": max_length}
+        batch = _rendered(processor, rows, **options)
+        labels = _unpadded(batch)
+        for label, ids, row in zip(labels, batch["input_ids"].tolist(), rows, strict=True):
+            answer = tokenizer(row["messages"][-1]["content"][0]["text"], add_special_tokens=False)["input_ids"]
+            found = next((n for n in range(len(ids) - len(answer), -1, -1) if ids[n : n + len(answer)] == answer), None)
+            if found is None:
+                start = len(tokenizer(_prompt(processor, row), add_special_tokens=False)["input_ids"])
+            else:
+                start = next((n for n in range(found, -1, -1) if ids[n] == marker), found)
+            label[:start] = IGNORE
+        return batch | {"labels": labels}
+
+    return collate
+
+
+def first_search(processor: Any) -> Any:
+    """Labels the first place where the answer's ids stand, through the end of the turn."""
+    tokenizer = processor.tokenizer
+
+    def collate(rows):
+        batch = _rendered(processor, rows)
+        labels = torch.full_like(batch["input_ids"], IGNORE)
+        for label, ids, row in zip(labels, batch["input_ids"], rows, strict=True):
+            wanted = row["messages"][-1]["content"][0]["text"]
+            ends = torch.tensor([len(tokenizer.decode(ids[:n])) for n in range(1, len(ids) + 1)])
+            at = tokenizer.decode(ids).find(wanted)
+            start, stop = int((ends > at).nonzero()[0]), int((ends >= at + len(wanted)).nonzero()[0]) + 2
+            label[start:stop] = ids[start:stop]
+        return batch | {"labels": labels}
+
+    return collate
+
+
+def everything(processor: Any) -> Any:
+    """Takes all ids for labels, padding too."""
+
+    def collate(rows):
+        batch = _rendered(processor, rows)
+        return batch | {"labels": batch["input_ids"].clone()}
+
+    return collate
+
+
+def trl_default(processor: Any) -> Any:
+    """TRL's own, as its trainer makes it where nothing else is said."""
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    return DataCollatorForVisionLanguageModeling(processor)
+
+
+# --------------------------------------------------------------------------- one change to a sound batch
+
+
+def changed(collator: Any, change: Any, name: str) -> Any:
+    """A sound collator whose batch is changed in one respect; it takes conversations, as ours does."""
+    from vlcheck.bench.judging import Judged
+
+    return Judged(lambda conversations: change(dict(collator(conversations))), name)
+
+
+def dropping(key: str) -> Any:
+    """Leaves one key out."""
+    return lambda batch: {name: value for name, value in batch.items() if name != key}
+
+
+def moved(by: int) -> Any:
+    """Supervises a span of the right length that stands some ids off."""
+
+    def change(batch):
+        mask = (batch["labels"] != IGNORE).roll(by, dims=1)
+        return batch | {"labels": batch["input_ids"].masked_fill(~mask, IGNORE)}
+
+    return change
+
+
+def shifted_twice(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Shifts labels by one, as the model does once more."""
+    return batch | {"labels": batch["labels"].roll(-1, dims=1)}
+
+
+def nothing(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Masks everything."""
+    return batch | {"labels": torch.full_like(batch["labels"], IGNORE)}
+
+
+def endless(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Masks the last label of every row, its end token."""
+    labels = batch["labels"].clone()
+    for label in labels:
+        label[int((label != IGNORE).nonzero().max())] = IGNORE
+    return batch | {"labels": labels}
+
+
+def first_id_masked(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Masks the first id of every answer."""
+    labels = batch["labels"].clone()
+    for label in labels:
+        label[int((label != IGNORE).nonzero().min())] = IGNORE
+    return batch | {"labels": labels}
+
+
+def padding_supervised(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Takes padding for labels."""
+    return batch | {"labels": batch["labels"].where(batch["attention_mask"] == 1, batch["input_ids"])}
+
+
+def types_on_the_other_side(key: str) -> Any:
+    """Pads image types on the left, ids on the right."""
+
+    def change(batch):
+        types = batch[key].clone()
+        for row, mask in zip(types, batch["attention_mask"], strict=True):
+            row.copy_(row.roll(int((mask == 0).sum())))
+        return batch | {key: types}
+
+    return change
+
+
+def cut(length: int) -> Any:
+    """Cuts every row at so many ids, whatever stands there."""
+
+    def change(batch):
+        width = batch["input_ids"].shape[1]
+        return {
+            key: value[:, :length] if value.dim() > 1 and value.shape[1] == width else value
+            for key, value in batch.items()
+        }
+
+    return change
+
+
+def blind(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Hands on grey pictures of the right shape."""
+    return batch | {"pixel_values": torch.zeros_like(batch["pixel_values"])}
+
+
+def started_twice(first: int) -> Any:
+    """Puts one more begin-of-text token first."""
+
+    def change(batch):
+        added = {"input_ids": first, "attention_mask": 1, "labels": IGNORE}
+        width = batch["input_ids"].shape[1]
+        return {
+            key: torch.nn.functional.pad(value, (1, 0), value=added.get(key, 0))
+            if value.dim() == 2 and value.shape[1] == width and not value.is_floating_point() else value
+            for key, value in batch.items()
+        }  # fmt: skip
+
+    return change
+
+
+def packing(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Puts all rows behind each other into one."""
+    real = batch["attention_mask"].bool()
+    return {
+        key: value[real][None] if value.shape[:2] == real.shape and not value.is_floating_point() else value
+        for key, value in batch.items()
+    }

@@ -1,0 +1,94 @@
+"""How evidence about conversations is had: processor, template, collator, and what the bench says of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vlcheck.bench.judging import Bench, Judged, judge
+from vlcheck.bench.probes import as_example
+from vlcheck.bench.trial import Trial
+from vlcheck.collate import Collator
+from vlcheck.conversation import Conversation
+from vlcheck.family import Dialogue, Family
+from vlcheck.finding import Unavailable
+from vlcheck.model import load_patch
+from vlcheck.model_config import ModelConfig
+from vlcheck.options import Options
+from vlcheck.processor import FoundProcessor, find_processor
+from vlcheck.spec import ConfigError, Problem, RunSpec
+from vlcheck.template import BadRow, Template
+
+
+def dialogue(family: Family) -> Dialogue:
+    """Looking up how the family holds a conversation."""
+    if family.dialogue is None:
+        raise Unavailable(f"vlcheck has not learnt how {family.name} holds a conversation, so no label was judged")
+    return family.dialogue
+
+
+def processor(
+    spec: RunSpec, config: ModelConfig, family: Family, dialogue: Dialogue, options: Options
+) -> FoundProcessor:
+    """Finding the processor."""
+    return find_processor(spec, config, family, offline=options.offline)
+
+
+def own_collator(processor: FoundProcessor, dialogue: Dialogue) -> Collator:
+    """Reading the chat template."""
+    try:
+        return Collator(processor.processor, dialogue)
+    except BadRow as bad:
+        raise Unavailable(f"labels cannot be placed with the {processor.origin}: {bad}") from bad
+
+
+def template(own_collator: Collator) -> Template:
+    """Reading the chat template."""
+    return own_collator.template
+
+
+def judged(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, options: Options) -> Judged:
+    """Finding the collator."""
+    if spec.data.collator is None:
+        return Judged(own_collator, "vlcheck's collator", ours=True)
+    if not options.allow_code:
+        raise Unavailable(
+            f"data.collator {spec.data.collator} was not run, which takes --allow-code", "run again with --allow-code"
+        )
+    try:
+        found = load_patch(spec.data.collator)
+        if "processor" in inspect.signature(found).parameters:
+            found = found(processor=processor.processor)
+    except Exception as error:  # it is the user's code
+        message = f"data.collator {spec.data.collator} failed: {type(error).__name__}: {error}"
+        raise ConfigError(Problem(spec.where("data.collator"), message)) from error
+    return foreign(found, spec.data.collator, spec)
+
+
+def foreign(collator: Callable[..., Mapping[str, Any]], origin: str, spec: RunSpec) -> Judged:
+    """A collator that takes a data set's rows, put where one is expected that takes conversations."""
+    columns = {"image_column": spec.data.image_column, "answer_column": spec.data.answer_column}
+
+    def call(conversations: Sequence[Conversation]) -> Mapping[str, Any]:
+        return collator([as_example(conversation, **columns) for conversation in conversations])
+
+    return Judged(call, origin)
+
+
+def bench(spec: RunSpec, judged: Judged, own_collator: Collator, conversations: tuple[Conversation, ...]) -> Bench:
+    """Collating probes and rows of the data."""
+    return judge(judged, own_collator, conversations, instruction=spec.data.instruction)
+
+
+def trial() -> Trial:
+    """Running batches through a tiny model."""
+    return Trial("not there yet")
+
+
+def conversations() -> tuple[Conversation, ...]:
+    """Reading rows of the data."""
+    return ()
+
+
+LABEL_COLLECTORS = (dialogue, processor, own_collator, template, judged, bench, trial, conversations)

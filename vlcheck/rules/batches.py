@@ -1,0 +1,223 @@
+"""VLC2xx: what a collator's batch holds beside its labels, and what a model makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
+from vlcheck.rules.rows import rows_of, where
+from vlcheck.spec import RunSpec
+
+if TYPE_CHECKING:
+    from vlcheck.bench.judging import Bench
+    from vlcheck.bench.trial import Trial
+    from vlcheck.family import Family
+
+ROUNDING = 1e-4
+"""Relative difference of two float32 losses that rounding explains."""
+
+
+@rule("VLC204", "missing-batch-key", Severity.ERROR, explains=("VLC214", "VLC216", "VLC219"))
+def missing_batch_key(spec: RunSpec, family: Family, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+    """The batch lacks a key that the processor makes and the model needs.
+
+    Law: every key of the processor's reaches the batch. Some losses are silent: without `mm_token_type_ids`
+    Gemma 4 runs and attends causally over its images. The loss with and without each missing key is
+    measured on a tiny model of the same structure.
+
+    Remedy: pass every tensor on that the processor returns.
+
+    Source: https://github.com/huggingface/trl/issues/5807; measured in tests/bench/test_trial.py.
+    """
+    if not bench.keys:
+        raise Unavailable("the collator made no batch, see VLC225")
+    needed = [key for key in bench.processor_keys if key in (family.dialogue.batch_keys if family.dialogue else ())]
+    yield Examined(len(needed), "keys")
+    for key in needed:
+        if key not in bench.keys:
+            effect = trial.without.get(key, trial.problem or "its effect was not measured")
+            yield Finding(
+                f"{bench.origin}: the batch has no {key}; without it, on a tiny {family.name}: {effect}",
+                where=where(spec, bench),
+                measured={"keys": ", ".join(sorted(bench.keys)), "missing": key, "effect": effect},
+                fix=f"pass {key} on from what the processor returns",
+            )
+
+
+@rule("VLC214", "image-types-misaligned", Severity.ERROR)
+def image_types_misaligned(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+    """The key that says which ids are an image's says it of other ids.
+
+    Law: type is image exactly where the id is an image's. Types padded on the other side than ids mark text as
+    image and image as text; the model then lets the wrong ids see each other.
+
+    Remedy: pad every per-token key on the side that `input_ids` are padded on.
+
+    Source: https://github.com/huggingface/trl/issues/5785
+    """
+    rows_of(bench)
+    if not bench.typed:
+        raise NotApplicable("no key of this family's batches marks image ids, or the batch lacks it (VLC204)")
+    yield Examined(bench.typed, "rows")
+    if bench.misaligned:
+        yield Finding(
+            f"{bench.origin}: image types stand elsewhere than image ids in {len(bench.misaligned)} of {bench.typed} "
+            f"rows, first in {bench.misaligned[0]}",
+            where=where(spec, bench),
+            measured={"rows": len(bench.misaligned), "of": bench.typed},
+            fix="pad every per-token key on the same side",
+        )
+
+
+@rule("VLC215", "placeholder-count", Severity.ERROR)
+def placeholder_count(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+    """The ids hold another number of soft tokens than the images have features.
+
+    Law: as many soft tokens as features. Too few or too many stop the model's forward, in the middle of a run
+    where only some rows are so.
+
+    Remedy: let one processor, with one set of options, make both ids and pixels.
+
+    Source: https://github.com/huggingface/transformers/pull/37019
+    """
+    rows = rows_of(bench)
+    yield Examined(len(rows), "rows")
+    yield Examined(sum(row.soft_tokens for row in rows), "soft tokens")
+    wrong = [row for row in rows if row.soft_tokens != row.expected_soft_tokens]
+    if wrong:
+        first = wrong[0]
+        yield Finding(
+            f"{bench.origin}: {first.name} holds {first.soft_tokens} soft tokens; its images have "
+            f"{first.expected_soft_tokens} features",
+            where=where(spec, bench),
+            measured={"rows": len(wrong), "soft tokens": first.soft_tokens, "features": first.expected_soft_tokens},
+            fix="make ids and pixels in one call of the processor",
+        )
+    elif trial.mismatch:
+        yield Finding(
+            f"{bench.origin}: a tiny model of the same structure refuses the batch: {trial.mismatch}",
+            where=where(spec, bench),
+            measured={"error": trial.mismatch},
+            fix="make ids and pixels in one call of the processor",
+        )
+
+
+@rule("VLC216", "image-unseen", Severity.ERROR)
+def image_unseen(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+    """The image never reaches the model: another picture changes no logit.
+
+    Law: what the model computes depends on the picture. The probe collates the same row with two pictures of
+    one size and compares the logits of a tiny model of the same structure.
+
+    Remedy: pass the processor's pixels on, and let its placeholders stand in the text.
+
+    Source: https://github.com/modelscope/ms-swift/pull/1183
+    """
+    if trial.swapped is None:
+        raise Unavailable(trial.problem or "the batch could not be run through a tiny model")
+    yield Examined(trial.logits, "logits compared with another picture in the row")
+    if trial.swapped == 0:
+        yield Finding(
+            f"{bench.origin}: another picture in the row changes none of {trial.logits} logits",
+            where=where(spec, bench),
+            measured={"largest change": trial.swapped, "logits": trial.logits},
+            fix="pass pixel_values on",
+        )
+
+
+@rule("VLC219", "answer-visible", Severity.ERROR)
+def answer_visible(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+    """An answer is visible to the positions that have to predict it.
+
+    Law: changing an answer's id changes no earlier logit. Token types that mark the answer as part of a prefix
+    let the prefix see it; the loss falls to nothing, and generation has learnt nothing.
+
+    Remedy: mark the answer as what is to be predicted (`suffix`, token type 1).
+
+    Source: https://github.com/huggingface/transformers/pull/30918
+    """
+    if trial.leaked is None:
+        raise Unavailable(trial.problem or "the batch could not be run through a tiny model")
+    yield Examined(trial.earlier, "logits before a changed answer id")
+    if trial.leaked > 0:
+        yield Finding(
+            f"{bench.origin}: changing the answer's last id changes logits before it by up to {trial.leaked:.2g}",
+            where=where(spec, bench),
+            measured={"largest change": trial.leaked, "logits": trial.earlier},
+            fix="let no key of the batch mark the answer as prompt",
+        )
+
+
+@rule("VLC223", "packing-crosses", Severity.ERROR)
+def packing_crosses(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+    """Rows are packed together, and positions or attention cross from one to the next.
+
+    Law: packing changes no logit of an answer. With images, positions have several dimensions and attention
+    masks are the model's own affair; a packed row whose samples see each other trains on foreign context.
+
+    Remedy: do not pack rows with images.
+
+    Source: https://github.com/axolotl-ai-cloud/axolotl/pull/3817
+    """
+    if not bench.merged:
+        raise NotApplicable("the collator packs nothing: it returns a row a conversation")
+    if trial.packed is None:
+        raise Unavailable(trial.problem or "the packed batch could not be run through a tiny model")
+    yield Examined(trial.packed_labels, "labels whose logits were compared packed and apart")
+    if trial.packed > ROUNDING:
+        yield Finding(
+            f"{bench.origin}: packing moves the logits of answers by up to {trial.packed:.2g}; allowed: 0",
+            where=where(spec, bench),
+            measured={"largest change": trial.packed, "labels": trial.packed_labels},
+            fix="return one row a conversation",
+        )
+
+
+@rule("VLC224", "accumulation-changes-loss", Severity.WARNING)
+def accumulation_changes_loss(spec: RunSpec, trial: Trial) -> Iterator[Finding | Examined]:
+    """Accumulating micro-batches gives another loss than one batch of all rows.
+
+    Law: 4 x 1 and 1 x 4 are the same step. A model whose forward ignores `num_items_in_batch` averages each
+    micro-batch by itself: rows with short answers then weigh more.
+
+    Remedy: a transformers version whose model takes `num_items_in_batch`; vlcheck's own loop sums losses and
+    divides once.
+
+    Source: https://github.com/huggingface/transformers/issues/37197
+    """
+    if spec.training.gradient_accumulation_steps == 1:
+        raise NotApplicable("no micro-batches are accumulated")
+    if spec.data.collator is None:
+        raise NotApplicable("vlcheck's own loop sums the loss over supervised ids and divides once")
+    if trial.accumulated is None:
+        raise Unavailable(trial.problem or "the batch could not be run through a tiny model")
+    together, apart = trial.accumulated
+    yield Examined(2, "rows, in one batch and one by one")
+    if abs(together - apart) > ROUNDING * abs(together):
+        yield Finding(
+            f"loss {together:.5f} in one batch, {apart:.5f} accumulated row by row",
+            where=spec.where("training.gradient_accumulation_steps"),
+            measured={"one batch": together, "accumulated": apart},
+            fix="upgrade transformers, or train without accumulation",
+        )
+
+
+@rule("VLC225", "collator-fails", Severity.ERROR)
+def collator_fails(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+    """The collator raises an error on a conversation.
+
+    Law: a row is collated, or refused with a reason that names it. Here it is found before the run, which would
+    stop when that row comes up.
+
+    Remedy: mend the row, or the collator.
+
+    Source: https://github.com/huggingface/trl/issues/4289
+    """
+    yield Examined(len(bench.rows) + len(bench.refused), "batches and rows")
+    for refused in bench.refused:
+        yield Finding(
+            f"{bench.origin}: {refused.name}: {refused.error}",
+            where=where(spec, bench),
+            measured={"error": refused.error},
+        )

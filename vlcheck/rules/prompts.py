@@ -1,0 +1,142 @@
+"""VLC2xx: chat template, tokenizer and the prompts of training and evaluation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
+from vlcheck.rules.rows import names, quoted, rows_of, where
+from vlcheck.spec import RunSpec
+
+if TYPE_CHECKING:
+    from vlcheck.bench.judging import Bench
+    from vlcheck.collectors import Skeleton
+    from vlcheck.processor import FoundProcessor
+    from vlcheck.template import Template
+
+
+@rule("VLC217", "prompt-not-prefix", Severity.NOTE)
+def prompt_not_prefix(spec: RunSpec, template: Template) -> Iterator[Finding | Examined]:
+    """The generation prompt is not a prefix of the rendered conversation.
+
+    The templates of Gemma 4 26B-A4B and 31B open an empty thought when the model is asked, which no rendered
+    turn has. A mask of the prompt's length then covers the first ids of the answer, and a plain rendering
+    trains on another prompt than the one that is generated from.
+
+    Remedy: render each answer behind the generation prompt, as `vlcheck.collate.Collator` does.
+
+    Source: https://github.com/Comfy-Org/ComfyUI/pull/15278; measured with the official templates.
+    """
+    if template.dialogue.suffix:
+        raise NotApplicable("this family takes question and answer apart, without a template")
+    yield Examined(1, "generation prompt held against a rendered turn")
+    if template.opening.primer:
+        yield Finding(
+            f"the generation prompt ends with {quoted(template.opening.primer)}, which rendered turns have not",
+            where=spec.where("model.id"),
+            measured={"primer": quoted(template.opening.primer)},
+            fix="collate with generation prompt + answer",
+        )
+
+
+@rule("VLC218", "prompts-differ", Severity.WARNING)
+def prompts_differ(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+    """Training shows another prompt than evaluation does.
+
+    Law: the ids before an answer in training are the ids that the model is asked with. Where they differ, the
+    run adapts the model to a prompt that it never gets.
+
+    Remedy: render each answer behind the generation prompt.
+
+    Source: https://github.com/modelscope/ms-swift/issues/9594
+    """
+    rows = [row for row in rows_of(bench) if row.same_prompt is not None]
+    if not rows:
+        raise Unavailable("no answer was found among the ids, so that no prompt could be compared")
+    yield Examined(len(rows), "rows whose prompt was compared with the evaluation prompt")
+    if wrong := [row for row in rows if not row.same_prompt]:
+        yield Finding(
+            f"{bench.origin}: {len(wrong)} of {len(rows)} rows have another prompt than evaluation: {names(wrong)}",
+            where=where(spec, bench),
+            measured={"rows": len(wrong), "of": len(rows)},
+            fix="render each answer behind the generation prompt",
+        )
+
+
+@rule("VLC220", "bos-count", Severity.ERROR, explains=("VLC218",))
+def bos_count(spec: RunSpec, bench: Bench, processor: FoundProcessor) -> Iterator[Finding | Examined]:
+    """A row begins with two begin-of-text tokens, or with none.
+
+    Law: exactly one, where the tokenizer has one. A template that writes it and a tokenizer that adds it make
+    two; a template without it, where the tokenizer adds none (Gemma 4), makes none. Gemma models answer badly
+    without it.
+
+    Remedy: `add_special_tokens=False` where the template writes the token; a template that writes it where the
+    tokenizer does not.
+
+    Source: https://github.com/huggingface/alignment-handbook/issues/127
+    """
+    bos = processor.processor.tokenizer.bos_token
+    if not bos:
+        raise NotApplicable("the tokenizer has no begin-of-text token")
+    rows = [row for row in rows_of(bench) if row.kind != "data"]
+    yield Examined(len(rows), "rows")
+    if wrong := [row for row in rows if row.bos != 1]:
+        yield Finding(
+            f"{bench.origin}: {wrong[0].bos} {bos} in {names(wrong)}; allowed: 1",
+            where=where(spec, bench),
+            measured={"rows": len(wrong), "begin-of-text ids": wrong[0].bos},
+            fix="add_special_tokens=False" if wrong[0].bos > 1 else f"a chat template that writes {bos}",
+        )
+
+
+@rule("VLC221", "columns-removed", Severity.ERROR)
+def columns_removed(spec: RunSpec, skeleton: Skeleton) -> Iterator[Finding | Examined]:
+    """Transformers' Trainer drops the data set's columns before the collator sees them.
+
+    With `remove_unused_columns`, its default, every column goes that the model's forward does not name: image,
+    messages and answer among them. A collator that reads them fails, or trains on text alone.
+
+    Remedy: `remove_unused_columns: false`.
+
+    Source: https://github.com/huggingface/transformers/issues/27535
+    """
+    if spec.data.collator is None:
+        raise NotApplicable("vlcheck's own loop drops no column")
+    if skeleton.model is None:
+        raise Unavailable("PEFT refuses the adapters, see VLC101 and VLC102")
+    taken = set(inspect.signature(skeleton.model.forward).parameters)
+    columns = {"messages", "images", spec.data.image_column, spec.data.answer_column}
+    gone = sorted(columns - taken - {"label", "labels", "label_ids"})
+    yield Examined(len(columns), "columns")
+    if spec.training.remove_unused_columns and gone:
+        yield Finding(
+            f"remove_unused_columns drops {', '.join(gone)} before {spec.data.collator} is called",
+            where=spec.where("training.remove_unused_columns"),
+            measured={"dropped": ", ".join(gone)},
+            fix="training: {remove_unused_columns: false}",
+        )
+
+
+@rule("VLC222", "pad-is-end", Severity.WARNING, explains=("VLC208",))
+def pad_is_end(spec: RunSpec, processor: FoundProcessor, template: Template) -> Iterator[Finding | Examined]:
+    """The token that pads is the token that ends an answer.
+
+    A collator that masks the padding by its id masks the end of every answer with it, and the model never
+    learns to stop.
+
+    Remedy: another pad token, or mask by `attention_mask`.
+
+    Source: https://github.com/huggingface/trl/issues/1623
+    """
+    tokenizer, end = processor.processor.tokenizer, template.dialogue.end
+    yield Examined(1, "pad token")
+    if tokenizer.pad_token == end:
+        yield Finding(
+            f"the pad token {end!r} is the token that ends an answer",
+            where=spec.where("model.id"),
+            measured={"pad token": tokenizer.pad_token, "end token": end},
+            fix="tokenizer.pad_token = another token",
+        )

@@ -1,0 +1,192 @@
+"""VLC2xx: where a collator's span of labels stands, and what moves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
+from vlcheck.rules.rows import distance, measured, names, no_rows, quoted, rows_of, where
+from vlcheck.spec import RunSpec
+
+if TYPE_CHECKING:
+    from vlcheck.bench.judging import Bench
+    from vlcheck.template import Template
+
+
+@rule("VLC201", "span-moves", Severity.ERROR, explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210"))
+def span_moves(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+    """The supervised span moves with the number of soft tokens.
+
+    Law: growing an image moves no label. An image becomes a variable number of soft tokens; a mask that was
+    measured on the text alone, its image one placeholder, begins too early by all of them, and trains the model
+    on its own prompt and image. The same row is collated with pictures from 20:1 to 1:20, and at every budget.
+
+    Remedy: derive labels from the ids that the processor returns, as `vlcheck.collate.Collator` does.
+
+    Source: https://github.com/huggingface/trl/issues/3751; measured in tests/labels/test_foreign_collators.py.
+    """
+    rows = [row for row in rows_of(bench, beyond=True) if row.answers == 1]
+    yield Examined(len(rows), "rows")
+    yield Examined(len({row.soft_tokens for row in rows if row.kind == "grown"}), "numbers of soft tokens")
+    spans = [row for row in rows if row.gap is not None and not row.unmasked and not row.moved]
+    grown = {row.soft_tokens: row for row in spans if row.kind == "grown"}
+    short = {row.soft_tokens: row for row in spans if row.gap and row.gap == row.unexpanded_gap}
+    moves = len({row.gap for row in grown.values()}) > 1 and any(row.gap for row in grown.values())
+    if moves or short:
+        shown = sorted((grown if moves else short).values(), key=lambda row: row.soft_tokens)
+        first, last = shown[0], shown[-1]
+        yield Finding(
+            f"{bench.origin}: the first label stands {distance(first.gap)} from the answer at {first.soft_tokens} soft "
+            f"tokens and {distance(last.gap)} at {last.soft_tokens}; allowed: 0 in both",
+            where=where(spec, bench),
+            measured={"soft tokens": [row.soft_tokens for row in shown], "ids from the answer": [r.gap for r in shown]},
+            fix="take the span from input_ids after the processor expanded the images",
+        )
+
+
+@rule("VLC203", "answer-truncated", Severity.ERROR, explains=("VLC206", "VLC208", "VLC211", "VLC215"))
+def answer_truncated(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+    """A row's answer or image is cut off.
+
+    Law: truncation never cuts an answer or an image. Images come first and take hundreds of ids, so a cut on
+    the right falls on the answer: the row then trains nothing, or whatever a fallback of the collator picks.
+
+    Remedy: raise `max_length`, lower `max_soft_tokens`, or drop such rows and count them (`data.overflow: drop`).
+
+    Source: https://github.com/huggingface/trl/issues/4289
+    """
+    rows, limit = rows_of(bench), spec.data.max_length
+    longest = max(rows, key=lambda row: row.tokens)
+    yield Examined(len(rows), "rows")
+    yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
+    cut = [row for row in rows if row.found < row.answers or row.soft_tokens < row.expected_soft_tokens]
+    long = [row for row in rows if bench.ours and limit and row.tokens > limit and spec.data.overflow == "error"]
+    if cut:
+        worst = max(cut, key=lambda row: row.answers - row.found)
+        yield Finding(
+            f"{bench.origin}: {worst.name}: "
+            + (
+                f"{worst.answers - worst.found} of {worst.answers} answers are not among its {worst.tokens} ids"
+                if worst.found < worst.answers
+                else f"it holds {worst.soft_tokens} of {worst.expected_soft_tokens} soft tokens"
+            ),
+            where=where(spec, bench),
+            measured={**measured(cut, worst), "tokens": worst.tokens},
+            fix="raise max_length above the longest row, or lower max_soft_tokens",
+        )
+    elif long:
+        yield Finding(
+            f"{longest.name}: {longest.tokens} tokens after image expansion; allowed: at most {limit}. Training stops "
+            "there",
+            where=spec.where("data.max_length"),
+            measured={"rows": len(long), "longest row": longest.tokens, "max length": limit},
+            fix=f"max_length: {longest.tokens}, a lower max_soft_tokens, or overflow: drop",
+        )
+
+
+@rule("VLC226", "rows-dropped", Severity.NOTE)
+def rows_dropped(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+    """Rows are longer than `max_length` and will be left out, as the config says.
+
+    Law: nothing is lost silently. `data.overflow: drop` leaves such rows out and counts them; where images are
+    what makes them long, it is the large images that the run never sees.
+
+    Remedy: raise `max_length`, or lower `max_soft_tokens`.
+
+    Source: https://github.com/huggingface/trl/issues/4289
+    """
+    limit = spec.data.max_length
+    if limit is None or spec.data.overflow != "drop" or not bench.ours:
+        raise NotApplicable("no row is left out for its length")
+    rows = rows_of(bench)
+    yield Examined(len(rows), "rows")
+    if long := [row for row in rows if row.tokens > limit]:
+        yield Finding(
+            f"{len(long)} of {len(rows)} rows are longer than {limit} tokens and will be left out: {names(long)}",
+            where=spec.where("data.max_length"),
+            measured={"rows": len(long), "longest row": max(row.tokens for row in long), "max length": limit},
+            fix=f"max_length: {max(row.tokens for row in long)}",
+        )
+
+
+@rule("VLC212", "label-shift", Severity.ERROR,
+      explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210"))  # fmt: skip
+def label_shift(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+    """Labels stand one place or more beside the ids that they belong to.
+
+    Law: a label that is not -100 is the id at its own position. transformers' models shift labels themselves;
+    a collator that shifts them too, or that is off by one, trains every id on the wrong target.
+
+    Remedy: `labels[i] = input_ids[i]` for supervised positions, without any shift.
+
+    Source: measured in tests/labels/test_foreign_collators.py.
+    """
+    rows = rows_of(bench)
+    yield Examined(sum(sum(row.supervised.values()) for row in rows), "labels")
+    if wrong := [row for row in rows if row.moved or row.foreign_labels]:
+        worst = wrong[0]
+        moved = f"labels stand {distance(worst.moved)} from where they ought to" if worst.moved else ""
+        foreign = f"{worst.foreign_labels} labels are not the id at their position" if worst.foreign_labels else ""
+        yield Finding(
+            f"{bench.origin}: {' and '.join(filter(None, (moved, foreign)))} in {names(wrong)}",
+            where=where(spec, bench),
+            measured={**measured(wrong, worst), "shift": worst.moved, "labels unlike their id": worst.foreign_labels},
+            fix="labels[i] = input_ids[i]; the model shifts by itself",
+        )
+
+
+@rule("VLC213", "anchor-in-prompt", Severity.ERROR,
+      explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210"))  # fmt: skip
+def anchor_in_prompt(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+    """The collator finds the answer's words in the prompt, and labels from there.
+
+    Law: what a question says moves no label. A prompt that lists all classes holds every answer; a search for
+    the answer's ids that takes the first, or that takes the last where the answer itself is cut into other
+    tokens, stops in the list. The same row is collated with and without the answer in its question.
+
+    Remedy: look for the turn's marker among the ids, never for the answer's words.
+
+    Source: the label search of a published Gemma 4 sample.
+    """
+    plain, listed = bench.of("plain"), bench.of("listed")
+    if not plain or not listed:
+        raise Unavailable(no_rows(bench), "make the collator accept a single-turn row with one image")
+    yield Examined(len(plain) + len(listed), "rows, with and without the answer in the question")
+    if plain[0].lawful and not listed[0].lawful:
+        yield Finding(
+            f"{bench.origin}: right where the question does not hold the answer; where it does, the labels say "
+            f"{quoted(listed[0].text)}",
+            where=where(spec, bench),
+            measured=measured(listed, listed[0]),
+            fix="search for the turn's marker, not for the answer",
+        )
+
+
+@rule("VLC227", "prefix-swallows-answer", Severity.ERROR, explains=("VLC206", "VLC208", "VLC211"))
+def prefix_swallows_answer(spec: RunSpec, bench: Bench, template: Template) -> Iterator[Finding | Examined]:
+    """The mask is as long as the generation prompt, which the row does not start with.
+
+    Law: what is masked is what the row itself holds before the answer. Where the generation prompt opens an
+    empty thought that the rendered row has not (Gemma 4 26B-A4B and 31B), a mask of its length runs on into the
+    answer by just as many ids, and short answers vanish.
+
+    Remedy: render each answer behind the generation prompt, then find it among the row's own ids.
+
+    Source: https://github.com/Comfy-Org/ComfyUI/pull/15278; measured with the official templates.
+    """
+    if not template.opening.primer:
+        raise NotApplicable("the generation prompt is a prefix of the rendered conversation")
+    rows = rows_of(bench)
+    primer = len(template.processor.tokenizer(template.opening.primer, add_special_tokens=False)["input_ids"])
+    yield Examined(len(rows), "rows")
+    yield Examined(primer, "ids that the generation prompt opens")
+    late = [row for row in rows if row.gap == primer]
+    if late and all(row.gap in (primer, None) for row in rows):
+        yield Finding(
+            f"{bench.origin}: the first label stands {primer} ids behind the answer's first id, as many as the "
+            f"generation prompt opens and the row has not: {names(late)}",
+            where=where(spec, bench),
+            measured={**measured(late, late[0]), "ids opened by the generation prompt": primer},
+            fix="render each answer behind the generation prompt",
+        )
