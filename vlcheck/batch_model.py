@@ -23,6 +23,10 @@ SEED = 0
 ROWS = 4093
 """Of the folded vocabulary: a prime, so that ids of special tokens, which lie side by side, stay apart."""
 
+SPREAD = 0.125
+"""Of the weights: one over the square root of the width, so that attention looks somewhere. At the 0.02 of large
+models a narrow one attends evenly to everything, and neither positions nor masks change its logits."""
+
 GEOMETRY = frozenset({
     "image_size", "patch_size", "spatial_patch_size", "temporal_patch_size", "spatial_merge_size", "window_size",
     "num_position_embeddings", "position_embedding_size", "pooling_kernel_size", "mm_posemb_size", "scale_factor",
@@ -48,6 +52,7 @@ def build_batch_model(values: Values, family: Family, processor: Any) -> nn.Modu
     full = transformers_config(values).to_dict()
     tiny = family.shrink(full, {path: _two_or_all(kinds) for path, kinds in family.layer_kinds(full).items()})
     _restore(tiny, full)
+    _spread(tiny)
     _set_ids(tiny, processor, family.dialogue.image_tokens[0])
     model = build_base(tiny, dtype="float32")
     materialise(model, "cpu", SEED)
@@ -68,6 +73,15 @@ def _restore(tiny: dict[str, Any], full: Mapping[str, Any]) -> None:
             _restore(tiny[key], full[key])
         elif key in GEOMETRY:
             tiny[key] = full[key]
+
+
+def _spread(section: dict[str, Any]) -> None:
+    """Let the weights of every submodel be drawn as widely."""
+    for value in section.values():
+        if isinstance(value, dict):
+            _spread(value)
+    if "initializer_range" in section:
+        section["initializer_range"] = SPREAD
 
 
 def _set_ids(tiny: dict[str, Any], processor: Any, soft: str) -> None:
