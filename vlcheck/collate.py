@@ -5,6 +5,7 @@ Dimensions: B rows, T tokens of the longest row.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -150,7 +151,6 @@ class Collator:
     overflow: Literal["error", "drop"] = "error"
     padding_side: Literal["left", "right"] = "right"
     template: Template = field(init=False, repr=False)
-    _headers: dict[str, tuple[int, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "template", read_template(self.processor, self.dialogue))
@@ -227,7 +227,8 @@ class Collator:
         made = self.processor(
             text=[row.text for row in rows], images=[list(own) for own in pictures] if some else None, **options
         )
-        return {key: value for key, value in made.items() if isinstance(value, torch.Tensor)}
+        # PaliGemma's processor makes labels of its own, and so it does of prompts
+        return {key: value for key, value in made.items() if isinstance(value, torch.Tensor) and key != "labels"}
 
     def _check_text(self, row: RowText) -> None:
         texts = row.text + (row.suffix or "")
@@ -237,61 +238,61 @@ class Collator:
             raise BadRow(
                 f"{row.name}: its text holds an unpaired surrogate, {texts[error.start]!a}, which is no character"
             ) from error
-        found = texts.count(placeholder(self.processor))
+        token, soft = placeholder(self.processor), self.dialogue.image_tokens[0]
+        found = texts.count(token)
         if found != len(row.pictures):
             raise BadRow(
                 f"{row.name}: {found} image placeholders for {len(row.pictures)} images; a "
-                f"{placeholder(self.processor)!r} in its text cannot be told from an image"
+                f"{token!r} in its text cannot be told from an image"
             )
+        if soft != token and soft in texts:
+            raise BadRow(f"{row.name}: a {soft!r} in its text cannot be told from an image's soft token")
 
     def _labels(self, rows: Sequence[RowText], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         ids_BT = batch["input_ids"]
         if self.dialogue.suffix:
             return ids_BT.where(batch["token_type_ids"] == 1, IGNORE_INDEX)
-        opening = self.template.opening
-        spans = [
-            Span(number, place.rank, self._header(row, place.header), place.ends)
-            for number, row in enumerate(rows)
-            for place in row.places
-        ]
-        anchor = spans[0].header[: 1 if opening.special else None]
-        if not opening.special:
-            spans = [self._ranked(span, row, ids_BT) for span, row in zip(spans, rows, strict=True)]
+        spans = self._spans(rows)
         try:
-            return label_answers(ids_BT, spans, anchor=anchor, end=self._end_id)
+            if self.template.opening.special:
+                return label_answers(ids_BT, spans, anchor=spans[0].header[:1], end=self._end_id)
+            return torch.cat([self._labelled(span, ids_BT[span.row : span.row + 1], rows) for span in spans])
         except LabelLost as lost:
             raise BadRow(f"{rows[lost.span.row].name}: {lost}") from lost
+
+    def _spans(self, rows: Sequence[RowText]) -> list[Span]:
+        """The answers of all rows, their headers cut as they are cut in this very text."""
+        cut = self.processor.tokenizer(
+            [row.text for row in rows], add_special_tokens=False, return_offsets_mapping=True
+        )
+        spans = []
+        for number, (row, ids, offsets) in enumerate(zip(rows, cut["input_ids"], cut["offset_mapping"], strict=True)):
+            starts = [start for start, _ in offsets]
+            for place in row.places:
+                first, stop = (bisect_left(starts, at) for at in (place.at, place.at + len(place.header)))
+                spans.append(Span(number, place.rank, tuple(ids[first:stop]), place.ends))
+        return spans
+
+    def _labelled(self, span: Span, ids_1T: torch.Tensor, rows: Sequence[RowText]) -> torch.Tensor:
+        """The labels of one row whose header holds no special token (`ASSISTANT:`).
+
+        Such a header is cut by what surrounds it, so the headers that a text holds are not those that its ids
+        hold. These rows have one answer, at their end: of the headers in the ids it is the one behind which that
+        answer follows.
+        """
+        (place,) = rows[span.row].places
+        decode = self.processor.tokenizer.decode
+        found = torch.nonzero(matches(ids_1T, span.header)[0]).flatten().tolist()
+        last = int(torch.nonzero(ids_1T[0] == self._end_id).max())
+        for rank, at in reversed(list(enumerate(found))):
+            if decode(ids_1T[0, at + len(span.header) : last]).strip() == place.answer.strip():
+                only = replace(span, row=0, rank=rank)
+                return label_answers(ids_1T, [only], anchor=span.header, end=self._end_id)
+        raise LabelLost(span, "no header among the ids is followed by the answer")
 
     @property
     def _end_id(self) -> int:
         return int(self.processor.tokenizer.convert_tokens_to_ids(self.dialogue.end))
-
-    def _ranked(self, span: Span, row: RowText, ids_BT: torch.Tensor) -> Span:
-        """The span with its header's rank among the ids.
-
-        A header without special token (`ASSISTANT:`) is cut by what surrounds it, so the headers that a text
-        holds are not those that its ids hold. Such rows have one answer, at their end: of the headers in the
-        ids it is the one behind which that answer follows.
-        """
-        (place,) = row.places
-        decode = self.processor.tokenizer.decode
-        found = torch.nonzero(matches(ids_BT[span.row : span.row + 1], span.header)[0]).flatten().tolist()
-        last = int(torch.nonzero(ids_BT[span.row] == self._end_id).max())
-        for rank, at in reversed(list(enumerate(found))):
-            if decode(ids_BT[span.row, at + len(span.header) : last]).strip() == place.answer.strip():
-                return replace(span, rank=rank)
-        raise LabelLost(span, "no header among the ids is followed by the answer")
-
-    def _header(self, row: RowText, text: str) -> tuple[int, ...]:
-        """Ids of a header, cut as they are cut behind a question."""
-        if text not in self._headers:
-            first = row.text.rindex(text)
-            encoded = self.processor.tokenizer(
-                row.text[: first + len(text)], add_special_tokens=False, return_offsets_mapping=True
-            )
-            cut = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-            self._headers[text] = tuple(number for number, (_, stop) in cut if stop > first)
-        return self._headers[text]
 
 
 def _opened(row: RowText, picture: Picture) -> Any:

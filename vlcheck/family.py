@@ -84,6 +84,10 @@ def _never(values: Values) -> bool:
     return False
 
 
+def _always(values: Values) -> bool:
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """Everything family-specific.
@@ -93,6 +97,8 @@ class Family:
 
     name: str
     model_types: tuple[str, ...]
+    applies: Callable[[Values], bool] = _always
+    """Whether a config of one of these types is of this family; the first family that says so has it."""
     parts: Mapping[str, Part]
     """Attribute path to part; the longest path that holds a module wins."""
     part_classes: Mapping[str, Part] = field(default_factory=dict)

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
+from types import SimpleNamespace
 from typing import Any
 
 import transformers
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from vlcheck.family import Family, StandIn, Values
 from vlcheck.finding import Unavailable
+from vlcheck.model import transformers_config
 
 WORDS = 400
 """Entries of the trained vocabulary beside the bytes; more would only slow the start."""
+
+WORD = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+"""How Qwen and Llama 3 cut text before byte pairs are joined: line ends stay together, whatever follows them."""
 
 CORPUS = (
     "What breed is the animal in this picture? Answer with the exact name only, or say that it is unknown.",
@@ -44,17 +50,20 @@ def build_stand_in(family: Family, values: Values) -> Any:
         raise Unavailable(f"vlcheck has no stand-in for a {family.name} processor", "give the model as a local folder")
     made = family.stand_in
     tokenizer = train_tokenizer(made)
-    template = made.template(values)
+    full = transformers_config(values).to_dict()
+    template = made.template(full)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image_processor = _class(made.image_processor)(**made.image_options(values))
+        kind = _class(made.image_processor)
+        with _installed(kind):
+            image_processor = kind(**made.image_options(full))
         text = None if template is None else read_template(template)
         return assemble(
             _class(made.processor),
             image_processor=image_processor,
             tokenizer=tokenizer,
             chat_template=text,
-            **made.options(values),
+            **made.options(full),
         )
 
 
@@ -73,11 +82,26 @@ def assemble(kind: type, **parts: Any) -> Any:
         Unavailable: if the class needs a package that is not installed.
     """
     lenient = type(kind.__name__, (kind,), {"check_argument_for_proper_class": lambda self, name, part: None})
-    absent = {name: None for name in kind.get_attributes() if name not in parts}  # type: ignore[attr-defined]
-    try:
+    with _installed(kind):
+        absent = {name: ABSENT for name in kind.get_attributes() if name not in parts}  # type: ignore[attr-defined]
         return lenient(**absent, **parts)
+
+
+ABSENT = SimpleNamespace(num_frames=None, fps=None)
+"""Stands where a video processor would; SmolVLM's asks it for these two even where there is no video."""
+
+
+@contextmanager
+def _installed(kind: type) -> Iterator[None]:
+    """Say plainly what a class of transformers needs; where it is missing, the class is a dummy that raises."""
+    try:
+        yield
     except ImportError as missing:
-        raise Unavailable(f"{kind.__name__} cannot be built: {' '.join(str(missing).split())}") from missing
+        needed = ", ".join(name for name in ("torchvision", "num2words") if name in str(missing).lower())
+        unlock = f"pip install {needed}" if needed else ""
+        raise Unavailable(
+            f"transformers' {kind.__name__} needs {needed or missing}, which is not installed", unlock
+        ) from missing
 
 
 def train_tokenizer(made: StandIn) -> Any:
@@ -126,7 +150,12 @@ def _arrange(
     """Set the parts of a tokenizer up as GPT-2 and its heirs, or as sentencepiece and its heirs, have them."""
     if byte_level:
         backend.model = models.BPE(dict(vocabulary), list(merges))
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(WORD), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
         backend.decoder = decoders.ByteLevel()
     else:
         backend.model = models.BPE(dict(vocabulary), list(merges), byte_fallback=True)

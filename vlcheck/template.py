@@ -45,6 +45,8 @@ class Opening:
 class Place:
     """Where an answer stands in a row, counted in marks that images cannot move."""
 
+    at: int
+    """Characters of the row's text before the header."""
     header: str
     """What introduces the answer, from the anchor on: `<|turn>model` and a newline."""
     rank: int
@@ -90,7 +92,7 @@ class Template:
         thinks = any(turn.thinking for turn in conversation.turns)
         if len(rows) == 1:
             return (last,)
-        if not thinks and all(last.text.startswith(row.text) for row in rows):
+        if self.opening.special and not thinks and all(last.text.startswith(row.text) for row in rows):
             return (replace(last, places=tuple(row.places[0] for row in rows)),)
         return tuple(replace(row, name=f"{row.name}, turn {row.places[0].turn}") for row in rows)
 
@@ -116,7 +118,7 @@ class Template:
         at = generation.rfind(anchor)
         if at < 0:
             raise BadRow(f"{conversation}, turn {index}: its generation prompt has no {anchor!r}")
-        place = Place(generation[at:], generation.count(anchor, 0, at), answer.count(end), answer, index)
+        place = Place(at, generation[at:], generation.count(anchor, 0, at), answer.count(end), answer, index)
         return RowText(str(conversation), generation + answer + end, _pictures(conversation.turns[:index]), (place,))
 
     def _thought(self, conversation: Conversation, index: int, generation: str) -> str:
@@ -186,8 +188,9 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
 
 
 def _render(processor: Any, turns: Sequence[Turn], *, prompt: bool, thinking: bool = False) -> str:
+    switch = {"enable_thinking": thinking} if "enable_thinking" in str(processor.chat_template) else {}
     text: str = processor.apply_chat_template(
-        as_messages(turns), tokenize=False, add_generation_prompt=prompt, enable_thinking=thinking
+        as_messages(turns), tokenize=False, add_generation_prompt=prompt, **switch
     )
     return text
 
@@ -200,9 +203,11 @@ def _suffixed(processor: Any, dialogue: Dialogue, conversation: Conversation) ->
     question, answer = conversation.turns
     if answer.thinking:
         raise BadRow(f"{conversation}, turn 1: it has a thinking block, and this family's turns have none")
+    if not question.pictures:  # the processor would write its <bos> into the middle of the question
+        raise BadRow(f"{conversation}: it holds no image; this family takes at least one")
     image, said = processor.image_token, answer.text.strip()
     text = image * len(question.pictures) + question.text
-    place = Place("", 0, said.count(dialogue.end), said, 1)
+    place = Place(0, "", 0, said.count(dialogue.end), said, 1)
     return RowText(str(conversation), text, question.pictures, (place,), suffix=said)
 
 

@@ -10,8 +10,8 @@ from tests.families.models import IDS, SMALLEST, family, reference, table
 from vlcheck.families import FAMILIES
 from vlcheck.family import Part
 
-NOT_BUILT = {"Gemma 3n"}
-"""Needs timm."""
+NOT_BUILT = {"Gemma 3n", "Idefics 3"}
+"""One needs timm; the other has the parts of SmolVLM 2, and no config of it is in the catalogue."""
 
 
 @pytest.mark.parametrize("hub_id", IDS)

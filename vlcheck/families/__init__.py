@@ -7,6 +7,7 @@ from vlcheck.families import (
     gemma3n,
     gemma4,
     gemma4_unified,
+    idefics3,
     internvl,
     llava,
     llava_next,
@@ -14,6 +15,7 @@ from vlcheck.families import (
     mistral3,
     mllama,
     paligemma,
+    pixtral,
     qwen2_5_vl,
     qwen3_vl,
     qwen3_vl_moe,
@@ -30,6 +32,8 @@ FAMILIES: tuple[Family, ...] = (
     qwen3_vl.FAMILY,
     qwen3_vl_moe.FAMILY,
     smolvlm.FAMILY,
+    idefics3.FAMILY,
+    pixtral.FAMILY,
     llava.FAMILY,
     llava_next.FAMILY,
     llava_onevision.FAMILY,
@@ -47,7 +51,7 @@ def family_of(values: Values) -> Family:
         LookupError: for an unknown `model_type`; the message lists the known ones.
     """
     for family in FAMILIES:
-        if values.get("model_type") in family.model_types:
+        if values.get("model_type") in family.model_types and family.applies(values):
             return family
-    known = ", ".join(kind for family in FAMILIES for kind in family.model_types)
+    known = ", ".join(dict.fromkeys(kind for family in FAMILIES for kind in family.model_types))
     raise LookupError(f"model_type {values.get('model_type')!r} is of no family that vlcheck knows; known: {known}")

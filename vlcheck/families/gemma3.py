@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.families import towers
-from vlcheck.family import Family, Part, Values
+from vlcheck.family import Dialogue, Family, Part, StandIn, Values
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,31 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row | ({"pixel_values": torch.rand(1, 3, size, size)} if seen else {})
 
 
+DIALOGUE = Dialogue(
+    end="<end_of_turn>",
+    batch_keys=("token_type_ids", "pixel_values"),
+    image_tokens=("<image_soft_token>", "<start_of_image>", "<end_of_image>"),
+)
+
+STAND_IN = StandIn(
+    processor="Gemma3Processor",
+    image_processor="Gemma3ImageProcessorPil",
+    tokens={
+        "<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "<start_of_turn>": 105, "<end_of_turn>": 106,
+        "<start_of_image>": 255999, "<end_of_image>": 256000, "<image_soft_token>": 262144,
+    },
+    roles={
+        "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
+        "image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>",
+    },
+    template=lambda values: "gemma3.jinja",
+    byte_level=False,
+    adds_bos=True,
+    image_options=lambda values: {"size": dict.fromkeys(("height", "width"), values["vision_config"]["image_size"])},
+    options=lambda values: {"image_seq_length": values["mm_tokens_per_image"]},
+)  # fmt: skip
+"""Ids as in the tokenizer.json of google/gemma-3-4b-it (sha256 4667f208...), the template as it is there."""
+
 FAMILY = Family(
     name="Gemma 3",
     model_types=("gemma3",),
@@ -78,4 +103,6 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dropped=towers.dropped,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

@@ -102,6 +102,11 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row
 
 
+def image_options(values: Values) -> dict[str, Any]:
+    """How the tower cuts an image."""
+    return {key: values["vision_config"][key] for key in ("patch_size", "pooling_kernel_size")}
+
+
 def budget(processor: Any, soft_tokens: int) -> None:
     """Cap an image's soft tokens."""
     processor.image_processor.max_soft_tokens = soft_tokens
@@ -146,6 +151,7 @@ STAND_IN = StandIn(
     },
     template=template,
     byte_level=False,
+    image_options=image_options,
 )  # fmt: skip
 """Ids as in the tokenizer.json of google/gemma-4-E2B-it to 31B-it (sha256 cc8d3a0c...)."""
 

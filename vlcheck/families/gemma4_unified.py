@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.families import turns
+from vlcheck.families import gemma4, turns
 from vlcheck.family import Family, Part, Values
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row
 
 
+DIALOGUE = gemma4.DIALOGUE
+
+STAND_IN = replace(gemma4.STAND_IN, processor="Gemma4UnifiedProcessor", image_processor="Gemma4UnifiedImageProcessor")
+"""The image processor has no form without torchvision."""
+
 FAMILY = Family(
     name="Gemma 4 12B",
     model_types=("gemma4_unified",),
@@ -88,4 +94,6 @@ FAMILY = Family(
     layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

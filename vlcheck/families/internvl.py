@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.families import decoders, towers, turns
-from vlcheck.family import Family, Part, Values
+from vlcheck.family import Dialogue, Family, Part, StandIn, Values
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +48,49 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row | {"pixel_values": turns.pixels(1, 3, towers.SIDE, towers.SIDE)}
 
 
+def image_options(values: Values) -> dict[str, Any]:
+    """Tiles of the tower's size, at most 12 of them beside the whole."""
+    height, width = values["vision_config"]["image_size"]
+    return {"size": {"height": height, "width": width}, "crop_to_patches": True, "min_patches": 1, "max_patches": 12}
+
+
+def options(values: Values) -> dict[str, Any]:
+    """Soft tokens of a tile."""
+    (height, width), patch = values["vision_config"]["image_size"], values["vision_config"]["patch_size"]
+    return {"image_seq_length": int(height // patch[0] * (width // patch[1]) * values["downsample_ratio"] ** 2)}
+
+
+def budget(processor: Any, soft_tokens: int) -> None:
+    """Cap an image's soft tokens: at least one tile; of more tiles one is the whole image."""
+    tiles = soft_tokens // processor.image_seq_length
+    processor.image_processor.max_patches = max(1, tiles - 1)
+
+
+DIALOGUE = Dialogue(
+    end="<|im_end|>",
+    batch_keys=("pixel_values",),
+    image_tokens=("<IMG_CONTEXT>", "<img>", "</img>"),
+    budget=budget,
+)
+
+STAND_IN = StandIn(
+    processor="InternVLProcessor",
+    image_processor="GotOcr2ImageProcessorPil",
+    tokens={
+        "<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<img>": 151665, "</img>": 151666,
+        "<IMG_CONTEXT>": 151667, "<quad>": 151668, "</quad>": 151669, "<ref>": 151670, "</ref>": 151671,
+        "<box>": 151672, "</box>": 151673, "<video>": 151674,
+    },
+    roles={
+        "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "context_image_token": "<IMG_CONTEXT>",
+        "start_image_token": "<img>", "end_image_token": "</img>", "video_token": "<video>",
+    },
+    template=lambda values: "internvl.jinja",
+    image_options=image_options,
+    options=options,
+)  # fmt: skip
+"""Ids as in the config and its vocabulary's size; the template is that of OpenGVLab/InternVL3-1B-hf."""
+
 FAMILY = Family(
     name="InternVL 3",
     model_types=("internvl",),
@@ -61,4 +104,6 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dropped=towers.dropped,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

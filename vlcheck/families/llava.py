@@ -1,4 +1,4 @@
-"""LLaVA 1.5, and Pixtral 12B, which is a LLaVA with another tower.
+"""LLaVA 1.5. Pixtral 12B is a LLaVA too, with another tower; what differs is in its own file.
 
 Read from transformers 5.23, `models/llava`. LLaVA 1.5 reads CLIP's features one layer before the last
 (`vision_feature_layer: -2`), so the last layer and the norm behind it lead nowhere; Pixtral reads the last.
@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.families import decoders, towers, turns
-from vlcheck.family import Family, Part, Values
+from vlcheck.family import Dialogue, Family, Part, StandIn, Values
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,40 @@ def dropped(values: Values) -> tuple[str, ...]:
     return (*towers.dropped(values), f"{towers.ROOT}.post_layernorm")
 
 
+def image_options(values: Values) -> dict[str, Any]:
+    """The shorter side is scaled to the tower's size, what sticks out is cut off."""
+    side = values["vision_config"]["image_size"]
+    return {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+
+
+def options(values: Values) -> dict[str, Any]:
+    """How many features the projector gets; CLIP adds a class token, which the strategy drops again."""
+    vision = values["vision_config"]
+    return {
+        "patch_size": vision["patch_size"],
+        "vision_feature_select_strategy": values["vision_feature_select_strategy"],
+        "num_additional_image_tokens": int(vision["model_type"] == "clip_vision_model"),
+    }
+
+
+TOKENS = {"<unk>": 0, "<s>": 1, "</s>": 2, "<image>": 32000, "<pad>": 32001}
+ROLES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "image_token": "<image>"}
+
+DIALOGUE = Dialogue(end="</s>", batch_keys=("pixel_values",), image_tokens=("<image>",))
+
+STAND_IN = StandIn(
+    processor="LlavaProcessor",
+    image_processor="CLIPImageProcessorPil",
+    tokens=TOKENS,
+    roles=ROLES,
+    template=lambda values: "llava.jinja",
+    byte_level=False,
+    adds_bos=True,
+    image_options=image_options,
+    options=options,
+)
+"""Ids as in the config; the template is that of llava-hf/llava-1.5-7b-hf, which never writes `</s>`."""
+
 FAMILY = Family(
     name="LLaVA 1.5",
     model_types=("llava",),
@@ -71,4 +105,6 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dropped=dropped,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

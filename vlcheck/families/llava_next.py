@@ -7,6 +7,7 @@ in crops, whose rows end in `image_newline`, a parameter of the model itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.families import llava, towers, turns
@@ -34,6 +35,23 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row
 
 
+def image_options(values: Values) -> dict[str, Any]:
+    """As LLaVA, and the sizes into which crops may be laid."""
+    return llava.image_options(values) | {"image_grid_pinpoints": values["image_grid_pinpoints"]}
+
+
+DIALOGUE = replace(llava.DIALOGUE, batch_keys=("pixel_values", "image_sizes"))
+
+STAND_IN = replace(
+    llava.STAND_IN,
+    processor="LlavaNextProcessor",
+    image_processor="LlavaNextImageProcessorPil",
+    template=lambda values: "llava_next.jinja",
+    image_options=image_options,
+)
+"""The template is that of llava-hf/llava-v1.6-mistral-7b-hf, as trl 1.16 ships it too; Mistral's `[INST]` is no
+special token there. It has no generation prompt: a question's end is where an answer begins."""
+
 FAMILY = Family(
     name="LLaVA-NeXT",
     model_types=("llava_next",),
@@ -48,4 +66,6 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dropped=llava.dropped,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.families import llava, towers, turns
+from vlcheck.families import llava, pixtral, towers, turns
 from vlcheck.family import Family, Part, Values
 
 if TYPE_CHECKING:
@@ -34,6 +35,16 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row
 
 
+DIALOGUE = pixtral.DIALOGUE
+
+STAND_IN = replace(
+    pixtral.STAND_IN,
+    tokens={**pixtral.TOKENS, "[SYSTEM_PROMPT]": 17, "[/SYSTEM_PROMPT]": 18, "[TOOL_CONTENT]": 19},
+    template=lambda values: "mistral3.jinja",
+)
+"""The template is that of mistralai/Mistral-Small-3.1-24B-Instruct-2503, without the page of system text that it
+writes where a conversation has none."""
+
 FAMILY = Family(
     name="Mistral Small 3",
     model_types=("mistral3",),
@@ -47,4 +58,6 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dropped=towers.dropped,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.families import decoders, turns
-from vlcheck.family import Family, Part, Values
+from vlcheck.family import Dialogue, Family, Part, StandIn, Values
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +65,37 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     }
 
 
+def image_options(values: Values) -> dict[str, Any]:
+    """Tiles of the tower's size."""
+    side, tiles = values["vision_config"]["image_size"], values["vision_config"]["max_num_tiles"]
+    return {"size": {"height": side, "width": side}, "max_image_tiles": tiles}
+
+
+DIALOGUE = Dialogue(
+    end="<|eot_id|>",
+    batch_keys=("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask", "cross_attention_mask"),
+    image_tokens=("<|image|>",),
+)
+
+STAND_IN = StandIn(
+    processor="MllamaProcessor",
+    image_processor="MllamaImageProcessorPil",
+    tokens={
+        "<|begin_of_text|>": 128000, "<|end_of_text|>": 128001, "<|finetune_right_pad_id|>": 128004,
+        "<|start_header_id|>": 128006, "<|end_header_id|>": 128007, "<|eom_id|>": 128008, "<|eot_id|>": 128009,
+        "<|python_tag|>": 128010, "<|image|>": 128256,
+    },
+    roles={
+        "bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<|finetune_right_pad_id|>",
+        "image_token": "<|image|>",
+    },
+    template=lambda values: "mllama.jinja",
+    adds_bos=True,
+    image_options=image_options,
+)  # fmt: skip
+"""Ids as in the config and in Llama 3's tokenizer. The template is that of meta-llama/Llama-3.2-11B-Vision-Instruct
+without tools: an image and a system turn exclude each other, and a text without image gets a system turn."""
+
 FAMILY = Family(
     name="Llama 3.2 Vision",
     model_types=("mllama",),
@@ -77,4 +108,6 @@ FAMILY = Family(
     layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

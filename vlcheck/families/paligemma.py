@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.families import decoders, towers, turns
-from vlcheck.family import Family, Part, Values
+from vlcheck.family import Dialogue, Family, Part, StandIn, Values
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,34 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row | ({"pixel_values": turns.pixels(1, 3, towers.SIDE, towers.SIDE)} if seen else {})
 
 
+def image_options(values: Values) -> dict[str, Any]:
+    """The tower's size, and its patches as soft tokens."""
+    side = values["vision_config"]["image_size"]
+    patches = (side // values["vision_config"]["patch_size"]) ** 2
+    return {"size": {"height": side, "width": side}, "image_seq_length": patches}
+
+
+DIALOGUE = Dialogue(end="<eos>", batch_keys=("token_type_ids", "pixel_values"), image_tokens=("<image>",), suffix=True)
+
+STAND_IN = StandIn(
+    processor="PaliGemmaProcessor",
+    image_processor="SiglipImageProcessorPil",
+    tokens={
+        "<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3,
+        **{f"<loc{number:04}>": 256000 + number for number in range(1024)},
+        **{f"<seg{number:03}>": 257024 + number for number in range(128)},
+        "<image>": 257152,
+    },
+    roles={
+        "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
+        "image_token": "<image>",
+    },
+    template=lambda values: None,
+    byte_level=False,
+    image_options=image_options,
+)  # fmt: skip
+"""Ids as in big_vision's PaliGemma README and the config: 1,024 places, 128 segments, the image."""
+
 FAMILY = Family(
     name="PaliGemma 2",
     model_types=("paligemma",),
@@ -60,4 +88,6 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dropped=towers.dropped,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.families import decoders, turns
-from vlcheck.family import Family, Part, Values
+from vlcheck.family import Dialogue, Family, Part, StandIn, Values
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,53 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     }
 
 
+def image_options(values: Values) -> dict[str, Any]:
+    """How the tower cuts an image. 4 to 16,384 soft tokens an image, as the checkpoints' processors have it."""
+    vision = values["vision_config"]
+    side = vision["patch_size"] * vision["spatial_merge_size"]
+    return {
+        "patch_size": vision["patch_size"],
+        "temporal_patch_size": vision["temporal_patch_size"],
+        "merge_size": vision["spatial_merge_size"],
+        "size": {"shortest_edge": 4 * side**2, "longest_edge": 16384 * side**2},
+    }
+
+
+def budget(processor: Any, soft_tokens: int) -> None:
+    """Cap an image's soft tokens, and with them its pixels."""
+    images = processor.image_processor
+    side = images.patch_size * images.merge_size
+    lowest = min(images.size["shortest_edge"], soft_tokens * side**2)
+    images.size = type(images.size)(shortest_edge=lowest, longest_edge=soft_tokens * side**2)
+
+
+TOKENS = {
+    "<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<|object_ref_start|>": 151646,
+    "<|object_ref_end|>": 151647, "<|box_start|>": 151648, "<|box_end|>": 151649, "<|quad_start|>": 151650,
+    "<|quad_end|>": 151651, "<|vision_start|>": 151652, "<|vision_end|>": 151653, "<|vision_pad|>": 151654,
+    "<|image_pad|>": 151655, "<|video_pad|>": 151656,
+}  # fmt: skip
+"""Ids as in the tokenizer.json of Qwen/Qwen3 (sha256 aeb13307...), which Qwen2.5-VL and Qwen3-VL share."""
+
+ROLES = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+
+DIALOGUE = Dialogue(
+    end="<|im_end|>",
+    batch_keys=("mm_token_type_ids", "pixel_values", "image_grid_thw"),
+    image_tokens=("<|image_pad|>", "<|vision_start|>", "<|vision_end|>"),
+    budget=budget,
+)
+
+STAND_IN = StandIn(
+    processor="Qwen2_5_VLProcessor",
+    image_processor="Qwen2VLImageProcessorPil",
+    tokens=TOKENS,
+    roles=ROLES,
+    template=lambda values: "qwen2_5_vl.jinja",
+    image_options=image_options,
+)
+"""The template is that of Qwen/Qwen2.5-VL-7B-Instruct without tools and video, as trl 1.16 ships it too."""
+
 FAMILY = Family(
     name="Qwen2.5-VL",
     model_types=("qwen2_5_vl",),
@@ -79,4 +126,6 @@ FAMILY = Family(
     layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

@@ -10,9 +10,9 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from vlcheck.families import decoders
+from vlcheck.families import decoders, qwen2_5_vl
 from vlcheck.families.qwen2_5_vl import SPECIAL_IDS, TEXT_LAYERS, VISION_LAYERS, sample_row
-from vlcheck.family import Family, Part, Values
+from vlcheck.family import Family, Part, StandIn, Values
 
 
 def layer_kinds(values: Values) -> Mapping[str, Sequence[Hashable]]:
@@ -40,6 +40,21 @@ def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any
     return tiny
 
 
+DIALOGUE = qwen2_5_vl.DIALOGUE
+
+STAND_IN = StandIn(
+    processor="Qwen3VLProcessor",
+    image_processor="Qwen2VLImageProcessorPil",
+    tokens={
+        **qwen2_5_vl.TOKENS, "<tool_call>": 151657, "</tool_call>": 151658, "<tool_response>": 151665,
+        "</tool_response>": 151666, "<think>": 151667, "</think>": 151668,
+    },
+    roles=qwen2_5_vl.ROLES,
+    template=lambda values: "qwen3_vl.jinja",
+    image_options=qwen2_5_vl.image_options,
+)  # fmt: skip
+"""The template is that of Qwen/Qwen3-VL-8B-Instruct without tools and video: no system turn of its own."""
+
 FAMILY = Family(
     name="Qwen3-VL",
     model_types=("qwen3_vl",),
@@ -53,4 +68,6 @@ FAMILY = Family(
     layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )

@@ -45,4 +45,6 @@ FAMILY = Family(
     layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
+    dialogue=qwen3_vl.DIALOGUE,
+    stand_in=qwen3_vl.STAND_IN,
 )

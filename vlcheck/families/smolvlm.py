@@ -1,6 +1,6 @@
-"""SmolVLM 2, and Idefics 3, whose layout it keeps.
+"""SmolVLM 2.
 
-Read from transformers 5.23, `models/smolvlm` and `models/idefics3`. The projector is called `connector`.
+Read from transformers 5.23, `models/smolvlm`. The projector is called `connector`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.families import decoders, towers, turns
-from vlcheck.family import Family, Part, Values
+from vlcheck.family import Dialogue, Family, Part, StandIn, Values
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +46,57 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row | {"pixel_values": turns.pixels(1, 1, 3, towers.SIDE, towers.SIDE)}
 
 
+def image_options(values: Values) -> dict[str, Any]:
+    """An image is scaled to four tiles along its longer side and cut into tiles of the tower's size."""
+    side = values["vision_config"]["image_size"]
+    return {"size": {"longest_edge": 4 * side}, "max_image_size": {"longest_edge": side}}
+
+
+def options(values: Values) -> dict[str, Any]:
+    """Soft tokens of a tile."""
+    vision = values["vision_config"]
+    return {"image_seq_len": (vision["image_size"] // vision["patch_size"] // values["scale_factor"]) ** 2}
+
+
+def budget(processor: Any, soft_tokens: int) -> None:
+    """Cap an image's soft tokens: the whole image as one tile, and as many along its longer side as still fit."""
+    images, tiles = processor.image_processor, soft_tokens // processor.image_seq_len
+    along = max((n for n in range(1, 9) if n * n + 1 <= tiles), default=1)
+    side = images.max_image_size["longest_edge"]
+    images.size = type(images.size)(longest_edge=along * side)
+    images.do_image_splitting = along > 1
+
+
+DIALOGUE = Dialogue(
+    end="<end_of_utterance>",
+    batch_keys=("pixel_values", "pixel_attention_mask"),
+    image_tokens=("<image>", "<fake_token_around_image>", "<global-img>"),
+    budget=budget,
+)
+
+STAND_IN = StandIn(
+    processor="SmolVLMProcessor",
+    image_processor="SmolVLMImageProcessorPil",
+    tokens={
+        "<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2, "<global-img>": 49152,
+        **{f"<row_{i // 6 + 1}_col_{i % 6 + 1}>": 49153 + i for i in range(36)},
+        "<fake_token_around_image>": 49189, "<image>": 49190, "<end_of_utterance>": 49279,
+    },
+    roles={
+        "bos_token": "<|im_start|>", "eos_token": "<end_of_utterance>", "pad_token": "<|im_end|>",
+        "image_token": "<image>", "fake_image_token": "<fake_token_around_image>",
+        "global_image_token": "<global-img>", "end_of_utterance_token": "<end_of_utterance>",
+    },
+    template=lambda values: "smolvlm.jinja",
+    image_options=image_options,
+    options=options,
+)  # fmt: skip
+"""The image's id is the config's; those before it follow from their order, that of `<end_of_utterance>` is the
+vocabulary's last. The template is that of HuggingFaceTB/SmolVLM2-2.2B-Instruct, as trl 1.16 ships it too."""
+
 FAMILY = Family(
     name="SmolVLM 2",
-    model_types=("smolvlm", "idefics3"),
+    model_types=("smolvlm",),
     parts={
         "model.vision_model": Part.VISION,
         "model.connector": Part.PROJECTOR,
@@ -58,4 +106,6 @@ FAMILY = Family(
     layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
 )
