@@ -1,0 +1,101 @@
+"""The run's data as a stream of rows, from wherever `data.path` or `data.dataset` points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.sources import folders, hub, tables
+from vlcheck.sources.row import NoSuchSplit, Row, RowProblem, capped
+from vlcheck.spec import Data
+
+__all__ = ["NoSuchSplit", "Row", "RowProblem", "read_rows", "splits"]
+
+TABLES = ("metadata.jsonl", "metadata.csv", "labels.csv", "labels.jsonl")
+"""Files of a folder that say which image has which answer."""
+
+SPLIT_NAMES = frozenset(
+    ("train", "training", "trainval", "val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing")
+)
+"""Folders that hold splits, not classes, when they lie beside each other."""
+
+
+def splits(data: Data) -> tuple[str, ...]:
+    """The splits that the run uses: the one it trains on, then the one it evaluates on."""
+    return (data.train_split,) if data.eval_split in (None, data.train_split) else (data.train_split, data.eval_split)
+
+
+def read_rows(data: Data, split: str, *, offline: bool = False) -> Iterator[Row | RowProblem]:
+    """Yield the rows of a split that the run uses, in the data's own order, and what is wrong with others.
+
+    Nothing is decoded and nothing but a folder's listing is held. `train_samples` and `eval_samples` cut
+    the stream, broken rows counted; a row that cannot be trained is a `RowProblem`, never an exception.
+
+    Args:
+        split: one of `splits(data)`.
+        offline: read a Hub data set from the cache of `datasets` only.
+
+    Raises:
+        NoSuchSplit: if the data has no such split; for one file, only after its last line.
+        NotApplicable: if the run names no data.
+        Unavailable: if the data cannot be had here; the exception says what would change that.
+    """
+    most = data.train_samples if split == data.train_split else data.eval_samples
+    if data.dataset is not None:
+        return capped(hub.read_examples(data.dataset, data, split, offline=offline), most)
+    if data.path is None:
+        raise NotApplicable("the run names no data: neither data.path nor data.dataset is set")
+    return capped(_local(Path(data.path), data, split, offline=offline), most)
+
+
+def _local(path: Path, data: Data, split: str, *, offline: bool) -> Iterator[Row | RowProblem]:
+    if not path.exists():
+        raise Unavailable(f"data.path {path} does not exist", "put the data there")
+    return (_folder if path.is_dir() else _file)(path, data, split, offline=offline)
+
+
+def _file(path: Path, data: Data, split: str, *, offline: bool) -> Iterator[Row | RowProblem]:
+    if path.suffix in tables.SUFFIXES:
+        return tables.read_table(path, data, split, whole=False, root=path.parent)
+    if path.suffix in hub.SUFFIXES:
+        return hub.read_examples(path, data, split, offline=offline)
+    known = ", ".join((*tables.SUFFIXES, *hub.SUFFIXES))
+    raise Unavailable(f"data.path {path}: what the file holds cannot be told; allowed: a folder, or {known}")
+
+
+def _folder(path: Path, data: Data, split: str, *, offline: bool) -> Iterator[Row | RowProblem]:
+    if file := _named(path, tuple(f"{split}{suffix}" for suffix in tables.SUFFIXES)):
+        return tables.read_table(file, data, split, whole=True, root=path)
+    if file := _named(path, TABLES):
+        return tables.read_table(file, data, split, whole=False, root=path)
+    if _holds_arrow(path):
+        return hub.read_examples(path, data, split, offline=offline)
+    inside = path / split
+    if inside.is_dir():
+        described = _named(inside, TABLES)
+        if described:
+            return tables.read_table(described, data, split, whole=True, root=path)
+        return folders.read_folder(inside, data, split, root=path)
+    known = _known_splits(path)
+    if split != data.train_split or known:
+        raise NoSuchSplit(split, known or (data.train_split,))
+    return folders.read_folder(path, data, split, root=path)
+
+
+def _named(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def _holds_arrow(folder: Path) -> bool:
+    """Whether a folder is a data set of `datasets`: saved by it, or parquet files as on the Hub."""
+    if _named(folder, ("dataset_dict.json", "state.json")):
+        return True
+    return any(next(folder.glob(f"{where}*{suffix}"), None) for where in ("", "data/") for suffix in hub.SUFFIXES)
+
+
+def _known_splits(folder: Path) -> tuple[str, ...]:
+    """Splits that a folder visibly holds, as files or as sub-folders."""
+    files = {file.stem for file in folder.iterdir() if file.suffix in tables.SUFFIXES}
+    inside = {entry.name for entry in folder.iterdir() if entry.name in SPLIT_NAMES and entry.is_dir()}
+    return tuple(sorted(files | inside))
