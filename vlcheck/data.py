@@ -18,7 +18,7 @@ TABLES = ("metadata.jsonl", "metadata.csv", "labels.csv", "labels.jsonl")
 SPLIT_NAMES = frozenset(
     ("train", "training", "trainval", "val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing")
 )
-"""Folders that hold splits, not classes, when they lie beside each other."""
+"""Names of folders and files that hold splits; a folder of this name is no class."""
 
 
 def splits(data: Data) -> tuple[str, ...]:
@@ -71,15 +71,18 @@ def _folder(path: Path, data: Data, split: str, *, offline: bool) -> Iterator[Ro
         return tables.read_table(file, data, split, whole=False, root=path)
     if _holds_arrow(path):
         return hub.read_examples(path, data, split, offline=offline)
+    stems = {file.stem for file in path.iterdir() if file.suffix in tables.SUFFIXES}
+    if listed := sorted(stems & {*SPLIT_NAMES, *splits(data)}):
+        raise NoSuchSplit(split, tuple(listed))
     inside = path / split
     if inside.is_dir():
         described = _named(inside, TABLES)
         if described:
             return tables.read_table(described, data, split, whole=True, root=path)
         return folders.read_folder(inside, data, split, root=path)
-    known = _known_splits(path)
-    if split != data.train_split or known:
-        raise NoSuchSplit(split, known or (data.train_split,))
+    beside = tuple(sorted(entry.name for entry in path.iterdir() if entry.name in SPLIT_NAMES and entry.is_dir()))
+    if split != data.train_split or beside:
+        raise NoSuchSplit(split, beside or (data.train_split,))
     return folders.read_folder(path, data, split, root=path)
 
 
@@ -92,10 +95,3 @@ def _holds_arrow(folder: Path) -> bool:
     if _named(folder, ("dataset_dict.json", "state.json")):
         return True
     return any(next(folder.glob(f"{where}*{suffix}"), None) for where in ("", "data/") for suffix in hub.SUFFIXES)
-
-
-def _known_splits(folder: Path) -> tuple[str, ...]:
-    """Splits that a folder visibly holds, as files or as sub-folders."""
-    files = {file.stem for file in folder.iterdir() if file.suffix in tables.SUFFIXES}
-    inside = {entry.name for entry in folder.iterdir() if entry.name in SPLIT_NAMES and entry.is_dir()}
-    return tuple(sorted(files | inside))

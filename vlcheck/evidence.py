@@ -30,7 +30,12 @@ class Evidence:
         known = {*GIVEN, *COLLECTORS}
         if unknown := sorted(set(given) - known):
             raise TypeError(f"no evidence is called {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        self._known: dict[str, Any] = {"spec": spec, "options": Options(allow_code, offline), **given}
+        self._known: dict[str, Any] = {
+            "spec": spec,
+            "options": Options(allow_code, offline),
+            "progress": progress,
+            **given,
+        }
         if "model" in given:
             self._known["skeleton"] = Skeleton(base_of(given["model"]), live=True, peft=given["model"])
         self._failed: dict[str, Exception] = {}
