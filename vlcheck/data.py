@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from vlcheck.sources import folders, hub, tables
 from vlcheck.sources.row import NoSuchSplit, Row, RowProblem, capped
 from vlcheck.spec import Data
 
-__all__ = ["NoSuchSplit", "Row", "RowProblem", "read_rows", "splits"]
+__all__ = ["NoSuchSplit", "Row", "RowProblem", "count_pictures", "read_rows", "splits"]
 
 TABLES = ("metadata.jsonl", "metadata.csv", "labels.csv", "labels.jsonl")
 """Files of a folder that say which image has which answer."""
@@ -49,6 +50,17 @@ def read_rows(data: Data, split: str, *, offline: bool = False) -> Iterator[Row 
     return capped(_local(Path(data.path), data, split, offline=offline), most)
 
 
+def count_pictures(data: Data) -> int | None:
+    """How many images the run's rows name; None where that cannot be told without reading the images."""
+    if data.path is None or _holds_bytes(Path(data.path)):
+        return None
+    count = 0
+    for split in splits(data):
+        with contextlib.suppress(NoSuchSplit):
+            count += sum(len(row.pictures) for row in read_rows(data, split))
+    return count
+
+
 def _local(path: Path, data: Data, split: str, *, offline: bool) -> Iterator[Row | RowProblem]:
     if not path.exists():
         raise Unavailable(f"data.path {path} does not exist", "put the data there")
@@ -69,7 +81,7 @@ def _folder(path: Path, data: Data, split: str, *, offline: bool) -> Iterator[Ro
         return tables.read_table(file, data, split, whole=True, root=path)
     if file := _named(path, TABLES):
         return tables.read_table(file, data, split, whole=False, root=path)
-    if _holds_arrow(path):
+    if _holds_bytes(path):
         return hub.read_examples(path, data, split, offline=offline)
     stems = {file.stem for file in path.iterdir() if file.suffix in tables.SUFFIXES}
     if listed := sorted(stems & {*SPLIT_NAMES, *splits(data)}):
@@ -90,8 +102,10 @@ def _named(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if (folder / name).exists()), None)
 
 
-def _holds_arrow(folder: Path) -> bool:
-    """Whether a folder is a data set of `datasets`: saved by it, or parquet files as on the Hub."""
-    if _named(folder, ("dataset_dict.json", "state.json")):
+def _holds_bytes(path: Path) -> bool:
+    """Whether it is read by `datasets`: parquet or arrow files, laid out as on the Hub, or saved by it."""
+    if not path.is_dir():
+        return path.suffix in hub.SUFFIXES
+    if _named(path, ("dataset_dict.json", "state.json")):
         return True
-    return any(next(folder.glob(f"{where}*{suffix}"), None) for where in ("", "data/") for suffix in hub.SUFFIXES)
+    return any(next(path.glob(f"{where}*{suffix}"), None) for where in ("", "data/") for suffix in hub.SUFFIXES)

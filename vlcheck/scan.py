@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vlcheck.columns import PictureColumns, RowColumns
 from vlcheck.conversation import Picture
-from vlcheck.data import NoSuchSplit, Row, RowProblem, read_rows, splits
+from vlcheck.data import NoSuchSplit, Row, RowProblem, count_pictures, read_rows, splits
 from vlcheck.likeness import Fingerprint, fingerprint
 from vlcheck.pictures import BadPicture, decode
 from vlcheck.spec import Data
@@ -103,13 +103,14 @@ def scan_data(data: Data, *, offline: bool = False, progress: Callable[[str], No
     row (see `columns`), and by nothing else; at most `AHEAD` images are decoded at a time.
 
     Args:
-        progress: told how many images were looked at, and how many a second.
+        progress: told how many images were looked at, of how many where that is known, and how many a second.
 
     Raises:
         Unavailable, NotApplicable: as `read_rows`.
     """
     scan = Scan({split: SplitCount() for split in splits(data)})
     root = _root(data)
+    total = count_pictures(data)
     started, shown = time.monotonic(), 0.0
     pool = ThreadPoolExecutor(WORKERS, "scan")
     try:
@@ -118,10 +119,18 @@ def scan_data(data: Data, *, offline: bool = False, progress: Callable[[str], No
             now = time.monotonic() - started
             if now - shown > 0.2:
                 shown = now
-                progress(f"Scanning images: {scan.looked_at:,} ({scan.looked_at / now:,.0f} a second)")
+                progress(_step(scan.looked_at, total, now))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return scan
+
+
+def _step(done: int, total: int | None, seconds: float) -> str:
+    pace = f"({done / seconds:,.0f} a second)"
+    if total is None:
+        return f"Scanning images: {done:,} {pace}"
+    filled = 20 * done // max(done, total)
+    return f"Scanning images: {done:,} of {total:,} {pace} {'━' * filled}{'─' * (20 - filled)}"
 
 
 def _looked_at(
