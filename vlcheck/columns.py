@@ -1,7 +1,7 @@
 """What a scan keeps of each row and image: columns of numbers, so that a million images fit a laptop.
 
-A row costs 25 bytes and an image 69, each beside its name in UTF-8 (measured with the scan's whole memory
-by tests/benchmarks/scan_speed.py).
+A row with one image costs 94 bytes beside their names in UTF-8; the arrays' room to grow makes it about
+140 bytes with names of 18 and 26 characters (measured by tests/benchmarks/scan_speed.py).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from vlcheck.wording import Answers, Hints
 WORKERS = max(2, min(8, os.cpu_count() or 2))
 """Threads: Pillow and hashlib let the others run while they work."""
 AHEAD = 4 * WORKERS
-"""Images in the hands of the workers; what bounds the memory that decoded ones take."""
+"""Images that wait for a worker; what bounds the memory that undecoded bytes take."""
 NAMED = 20
 """Names kept of what may be a million."""
 
@@ -99,8 +99,8 @@ class _Look:
 def scan_data(data: Data, *, offline: bool = False, progress: Callable[[str], None] = lambda step: None) -> Scan:
     """Read every row of the splits that the run uses, and decode every image of theirs.
 
-    Two threads decode while the next rows are read. What is kept grows by about 100 bytes and a name a
-    row (see `columns`), and by nothing else; at most `AHEAD` images are decoded at a time.
+    Threads decode while the next rows are read. What is kept grows by about 140 bytes a row (see
+    `columns`) and by nothing else; at most `WORKERS` images are decoded at a time.
 
     Args:
         progress: told how many images were looked at, of how many where that is known, and how many a second.
