@@ -213,6 +213,9 @@ FAULTS: dict[str, Fault] = {
     "same pixels in another format": Fault(
         image_fault("same.png", lambda: encoded(trained(5), "PNG"), "test"), "VLC510"
     ),
+    "training split evaluated": Fault(
+        lambda folder: "'train' is the training split", "VLC510", fields=(("eval_split", "train"),)
+    ),
     "re-encoded copy": Fault(image_fault("again.jpg", lambda: encoded(trained(5), quality=40), "test"), "VLC511"),
     "resized copy": Fault(
         image_fault("half.jpg", lambda: encoded(trained(5).resize((64, 43)), quality=85), "test"), "VLC511"

@@ -47,7 +47,10 @@ def read_rows(data: Data, split: str, *, offline: bool = False) -> Iterator[Row 
         return capped(hub.read_examples(data.dataset, data, split, offline=offline), most)
     if data.path is None:
         raise NotApplicable("the run names no data: neither data.path nor data.dataset is set")
-    return capped(_local(Path(data.path), data, split, offline=offline), most)
+    try:
+        return capped(_local(Path(data.path), data, split, offline=offline), most)
+    except OSError as error:
+        raise Unavailable(f"data.path {data.path} cannot be read: {error.strerror or error}") from error
 
 
 def count_pictures(data: Data) -> int | None:

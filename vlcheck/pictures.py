@@ -42,15 +42,18 @@ class Decoded:
 
 
 def open_picture(picture: Picture) -> Image:
-    """The image alone; as `decode`."""
-    return decode(picture).image
+    """The image alone, without Pillow's warnings; as `decode`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return decode(picture).image
 
 
 def decode(picture: Picture) -> Decoded:
     """Decode an image in full, apply its EXIF orientation, convert it to RGB.
 
     Transparent pixels are laid over white, as a viewer shows them; `convert("RGB")` alone would bring up
-    whatever colour the encoder left under them.
+    whatever colour the encoder left under them. Pillow's warnings are left to the caller to silence:
+    `catch_warnings` is not safe among threads, and threads call this.
 
     Raises:
         BadPicture: if there is no such file, it is no image, it is cut short, or it holds more than
@@ -61,18 +64,16 @@ def decode(picture: Picture) -> Decoded:
 
     try:
         opened = _opened(picture)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own warning about large images; the limit here is ours
-            width, height = opened.size
-            if width * height > LARGEST_PIXELS:
-                raise BadPicture(f"{picture}: {width} x {height} pixels; allowed: at most {LARGEST_PIXELS:,}")
-            opened.load()
-            orientation = opened.getexif().get(Base.Orientation, 1)
-            image, transparent = _in_rgb(ImageOps.exif_transpose(opened))
-            return Decoded(
-                image, opened.format or "", opened.mode, (width, height),
-                orientation if orientation in range(1, 9) else 1, transparent,
-            )  # fmt: skip
+        width, height = opened.size
+        if width * height > LARGEST_PIXELS:
+            raise BadPicture(f"{picture}: {width} x {height} pixels; allowed: at most {LARGEST_PIXELS:,}")
+        opened.load()
+        orientation = opened.getexif().get(Base.Orientation, 1)
+        image, transparent = _in_rgb(ImageOps.exif_transpose(opened))
+        return Decoded(
+            image, opened.format or "", opened.mode, (width, height),
+            orientation if orientation in range(1, 9) else 1, transparent,
+        )  # fmt: skip
     except BadPicture:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
@@ -99,22 +100,13 @@ def _opened(picture: Picture) -> Image:
             raise BadPicture(f"{picture}: is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}")
         if status.st_size == 0:
             raise BadPicture(f"{picture}: the file is empty")
-        return _unlimited(source)
+        return Image.open(source, formats=_formats())
     if isinstance(source, bytes):
         if not source:
             raise BadPicture(f"{picture}: no bytes")
-        return _unlimited(io.BytesIO(source))
+        return Image.open(io.BytesIO(source), formats=_formats())
     assert isinstance(source, Image.Image)
     return source
-
-
-def _unlimited(file: Path | io.BytesIO) -> Image:
-    """Read the header only; how many pixels are too many is decided by the caller, in one place."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(file, formats=_formats())
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -114,12 +115,14 @@ def scan_data(data: Data, *, offline: bool = False, progress: Callable[[str], No
     started, shown = time.monotonic(), 0.0
     pool = ThreadPoolExecutor(WORKERS, "scan")
     try:
-        for row, picture, look in _looked_at(scan, data, pool, offline):
-            _note(scan, row, picture, look, root)
-            now = time.monotonic() - started
-            if now - shown > 0.2:
-                shown = now
-                progress(_step(scan.looked_at, total, now))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's; what is wrong with an image is said by the rules
+            for row, picture, look in _looked_at(scan, data, pool, offline):
+                _note(scan, row, picture, look, root)
+                now = time.monotonic() - started
+                if now - shown > 0.2:
+                    shown = now
+                    progress(_step(scan.looked_at, total, now))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return scan

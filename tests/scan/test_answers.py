@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.faults import add, asked, data_of, write_sound
+from vlcheck.finding import Finding
+from vlcheck.rules import answers as rules
+from vlcheck.scan import scan_data
+from vlcheck.spec import Lora, ModelRef, RunSpec
 from vlcheck.wording import Answers, holds, key, one_edit_apart
 
 
@@ -87,3 +95,58 @@ def test_labels_are_counted_by_split():
     labels = answers.labels()
     assert labels is not None
     assert (labels["pug"].counts, labels["boxer"].first) == ({0: 1, 1: 1}, 1)
+
+
+# --------------------------------------------------------------------------- prompts
+
+
+def given_away(folder: Path, *rows: dict) -> list[str]:
+    """What the rule says of the sound data with these rows."""
+    write_sound(folder)
+    for row in rows:
+        add(folder, row)
+    spec = RunSpec(model=ModelRef(id="x/y"), lora=Lora(), data=data_of(folder))
+    findings = rules.answer_given_away.check(spec, scan_data(spec.data))
+    return [finding.message for finding in findings if isinstance(finding, Finding)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [asked("Which of beagle, pug, german shepherd?", "pug")],  # a closed list
+        [asked("Is this a poodle or a collie?", "collie")],  # a choice of two, neither a label elsewhere
+        [asked("Say unknown if unsure.", "unknown"), asked("Say unknown if unsure.", "pug")],  # one prompt for all
+        [asked("Answer yes or no: is it a dog?", "yes")],
+        [asked("Is it brown?", "no")],
+        [asked("Pugnacious dogs: which breed?", "pug")],
+    ],
+)
+def test_prompts_that_give_nothing_away(tmp_path, rows):
+    """Lists, choices, common instructions and words inside others are no leak."""
+    assert given_away(tmp_path, *rows) == []
+
+
+def test_free_answer_repeated_by_its_prompt(tmp_path):
+    """Where answers are free text, only a long one in its own prompt is told."""
+    captions = [f"a dog number {n} that sits on the grass" for n in range(200)]
+    rows = [asked(f"Describe image {n}.", caption) for n, caption in enumerate(captions)]
+    leak = asked("Repeat: two dogs play with a red ball.", "Two dogs play with a red ball")
+
+    (message,) = given_away(tmp_path, *rows, leak)
+
+    assert message.startswith('train.jsonl:245 ("Two dogs play with a red ball"): the prompt holds the answer; 1 of')
+
+
+def test_imbalance_counts_a_label_in_all_its_spellings(tmp_path):
+    """Another spelling is no rare label."""
+    write_sound(tmp_path)
+    for _ in range(30):
+        add(tmp_path, {"image": "train/1.jpg", "label": "pug"})
+    add(tmp_path, {"image": "train/1.jpg", "label": "PUG"})
+    spec = RunSpec(model=ModelRef(id="x/y"), lora=Lora(), data=data_of(tmp_path))
+    scan = scan_data(spec.data)
+    for rule in (rules.class_imbalance, rules.unseen_answer):
+        assert not [said for said in rule.check(spec, scan) if isinstance(said, Finding)]
+    alone = replace(spec, data=replace(spec.data, eval_split=None))
+    (odd,) = [said for said in rules.label_variants.check(alone, scan) if isinstance(said, Finding)]
+    assert odd.message == 'train.jsonl:75 ("PUG"): 1 rows spell otherwise what 42 rows spell "pug"'

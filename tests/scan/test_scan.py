@@ -48,6 +48,16 @@ def test_no_data():
         scan_data(Data())
 
 
+def test_warnings_are_as_they_were(tmp_path):
+    """Threads leave no filter of theirs behind."""
+    import warnings
+
+    write_sound(tmp_path)
+    before = list(warnings.filters)
+    scan_data(Data(path=str(tmp_path)))
+    assert warnings.filters == before
+
+
 LOOP = """
 import sys
 from vlcheck.scan import scan_data

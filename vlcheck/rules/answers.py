@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 LOPSIDED = 20
 """Rows of the most frequent label to one of the rarest; long-tailed benchmarks begin at 10 and go to 200."""
+TELLING = 20
+"""Characters of a free answer that no prompt repeats by chance."""
 SLIP = 10
 """A label this much rarer than one a letter away is taken for a slip of it."""
 
@@ -62,7 +67,7 @@ def label_variants(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
     for group in _variants(labels):
         usual = max(group, key=lambda answer: labels[answer].total)
         odd = [answer for answer in group if answer != usual]
-        names = [f"{scan.rows.names[labels[answer].first]} ({quoted(answer)})" for answer in odd]
+        names = [f"{scan.rows.names[labels[answer].first]} ({_apart(answer, usual)})" for answer in odd]
         yield Finding(
             f"{few(names, len(names))}: {sum(labels[answer].total for answer in odd):,} rows spell otherwise what "
             f"{labels[usual].total:,} rows spell {quoted(usual)}",
@@ -82,18 +87,19 @@ def class_imbalance(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
 
     Source: https://arxiv.org/abs/1901.05555 (imbalance factors of 10 to 200 and their cost)
     """
-    counts = {answer: label.counts[0] for answer, label in _labels(scan).items() if label.counts.get(0)}
+    counts = _by_key(scan, split=0)
     yield Examined(len(counts), "labels of the training split")
     if not counts:
         return
-    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-    if counts[most] > LOPSIDED * counts[least]:
-        row = scan.rows.names[_labels(scan)[least].first]
+    most, least = (pick(counts, key=lambda word: counts[word][0]) for pick in (max, min))
+    (many, common), (few_rows, rare) = counts[most], counts[least]
+    if many > LOPSIDED * few_rows:
+        row = scan.rows.names[_labels(scan)[rare].first]
         yield Finding(
-            f"{row}: {quoted(least)} has {counts[least]:,} training rows, {quoted(most)} {counts[most]:,}; "
+            f"{row}: {quoted(rare)} has {few_rows:,} training rows, {quoted(common)} {many:,}; "
             f"more than {LOPSIDED} to 1",
             where=place(spec),
-            measured={"row": row, "most": counts[most], "least": counts[least]},
+            measured={"row": row, "most": many, "least": few_rows},
         )
 
 
@@ -110,11 +116,11 @@ def unseen_answer(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
     """
     if len(scan.splits) < 2:
         raise NotApplicable("the run uses one split")
-    labels = _labels(scan)
-    asked = {answer: label for answer, label in labels.items() if label.counts.get(1)}
+    asked, taught = _by_key(scan, split=1), _by_key(scan, split=0)
     yield Examined(len(asked), "labels of the evaluation split")
-    unseen = [answer for answer, label in asked.items() if not label.counts.get(0)]
+    unseen = [answer for word, (_, answer) in asked.items() if word not in taught]
     if unseen:
+        labels = _labels(scan)
         names = [f"{scan.rows.names[labels[answer].first]} ({quoted(answer)})" for answer in unseen]
         yield Finding(
             f"{few(names, len(names))}: {len(unseen):,} of {len(asked):,} evaluated labels have 0 training rows",
@@ -130,16 +136,38 @@ def _labels(scan: Scan) -> dict[str, Label]:
     return labels
 
 
+def _by_key(scan: Scan, *, split: int) -> dict[str, tuple[int, str]]:
+    """Rows of each label in one split, whatever its spelling, and one of its spellings."""
+    from vlcheck.wording import key
+
+    counts: dict[str, tuple[int, str]] = {}
+    for answer, label in _labels(scan).items():
+        if rows := label.counts.get(split, 0):
+            word = key(answer) or answer
+            counts[word] = (counts.get(word, (0, ""))[0] + rows, answer)
+    return counts
+
+
 def _tells(scan: Scan, hint: Hint) -> bool:
+    """Whether the answer in a prompt tells more than that it is one of several."""
     from vlcheck.duplicates import prompt_is_shared
     from vlcheck.wording import holds, key
 
     if hint.file:
         return True
-    prompt, own = key(hint.prompt), key(hint.answer)
-    others = (key(answer) for answer in scan.answers.labels() or ())
-    listed = any(other and other not in own and holds(prompt, other) for other in others)
-    return not listed and not prompt_is_shared(scan, hint.row)
+    prompt, own, labels = key(hint.prompt), key(hint.answer), scan.answers.labels()
+    if labels is None and len(own) < TELLING:
+        return False
+    others = (key(answer) for answer in labels or ())
+    listed: object = any(other and other not in own and holds(prompt, other) for other in others)
+    listed = listed or re.search(rf"\b(or (an? |the )?{re.escape(own)}|{re.escape(own)} or)\b", prompt)
+    return not (listed or prompt_is_shared(scan, hint.row))
+
+
+def _apart(answer: str, usual: str) -> str:
+    """An answer in quotes; as escapes where it looks like the usual one."""
+    alike = unicodedata.normalize("NFC", answer) == unicodedata.normalize("NFC", usual)
+    return json.dumps(answer) if alike else quoted(answer)
 
 
 def _variants(labels: dict[str, Label]) -> Iterator[tuple[str, ...]]:

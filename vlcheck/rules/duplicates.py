@@ -25,6 +25,14 @@ def split_duplicate(spec: RunSpec, scan: Scan, twins: Twins) -> Iterator[Finding
 
     Source: measured; see tests/scan/test_planted_faults.py.
     """
+    if spec.data.eval_split == spec.data.train_split:
+        yield Finding(
+            f"data.eval_split {spec.data.eval_split!r} is the training split: all of its images are evaluated",
+            where=spec.where("data.eval_split"),
+            measured={"split": spec.data.eval_split},
+            fix="eval_split: a split that is not trained",
+        )
+        return
     yield Examined(twins.compared, "evaluation images")
     yield from _found(spec, scan, twins.same, "the same pixels in both splits")
 

@@ -38,7 +38,10 @@ def read_examples(source: str | Path, data: Data, split: str, *, offline: bool) 
         except StopIteration:
             return
         except Exception as error:  # pyarrow's errors, the network's, a parquet file cut short
-            yield RowProblem(name, split, f"reading stops here: {type(error).__name__}: {str(error)[:200]}")
+            told = f"{type(error).__name__}: {str(error)[:200]}"
+            if isinstance(source, str):
+                raise Unavailable(f"the data set {source} stopped coming at {name}: {told}", "try again") from error
+            yield RowProblem(name, split, f"reading stops here: {told}")
             return
         yield read_row(_named(values, names), data, split=split, name=name, folder=folder)
         number += 1
