@@ -17,6 +17,7 @@ from vlcheck.conversation import Picture
 from vlcheck.data import NoSuchSplit, Row, RowProblem, count_pictures, read_rows, splits
 from vlcheck.likeness import Fingerprint, fingerprint
 from vlcheck.pictures import BadPicture, decode
+from vlcheck.sources.folders import SUFFIXES
 from vlcheck.spec import Data
 from vlcheck.wording import Answers, Hints
 
@@ -34,7 +35,7 @@ class Kind:
 
     format: str
     suffix: str
-    """What its name says, in lower case; empty where it has none."""
+    """What its name says, in lower case; empty where it is none of an image's."""
     mode: str
     transparent: bool
     orientation: int
@@ -186,7 +187,7 @@ def _look(picture: Picture) -> _Look | str:
     except BadPicture as bad:
         return str(bad).removeprefix(f"{picture}: ")
     named = re.search(r"\.\w{1,5}(?=\)?$)", str(picture))
-    suffix = named[0].lower() if named else ""
+    suffix = named[0].lower() if named and named[0].lower() in SUFFIXES else ""
     kind = Kind(decoded.format, suffix, decoded.mode, decoded.transparent, decoded.orientation)
     return _Look(kind, decoded.size, fingerprint(decoded.image))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,13 @@ def test_table_names_each_rows_split(tmp_path):
         rows_of(tmp_path, "c", **fields)
 
 
+def test_table_whose_splits_are_others(tmp_path):
+    """A column that names other splits leaves nothing to train on, and the reason is said."""
+    file = write_json_lines(tmp_path / "coco.jsonl", [{"image": "1.jpg", "label": "pug", "split": "train2014"}])
+    with pytest.raises(NoSuchSplit, match='no split "train"; splits: "train2014"'):
+        rows_of(file)
+
+
 def test_file_name_column_of_image_folders(tmp_path):
     """`metadata.csv` as the image folders of `datasets` have it, a split a folder."""
     write_csv(tmp_path / "train/metadata.csv", [{"file_name": "1.jpg", "label": "pug"}])
@@ -426,6 +434,29 @@ def test_hub_data_set_offline():
     assert refused.value.unlock == (
         "run once where the Hub is reached, or load it there: datasets.load_dataset('nobody/pets')"
     )
+
+
+def test_hub_data_set_from_the_cache(tmp_path, examples, monkeypatch):
+    """Offline, what an earlier `load_dataset` left behind is read, undecoded, with the names of its classes."""
+    import datasets.config
+    from datasets import load_dataset
+
+    examples.to_parquet(tmp_path / "train.parquet")
+    load_dataset("parquet", data_files={"train": str(tmp_path / "train.parquet")}, cache_dir=str(tmp_path / "made"))
+    (made,) = (path.parent for path in (tmp_path / "made").rglob("dataset_info.json"))
+    cached = tmp_path / "cache/nobody___pets/default/0.0.0" / ("0" * 40)
+    shutil.copytree(made, cached)
+    (cached / "parquet-train.arrow").rename(cached / "pets-train.arrow")
+    info = (cached / "dataset_info.json").read_text().replace('"dataset_name": "parquet"', '"dataset_name": "pets"')
+    (cached / "dataset_info.json").write_text(info)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+    rows = list(read_rows(Data(dataset="nobody/pets"), "train", offline=True))
+
+    assert [(row.name, row.answer) for row in rows] == [("train[0]", "pug"), ("train[1]", "boxer"), ("train[2]", "pug")]
+    assert rows[0].pictures[0].source == encoded(photo(0))
+    with pytest.raises(NoSuchSplit, match='no split "test"'):
+        list(read_rows(Data(dataset="nobody/pets"), "test", offline=True))
 
 
 # --------------------------------------------------------------------------- the whole

@@ -72,6 +72,22 @@ def test_edited_photos(edit):
     assert sum(found) >= FOUND * len(found)
 
 
+SAME_PHOTO = {(11, 177), (24, 56), (40, 63), (5, 87), (99, 151), (122, 172)}
+"""Numbers of the Abyssinian photos that are one photo twice, each pair looked at: resized, marked, toned."""
+
+
+@needs_pets
+def test_all_pairs_of_real_photos():
+    """Of 441,330 pairs of photos, those are named that show the same photo, and no other."""
+    files = sorted((PETS / "images").glob("*.jpg"))
+    assert len(files) * (len(files) - 1) // 2 == 441_330
+    seen = [fingerprint(Image.open(file).convert("RGB")) for file in files]
+    coarse = np.array([one.coarse for one in seen], np.uint64)
+    fine = np.frombuffer(b"".join(one.fine for one in seen), np.uint8).reshape(-1, 32)
+    pairs = {tuple(sorted((files[a].stem, files[b].stem))) for a, b in alike(coarse, fine, coarse, fine) if a != b}
+    assert pairs == {tuple(sorted(f"Abyssinian_{n}" for n in pair)) for pair in SAME_PHOTO}
+
+
 def test_pages_are_too_plain():
     """Two invoices of one form look alike in a thumbnail and are not the same."""
 

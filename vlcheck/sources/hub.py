@@ -83,20 +83,20 @@ def _from_disk(source: Path, data: Data, split: str) -> Any:
 
 
 def _from_hub(name: str, split: str, *, offline: bool) -> Any:
-    """Stream from the Hub, or read what an earlier `load_dataset` left in the cache."""
+    """Read what an earlier `load_dataset` left in the cache, or stream from the Hub."""
     import datasets
 
-    if not offline and hub_answers():
-        return datasets.load_dataset(name, split=split, streaming=True)
     try:
         with _no_network():
             return datasets.load_dataset(name, split=split)
-    except (ConnectionError, FileNotFoundError) as error:
+    except (ConnectionError, FileNotFoundError) as missing:
+        if not offline and hub_answers():
+            return datasets.load_dataset(name, split=split, streaming=True)
         why = "the Hub was not asked (offline)" if offline else "the Hub was not reached"
         raise Unavailable(
             f"the data set {name} is not in the cache of `datasets`, and {why}",
             f"run once where the Hub is reached, or load it there: datasets.load_dataset({name!r})",
-        ) from error
+        ) from missing
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def picture_of(value: Any, folder: Path | None, name: str) -> Picture:
     if value.startswith(("http://", "https://", "s3://", "gs://", "hf://")):
         raise BadRow(f"the image {quoted(value)} is not fetched; allowed: a local file")
     path = sound_text(value.removeprefix("file://"), "the image's path")
-    return Picture((folder or Path()) / path, path)
+    return Picture((folder or Path()) / path, shown(path))
 
 
 def _decoded(uri: str) -> bytes:

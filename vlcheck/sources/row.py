@@ -9,6 +9,9 @@ from vlcheck.conversation import Conversation, Picture
 from vlcheck.reading.quoting import quoted
 from vlcheck.reading.text import unprintable
 
+LONGEST_NAME = 200
+"""Characters of a name that messages print in full."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -84,8 +87,9 @@ def sound_text(text: str, what: str, pictures: tuple[Picture, ...] = ()) -> str:
 
 
 def shown(name: str) -> str:
-    """A name as messages print it: one line, no character that a terminal or UTF-8 cannot take."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    """A name as messages print it: one line, not without end, no character that a terminal or UTF-8 cannot take."""
+    short = name if len(name) <= LONGEST_NAME else f"{name[:100]}…{name[-80:]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
 def capped(rows: Iterator[Row | RowProblem], most: int | None) -> Iterator[Row | RowProblem]:

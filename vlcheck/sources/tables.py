@@ -44,7 +44,7 @@ def read_table(file: Path, data: Data, split: str, *, whole: bool, root: Path) -
             continue
         matched = True
         yield read_row(entry, data, split=split, name=name, folder=file.parent)
-    if not matched and not whole and split != data.train_split:
+    if not matched and not whole and (seen or split != data.train_split):
         raise NoSuchSplit(split, tuple(seen))
 
 
