@@ -48,7 +48,8 @@ def test_bundled_recipe_is_sound(name):
 
     assert [o.rule.code for o in report.found(Severity.WARNING)] == []
     assert report.exit_code(fail_on=Severity.WARNING) == 0
-    assert {o.rule.code for o in report.with_verdict(Verdict.SKIPPED)} <= {"VLC107"}  # bounds need weights
+    skipped = {o.rule.code for o in report.with_verdict(Verdict.SKIPPED)}
+    assert {code for code in skipped if not code.startswith("VLC5")} <= {"VLC107"}  # bounds need weights, images a Hub
 
 
 @pytest.mark.parametrize(("name", "codes"), HISTORY.items())

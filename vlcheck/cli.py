@@ -92,7 +92,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
 ) -> None:
     """Report what would silently spoil a run.
 
-    Needs no GPU, no weights and no data.
+    Needs no GPU and no weights. Data that the config names is read in full; --ignore VLC5 leaves it alone.
 
     --select and --ignore take lists with commas and can be repeated.
     """

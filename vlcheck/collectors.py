@@ -16,6 +16,8 @@ from torch import nn
 from vlcheck.adapter_fit import ExpectedAdapter, Fit, expect, fit_into, is_peft
 from vlcheck.bounds import StoredBounds, read_bounds
 from vlcheck.containment import Behaviour, Containment, PowerlessProbe, behave, contain
+from vlcheck.duplicates import Twins
+from vlcheck.duplicates import twins as find_twins
 from vlcheck.families import family_of
 from vlcheck.families.generic import derive
 from vlcheck.family import CLIP_BOUNDS, Family
@@ -38,6 +40,7 @@ from vlcheck.modules import ModuleTable, holds_adapter, tabulate
 from vlcheck.options import Options
 from vlcheck.probe import Reach, TinyRun, cache_gap, gradient_reach, shrink
 from vlcheck.saved_adapter import SavedAdapter
+from vlcheck.scan import Scan, scan_data
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.stored_tensors import Extent, read_extents
 from vlcheck.targets import Targets, resolve
@@ -291,6 +294,16 @@ def dropped(config: ModelConfig, family: Family) -> tuple[str, ...]:
     return tuple(family.dropped(transformers_config(config.values).to_dict()))
 
 
+def scan(spec: RunSpec, options: Options, progress: Callable[[str], None]) -> Scan:
+    """Scanning the run's images."""
+    return scan_data(spec.data, offline=options.offline, progress=progress)
+
+
+def twins(scan: Scan) -> Twins:
+    """Comparing the images of both splits."""
+    return find_twins(scan)
+
+
 def _measured(subjects: Mapping[str, tuple[nn.Module, int]]) -> tuple[dict[str, Behaviour], str]:
     behaviours, unmeasured = {}, ""
     for name, (module, width) in subjects.items():
@@ -312,6 +325,7 @@ COLLECTORS: Mapping[str, Callable[..., Any]] = {
         config, family, reference, patch, targets, skeleton, modules, attention, tiny, reach, wrappers, clipped,
         containment, bounds,
         heads,
-        cache_effect, expected_adapter, fit, saved_targets, extents, dropped, *LABEL_COLLECTORS,
+        cache_effect, expected_adapter, fit, saved_targets, extents, dropped,
+        scan, twins, *LABEL_COLLECTORS,
     )
 }  # fmt: skip

@@ -33,7 +33,12 @@ class Evidence:
         known = {*GIVEN, *COLLECTORS}
         if unknown := sorted(set(given) - known):
             raise TypeError(f"no evidence is called {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        self._known: dict[str, Any] = {"spec": spec, "options": Options(allow_code, offline), **given}
+        self._known: dict[str, Any] = {
+            "spec": spec,
+            "options": Options(allow_code, offline),
+            "progress": progress,
+            **given,
+        }
         if "processor" in given and not isinstance(given["processor"], FoundProcessor):
             self._known["processor"] = FoundProcessor(given["processor"], "processor that was handed in")
         if "collator" in given:

@@ -82,10 +82,10 @@ def _cached(model: ModelRef) -> ModelConfig | None:
 
 
 def _downloaded(model: ModelRef) -> ModelConfig | None:
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    if constants.HF_HUB_OFFLINE or not hub_reachable(constants.ENDPOINT):
+    if not hub_answers():
         return None
     try:
         file = hf_hub_download(model.id, "config.json", revision=model.revision, etag_timeout=5)
@@ -115,10 +115,14 @@ def _read(file: Path, model: ModelRef) -> Mapping[str, Any]:
     return values
 
 
-def hub_reachable(endpoint: str, seconds: float = 1.0) -> bool:
-    """Whether the Hub answers soon; name resolution has no time limit of its own, hence the thread."""
+def hub_answers(seconds: float = 1.0) -> bool:
+    """Whether the Hub may be asked and answers soon; name resolution has no time limit, hence the thread."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
     reached = threading.Event()
-    address = urlsplit(endpoint)
+    address = urlsplit(constants.ENDPOINT)
 
     def connect() -> None:
         try:

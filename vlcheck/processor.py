@@ -13,7 +13,7 @@ from transformers import AutoProcessor, AutoTokenizer
 
 from vlcheck.family import Family, Values
 from vlcheck.finding import Unavailable
-from vlcheck.model_config import ModelConfig, hub_reachable
+from vlcheck.model_config import ModelConfig, hub_answers
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.standin import assemble, build_stand_in
 
@@ -56,7 +56,7 @@ def _real(spec: RunSpec, config: ModelConfig, family: Family, offline: bool) -> 
         return FoundProcessor(_loaded(config.folder, family, config.values), f"local folder {config.folder}")
     if Path(model.id).is_absolute():
         return None
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -66,7 +66,7 @@ def _real(spec: RunSpec, config: ModelConfig, family: Family, offline: bool) -> 
     files = [Path(file) for file in cached if isinstance(file, str)]
     if files:
         return FoundProcessor(_loaded(files[0].parent, family, config.values), f"Hugging Face cache of {model.id}")
-    if offline or constants.HF_HUB_OFFLINE or not hub_reachable(constants.ENDPOINT):
+    if offline or not hub_answers():
         return None
     folder = _downloaded(model.id, model.revision)
     return None if folder is None else FoundProcessor(_loaded(folder, family, config.values), f"Hub, {model.id}")

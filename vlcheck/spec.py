@@ -183,6 +183,8 @@ class Data:
     """Column that holds the image."""
     answer_column: Text = "label"
     """Column that holds the answer."""
+    split_column: Text = "split"
+    """Column of a local file that names each row's split; rows without it are for training."""
     instruction: Annotated[str, Len(1, 20_000)] | None = None
     """The user's turn, beside the image."""
     modalities: Annotated[tuple[Modality, ...], Len(1, 4)] = ("image", "text")

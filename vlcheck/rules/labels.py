@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vlcheck.bench.region import Region
 from vlcheck.finding import Examined, Finding, Severity, rule
-from vlcheck.rules.rows import measured, names, rows_of, where
+from vlcheck.rules.bench_rows import measured, names, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:

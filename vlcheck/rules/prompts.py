@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
-from vlcheck.rules.rows import names, quoted, rows_of, where
+from vlcheck.rules.bench_rows import names, quoted, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:

@@ -1,0 +1,63 @@
+"""What the label rules say about rows of a bench, each sentence written once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vlcheck.bench.region import Region
+from vlcheck.finding import Json, Unavailable
+from vlcheck.spec import Location, RunSpec
+
+if TYPE_CHECKING:
+    from vlcheck.bench.judging import Bench
+    from vlcheck.bench.rows import Seen
+
+SHOWN = 3
+"""Rows that a message names."""
+
+
+def rows_of(bench: Bench, *, beyond: bool = False) -> Sequence[Seen]:
+    """Rows to judge: those that the run can meet, and with `beyond` those with more soft tokens too."""
+    rows = [row for row in bench.rows if beyond or not row.beyond]
+    if not rows:
+        raise Unavailable(no_rows(bench), "make the collator return a batch for them")
+    return rows
+
+
+def no_rows(bench: Bench) -> str:
+    """Why there is no row to judge."""
+    if bench.merged:
+        return "the collator packs rows together, so its labels cannot be told apart by row; see VLC223"
+    return "the collator made no batch of these conversations, see VLC225"
+
+
+def where(spec: RunSpec, bench: Bench) -> Location:
+    """The place that chose the collator."""
+    return spec.where("data" if bench.ours else "data.collator")
+
+
+def names(rows: Sequence[Seen]) -> str:
+    """The first rows by name, and how many more."""
+    more = f" and {len(rows) - SHOWN} more rows" if len(rows) > SHOWN else ""
+    return "; ".join(row.name for row in rows[:SHOWN]) + more
+
+
+def distance(number: int | None) -> str:
+    """A number of ids with its sign."""
+    return "nowhere" if number is None else f"{number:+d} ids" if number else "0 ids"
+
+
+def measured(rows: Sequence[Seen], worst: Seen) -> dict[str, Json]:
+    """What the worst row supervises, region by region."""
+    supervised: dict[str, Json] = {
+        f"supervised {region.name.lower()} ids": worst.supervised[region]
+        for region in Region
+        if worst.supervised[region]
+    }
+    return {"rows": len(rows), **supervised, "labels say": quoted(worst.text)}
+
+
+def quoted(text: str, longest: int = 80) -> str:
+    """A text, cut in its middle where it is long."""
+    return repr(text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 2 :]}")

@@ -1,0 +1,1 @@
+"""The kinds of places that samples come from, each read as a stream of rows."""
