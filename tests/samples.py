@@ -13,7 +13,7 @@ from typing import Any
 
 import transformers
 
-from tests import data_samples, tiny
+from tests import data_samples, label_samples, tiny
 from tests.broken import patches
 from vlcheck.engine import audit
 from vlcheck.finding import Report
@@ -46,13 +46,16 @@ class Run:
             intent=TRAIN_ALL,
         )
         model = replace(base.model, attn_implementation=self.changes.get("attn"))
-        sections = {key: value for key, value in self.changes.items() if key not in ("patch", "attn")}
+        sections = {key: value for key, value in self.changes.items() if key not in ("patch", "attn", "given")}
         if callable(write_data := sections.get("data")):
             sections["data"] = write_data(folder / "data")
         return replace(base, model=model, **sections)
 
     def audit(self, folder: Path, **options: Any) -> Report:
         """Audit it, undoing whatever its patch changed."""
+        given = self.changes.get("given")
+        if given is not None:
+            options = {**given(self.model()), **options}
         with patches.undone():
             return audit(self.spec(folder), allow_code=True, offline=True, **options)
 
@@ -142,14 +145,24 @@ BROKEN: dict[str, Run] = {
     "VLC804": run(tiny.gemma4_wide, attn="flash_attention_2"),
     "VLC805": run(tiny.gemma4_shared, patch="tests.broken.patches:forgetful"),
     "VLC806": run(tiny.gemma4_deep),
-    **{code: run(**changes) for code, changes in data_samples.BROKEN.items()},
+    **{code: run(**changes) for code, changes in (data_samples.BROKEN | label_samples.BROKEN).items()},
 }
 """Each is caught by the rule of its code."""
 
-CONSEQUENCES: dict[str, set[str]] = {"VLC103": {"VLC105"}, "VLC112": {"VLC102"}, "VLC414": {"VLC404"}}
+CONSEQUENCES: dict[str, set[str]] = {
+    "VLC103": {"VLC105"},
+    "VLC112": {"VLC102"},
+    "VLC414": {"VLC404"},
+    **label_samples.CONSEQUENCES,
+}
 """Codes that a broken run brings up beside its own, each explained by it."""
 
-BESIDE: dict[str, set[str]] = {"VLC113": {"VLC410"}, "VLC803": {"VLC410"}, **data_samples.BESIDE}
+BESIDE: dict[str, set[str]] = {
+    "VLC113": {"VLC410"},
+    "VLC803": {"VLC410"},
+    **data_samples.BESIDE,
+    **label_samples.BESIDE,
+}
 """Notes that such a run gets in any case."""
 
 ALIKE: dict[str, Run] = {
@@ -187,7 +200,7 @@ ALIKE: dict[str, Run] = {
     "VLC804": run(attn="flash_attention_2"),
     "VLC805": run(tiny.gemma4_shared),
     "VLC806": run(tiny.gemma4_deep, training=Training(gradient_checkpointing=True, max_grad_norm=0.1)),
-    **{code: run(**changes) for code, changes in data_samples.ALIKE.items()},
+    **{code: run(**changes) for code, changes in (data_samples.ALIKE | label_samples.ALIKE).items()},
 }
 """Sound runs, each as near to the broken run of its code as a sound one can be."""
 
@@ -227,6 +240,7 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC805": ((512, "logits compared with and without the cache"),),
     "VLC806": ((2, "settings (learning rate, clip)"),),
     **data_samples.EXAMINED,
+    **label_samples.EXAMINED,
 }
 """What the rule must say that it looked at in the sound run of its code."""
 

@@ -24,20 +24,20 @@ def gemma4(*, clip: bool = True, audio: bool = False, experts: bool = False) -> 
     values["vision_config"]["use_clipped_linears"] = clip
     if not audio:
         values["audio_config"] = None
-    return _shrunk(values, {"model.language_model.layers": (0, 4)})
+    return _roomy(_shrunk(values, {"model.language_model.layers": (0, 4)}))
 
 
 def gemma4_shared() -> dict[str, Any]:
     """E2B in miniature with its shared keys and values: two layers that own a cache, two that borrow it."""
     values = json.loads(json.dumps(_entry("google/gemma-4-E2B-it"))) | {"audio_config": None}
-    return _shrunk(values, {"model.language_model.layers": (0, 4, 15, 19)})
+    return _roomy(_shrunk(values, {"model.language_model.layers": (0, 4, 15, 19)}))
 
 
 def gemma4_deep() -> dict[str, Any]:
     """All sixty text layers of the 31B, each of them tiny; clipping, unlike the real one."""
     values = json.loads(json.dumps(_entry("google/gemma-4-31B-it")))
     values["vision_config"]["use_clipped_linears"] = True
-    return _shrunk(values, {"model.language_model.layers": tuple(range(60))})
+    return _roomy(_shrunk(values, {"model.language_model.layers": tuple(range(60))}))
 
 
 def gemma4_wide() -> dict[str, Any]:
@@ -90,6 +90,12 @@ def _entry(hub_id: str) -> dict[str, Any]:
     found = catalogue.lookup(hub_id)
     assert found is not None
     return dict(found.config)
+
+
+def _roomy(values: dict[str, Any]) -> dict[str, Any]:
+    """With positions for all patches of an image that the processor cuts; the miniature has 4 x 4."""
+    values["vision_config"]["position_embedding_size"] = 64
+    return values
 
 
 def _shrunk(values: dict[str, Any], text: dict[str, tuple[int, ...]]) -> dict[str, Any]:

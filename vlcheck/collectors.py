@@ -296,7 +296,7 @@ def dropped(config: ModelConfig, family: Family) -> tuple[str, ...]:
 
 def scan(spec: RunSpec, options: Options, progress: Callable[[str], None]) -> Scan:
     """Scanning the run's images."""
-    return scan_data(spec.data, offline=options.offline, progress=progress)
+    return scan_data(spec.data, offline=options.offline or not options.stream, progress=progress)
 
 
 def twins(scan: Scan) -> Twins:

@@ -16,5 +16,7 @@ class Options:
     """Run the functions that the config names."""
     offline: bool = False
     """Never ask the Hub."""
+    stream: bool = False
+    """Read a Hub data set over the network where it is not in the cache."""
     rows: int = ROWS
     """Rows of the run's data that are collated and judged."""

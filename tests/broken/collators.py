@@ -12,6 +12,13 @@ import torch
 IGNORE = -100
 
 
+def grey(size: tuple[int, int]) -> Any:
+    """A grey picture."""
+    from PIL import Image
+
+    return Image.new("RGB", size, (120, 120, 120))
+
+
 def _rendered(processor: Any, rows: list[dict[str, Any]], **options: Any) -> dict[str, torch.Tensor]:
     """The whole conversation as the template renders it, padded on the right."""
     texts = [processor.apply_chat_template(row["messages"], tokenize=False) for row in rows]
@@ -238,3 +245,78 @@ def packing(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         key: value[real][None] if value.shape[:2] == real.shape and not value.is_floating_point() else value
         for key, value in batch.items()
     }
+
+
+def sound(processor: Any) -> Any:
+    """Ours, for those who hand it rows of a data set."""
+    from vlcheck.collate import Collator
+    from vlcheck.conversation import Conversation, Picture, Turn
+    from vlcheck.families import FAMILIES
+
+    kind = type(processor).__name__
+    own = Collator(processor, next(f.dialogue for f in FAMILIES if f.stand_in and f.stand_in.processor == kind))
+
+    def read(row):
+        images = iter(row["images"])
+        turns = (
+            Turn(message["role"], tuple(part.get("text") or Picture(next(images)) for part in message["content"]))
+            for message in row["messages"]
+        )
+        return Conversation(tuple(turns))
+
+    return lambda rows: own([read(row) for row in rows])
+
+
+def raising(processor: Any) -> Any:
+    """Fails on the first row that it gets."""
+
+    def collate(rows):
+        raise KeyError("caption")
+
+    return collate
+
+
+def first_ids_supervised(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Supervises the first three ids of every row."""
+    labels = batch["labels"].clone()
+    labels[:, :3] = batch["input_ids"][:, :3]
+    return batch | {"labels": labels}
+
+
+def unmasked(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Supervises everything but padding."""
+    return batch | {"labels": _unpadded(batch)}
+
+
+def header_supervised(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Supervises one id too early."""
+    labels = batch["labels"].clone()
+    for label, ids in zip(labels, batch["input_ids"], strict=True):
+        first = int((label != IGNORE).nonzero().min())
+        label[first - 1] = ids[first - 1]
+    return batch | {"labels": labels}
+
+
+def soft_token_lost(soft: int, types: str) -> Any:
+    """Puts a word in the place of one soft token."""
+
+    def change(batch):
+        ids, kinds = batch["input_ids"].clone(), batch[types].clone()
+        for row, kind in zip(ids, kinds, strict=True):
+            at = int((row == soft).nonzero().max())
+            row[at], kind[at] = row[-1], 0
+        return batch | {"input_ids": ids, types: kinds}
+
+    return change
+
+
+def other_prompt(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Puts another word in the place of the fourth id."""
+    ids = batch["input_ids"].clone()
+    ids[:, 2] = ids[:, 3]
+    return batch | {"input_ids": ids}
+
+
+def answer_marked_as_prefix(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gives the answer the token type of the question."""
+    return batch | {"token_type_ids": torch.zeros_like(batch["token_type_ids"])}

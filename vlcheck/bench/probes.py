@@ -46,7 +46,7 @@ def built_in(sample: Conversation | None = None, instruction: str | None = None)
     listing = f"{instruction or question}\nAnswer with one of: Bengal, {answer}, beagle."
     longer = f"{question} " + "Look at the whole picture before you answer. " * 3
     texts: tuple[tuple[Kind, str], ...] = (("plain", question), ("listed", listing), ("long", longer.strip()))
-    return [Probe(kind, _asked(kind, text, answer, (128, 96))) for kind, text in texts]
+    return [Probe(kind, ask(kind, text, answer, picture((128, 96)))) for kind, text in texts]
 
 
 def grown(plain: Probe, collator: Collator, lens: Lens) -> Iterator[Probe]:
@@ -56,12 +56,12 @@ def grown(plain: Probe, collator: Collator, lens: Lens) -> Iterator[Probe]:
     """
     question, answer = (turn.text for turn in plain.conversation.turns)
     for size in SIZES:
-        yield Probe("grown", _asked(f"{size[0]} x {size[1]} pixels", question, answer, size))
+        yield Probe("grown", ask(f"{size[0]} x {size[1]} pixels", question, answer, picture(size)))
     if collator.dialogue.budget is None:
         return
-    own = _soft_tokens(_asked("", question, answer, PHOTO), collator, lens)
+    own = _soft_tokens(ask("", question, answer, picture(PHOTO)), collator, lens)
     for tokens in BUDGETS:
-        asked = _asked(f"at most {tokens} soft tokens", question, answer, PHOTO)
+        asked = ask(f"at most {tokens} soft tokens", question, answer, picture(PHOTO))
         with budget(collator, tokens):
             count = _soft_tokens(asked, collator, lens)
         if count is not None:
@@ -77,8 +77,9 @@ def _soft_tokens(conversation: Conversation, collator: Collator, lens: Lens) -> 
     return int((made["input_ids"] == lens.soft_id).sum())
 
 
-def _asked(name: str, question: str, answer: str, size: tuple[int, int]) -> Conversation:
-    return Conversation((Turn("user", (picture(size), question)), Turn("assistant", (answer,))), f"probe, {name}")
+def ask(name: str, question: str, answer: str, image: Picture) -> Conversation:
+    """One question about one image, and its answer."""
+    return Conversation((Turn("user", (image, question)), Turn("assistant", (answer,))), f"probe, {name}")
 
 
 def picture(size: tuple[int, int], seed: int = 0) -> Picture:

@@ -51,6 +51,8 @@ class Seen:
     """Positions that the labels stand away from where they ought to; 0 where no single shift explains them."""
     gap: int | None
     """First supervised id less first id of the answer; None where either is missing."""
+    solid: bool
+    """Every id from the first supervised one to the answer is supervised."""
     unexpanded_gap: int
     """What `gap` would be, had the prompt been measured before its images were expanded."""
     foreign_labels: int
@@ -108,6 +110,7 @@ def see(subject: Subject, batch: Mapping[str, torch.Tensor], number: int, collat
         ended=regions.ended,
         moved=_moved(supervised, law),
         gap=gap,
+        solid=first is not None and bool(supervised[int(np.argmax(supervised)) : first].all()),
         unexpanded_gap=_unexpanded(collator, conversation, first - start) if first is not None else 0,
         foreign_labels=int((supervised & (labels != np.asarray(ids))).sum()),
         bos=row.count(bos),

@@ -113,8 +113,8 @@ def budget(processor: Any, soft_tokens: int) -> None:
 
 
 def template(values: Values) -> str:
-    """E2B and E4B, the ones with per-layer inputs, have the template whose generation prompt opens no thought."""
-    return "gemma4-small.jinja" if values["text_config"].get("hidden_size_per_layer_input") else "gemma4-large.jinja"
+    """E2B and E4B, the ones that clip, have the template whose generation prompt opens no thought."""
+    return "gemma4-small.jinja" if values["vision_config"].get("use_clipped_linears") else "gemma4-large.jinja"
 
 
 def explodes(values: Values) -> bool:

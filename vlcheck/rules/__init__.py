@@ -63,7 +63,7 @@ RULES: tuple[Rule, ...] = (
     prompts.bos_count,
     prompts.columns_removed,
     prompts.pad_is_end,
-    batches.packing_crosses,
+    batches.rows_cross,
     batches.accumulation_changes_loss,
     batches.collator_fails,
     spans.rows_dropped,

@@ -45,7 +45,7 @@ def missing_batch_key(spec: RunSpec, family: Family, bench: Bench, trial: Trial)
             )
 
 
-@rule("VLC214", "image-types-misaligned", Severity.ERROR)
+@rule("VLC214", "image-types-misaligned", Severity.ERROR, explains=("VLC219", "VLC223"))
 def image_types_misaligned(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
     """The key that says which ids are an image's says it of other ids.
 
@@ -70,7 +70,7 @@ def image_types_misaligned(spec: RunSpec, bench: Bench) -> Iterator[Finding | Ex
         )
 
 
-@rule("VLC215", "placeholder-count", Severity.ERROR)
+@rule("VLC215", "placeholder-count", Severity.ERROR, explains=("VLC214", "VLC218"))
 def placeholder_count(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
     """The ids hold another number of soft tokens than the images have features.
 
@@ -149,25 +149,25 @@ def answer_visible(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Findin
         )
 
 
-@rule("VLC223", "packing-crosses", Severity.ERROR)
-def packing_crosses(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
-    """Rows are packed together, and positions or attention cross from one to the next.
+@rule("VLC223", "rows-cross", Severity.ERROR)
+def rows_cross(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+    """Rows that are collated together see each other: packed without borders, or padded wrongly.
 
-    Law: packing changes no logit of an answer. With images, positions have several dimensions and attention
-    masks are the model's own affair; a packed row whose samples see each other trains on foreign context.
+    Law: what else is in the batch changes no logit of an answer. Packing puts several samples into one row;
+    with images, positions have several dimensions and attention masks are the model's own affair, so that
+    samples attend to each other unless everything is told where each begins.
 
-    Remedy: do not pack rows with images.
+    Remedy: one row a conversation; do not pack rows with images.
 
     Source: https://github.com/axolotl-ai-cloud/axolotl/pull/3817
     """
-    if not bench.merged:
-        raise NotApplicable("the collator packs nothing: it returns a row a conversation")
     if trial.packed is None:
-        raise Unavailable(trial.problem or "the packed batch could not be run through a tiny model")
-    yield Examined(trial.packed_labels, "labels whose logits were compared packed and apart")
+        raise Unavailable(trial.problem or "two rows could not be run through a tiny model")
+    yield Examined(trial.packed_labels, "labels whose logits were compared in one batch and apart")
     if trial.packed > ROUNDING:
+        how = "packing moves" if bench.merged else "batching moves"
         yield Finding(
-            f"{bench.origin}: packing moves the logits of answers by up to {trial.packed:.2g}; allowed: 0",
+            f"{bench.origin}: {how} the logits of answers by up to {trial.packed:.2g}; allowed: 0",
             where=where(spec, bench),
             measured={"largest change": trial.packed, "labels": trial.packed_labels},
             fix="return one row a conversation",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vlcheck.bench.judging import Bench
 
 
-@rule("VLC202", "prompt-supervised", Severity.ERROR, explains=("VLC210",))
+@rule("VLC202", "prompt-supervised", Severity.ERROR)
 def prompt_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
     """Ids of the prompt are supervised.
 
@@ -30,8 +30,8 @@ def prompt_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examine
     Source: https://github.com/huggingface/trl/issues/3751
     """
     rows = rows_of(bench)
-    yield Examined(len(rows), "rows")
-    if wrong := [row for row in rows if row.supervised[Region.PROMPT]]:
+    yield Examined(sum(row.found == row.answers for row in rows), "rows")
+    if wrong := [row for row in rows if row.supervised[Region.PROMPT] and row.found == row.answers]:
         worst = max(wrong, key=lambda row: row.supervised[Region.PROMPT])
         yield Finding(
             f"{bench.origin}: {worst.supervised[Region.PROMPT]} of {worst.present[Region.PROMPT]} ids of the prompt "
