@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests import tiny
+from tests import data_samples, tiny
 from tests.broken import collators
 from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation, Picture, Turn
@@ -78,6 +78,11 @@ def by_path(name: str, **training: Any) -> dict[str, Any]:
     }
 
 
+def handed_in(values: dict[str, Any]) -> dict[str, Any]:
+    """A processor that is not known to be a stand-in."""
+    return {"processor": build_stand_in(family_of(values), values)}
+
+
 GEMMA = {"bos": 2, "soft": 258880, "types": "mm_token_type_ids"}
 TINY_ANSWER_SIDE = {"intent": Intent(language="train", vision="train", projector="train")}
 
@@ -110,6 +115,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "VLC226": {"data": Data(max_length=250, overflow="drop")},
     "VLC227": foreign(collators.prefix_with_image, model=unclipped),
 }
+BROKEN["VLC512"] = {"model": smolvlm, "bounds": None, "given": handed_in, **data_samples.SOUND}
 
 CONSEQUENCES: dict[str, set[str]] = {
     "VLC201": {"VLC202", "VLC205", "VLC209", "VLC210"},
@@ -138,6 +144,7 @@ ALIKE: dict[str, dict[str, Any]] = {
     "VLC225": by_path("sound"),
     "VLC226": {"data": Data(max_length=1000, overflow="drop")},
     "VLC227": {"model": unclipped},
+    "VLC512": {"given": handed_in, **data_samples.SOUND},
 }
 
 EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
@@ -168,4 +175,5 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC225": ((13, "batches and rows"),),
     "VLC226": ((11, "rows"),),
     "VLC227": ((11, "rows"), (6, "ids that the generation prompt opens")),
+    "VLC512": ((4, "labels, alone and behind the turn's header"),),
 }

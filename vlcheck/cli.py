@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlcheck.terminal.delivery import check_output, deliver, write
+from vlcheck.terminal.delivery import check_output, deliver, terminal_options, write
 from vlcheck.terminal.options import (
     AllowCode,
     Config,
@@ -23,7 +23,9 @@ from vlcheck.terminal.options import (
     Offline,
     Output,
     ReportFormat,
+    Rows,
     Select,
+    Stream,
     Strict,
     Threshold,
 )
@@ -88,11 +90,14 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     ignore: Ignore = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
+    stream: Stream = False,
+    rows: Rows = 32,
     debug: Debug = False,
 ) -> None:
     """Report what would silently spoil a run.
 
-    Needs no GPU and no weights. Data that the config names is read in full; --ignore VLC5 leaves it alone.
+    Needs no GPU and no weights. Data that the config names is read in full where it lies on this machine;
+    --ignore VLC5 leaves it alone, --stream reads it from the Hub.
 
     --select and --ignore take lists with commas and can be repeated.
     """
@@ -101,9 +106,40 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     _check_rules(chosen)
     if output is not None:
         check_output(output, config)
-    report = _judged("audit", spec, debug=debug, allow_code=allow_code, offline=offline, **chosen)
+    report = _called(
+        "audit", spec, debug=debug, allow_code=allow_code, offline=offline, stream=stream, rows=rows, **chosen
+    )
     deliver(report, form, output)
     raise typer.Exit(_exit_code(report, fail_on, strict))
+
+
+# --------------------------------------------------------------------------- vlcheck show
+
+
+@app.command()
+@guarded
+def show(
+    config: Config,
+    row: Annotated[int, typer.Option(metavar="N", min=0, help="Row of the training split, from 0.")] = 0,
+    allow_code: AllowCode = False,
+    offline: Offline = False,
+    stream: Stream = False,
+    debug: Debug = False,
+) -> None:
+    """Print a collated row: supervised text green, prompt dim, each image one box.
+
+    Shows what the run's own collator makes: vlcheck's, or the one that data.collator names (--allow-code).
+    """
+    from vlcheck.finding import Unavailable
+    from vlcheck.render.strip import render_strip
+
+    spec = _loaded(config)
+    try:
+        strips = _called("show", spec, row, debug=debug, allow_code=allow_code, offline=offline, stream=stream)
+    except Unavailable as missing:
+        fail(f"{missing.reason}{f'; {missing.unlock}' if missing.unlock else ''}")
+    options = terminal_options()
+    say("\n".join(render_strip(strip, **options) for strip in strips))
 
 
 # --------------------------------------------------------------------------- vlcheck check-adapter
@@ -140,7 +176,7 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     from vlcheck.saved_adapter import read_adapter
 
     adapter = read_adapter(folder)
-    report = _judged("check_adapter", spec, adapter, debug=debug, allow_code=allow_code, offline=offline, **chosen)
+    report = _called("check_adapter", spec, adapter, debug=debug, allow_code=allow_code, offline=offline, **chosen)
     deliver(report, form, output)
     raise typer.Exit(_exit_code(report, fail_on, strict))
 
@@ -176,7 +212,7 @@ def _check_rules(wanted: Mapping[str, tuple[str, ...]], *, saved: bool = False) 
         fail("--select and --ignore leave no rule to run")
 
 
-def _judged(entry: str, *subject: Any, debug: bool, allow_code: bool, **options: Any) -> Report:
+def _called(entry: str, *subject: Any, debug: bool, allow_code: bool, **options: Any) -> Any:
     """Call an entry of the engine by name; only then is torch imported."""
     import contextlib
 
@@ -189,8 +225,7 @@ def _judged(entry: str, *subject: Any, debug: bool, allow_code: bool, **options:
             progress("importing torch")
             from vlcheck import engine
 
-            report: Report = getattr(engine, entry)(*subject, progress=progress, allow_code=allow_code, **options)
-            return report
+            return getattr(engine, entry)(*subject, progress=progress, allow_code=allow_code, **options)
     except ImportError as missing:
         if debug:
             raise

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from vlcheck.conversation import Conversation, Picture
+from vlcheck.conversation import Conversation, Picture, Turn
 from vlcheck.family import Dialogue
 from vlcheck.pictures import BadPicture, open_picture
 from vlcheck.template import BadRow, RowText, Template, read_template
@@ -170,6 +170,18 @@ class Collator:
                 its text, a row longer than `max_length` under `overflow="error"`, or no row left.
         """
         return self.collate_rows([row for conversation in conversations for row in self.template.rows(conversation)])
+
+    def cut_labels(self, labels: Sequence[str]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Ids of each label alone, and behind the header of a turn."""
+        tokenizer, lead = self.processor.tokenizer, self.template.opening.lead
+        asked = "" if self.dialogue.suffix else self.template.render((Turn("user", ("?",)),), prompt=True) + lead
+        found = {}
+        for label in labels:
+            alone = tuple(tokenizer(label, add_special_tokens=False)["input_ids"])
+            row = tokenizer(asked + label + self.dialogue.end, add_special_tokens=False, return_offsets_mapping=True)
+            cut = zip(row["input_ids"], row["offset_mapping"], strict=True)
+            found[label] = alone, tuple(number for number, (_, stop) in cut if stop > len(asked))[:-1]
+        return found
 
     def collate_rows(self, rows: Sequence[RowText]) -> Collated:
         """As `collate`, for rows that `template` has rendered."""

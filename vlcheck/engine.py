@@ -12,11 +12,16 @@ from typing import Any
 
 from vlcheck import catalogue
 from vlcheck.bench.judging import Judged
+from vlcheck.bench.probes import built_in
+from vlcheck.bench.regions import focus
+from vlcheck.bench.strip import Strip, cut_up
 from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation
 from vlcheck.evidence import Evidence
 from vlcheck.families import family_of
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Unavailable, Verdict
+from vlcheck.options import ROWS
+from vlcheck.processor import FoundProcessor
 from vlcheck.rules import choose
 from vlcheck.saved_adapter import SavedAdapter, read_adapter
 from vlcheck.spec import ConfigError, Location, Lora, ModelRef, Problem, RunSpec
@@ -36,6 +41,8 @@ def audit(
     ignore: Iterable[str] = (),
     allow_code: bool = False,
     offline: bool = False,
+    stream: bool = False,
+    rows: int = ROWS,
     progress: Callable[[str], None] = lambda step: None,
     **given: Any,
 ) -> Report:
@@ -46,16 +53,20 @@ def audit(
         ignore: rules to leave out.
         allow_code: run the user's `model.patch`.
         offline: never ask the Hub for a config.
+        stream: read a Hub data set over the network where it is not in the cache of `datasets`.
+        rows: how many rows of the data have their labels judged; all of them are scanned.
         progress: told what is being looked at, for a spinner.
         given: evidence handed in instead of collected, by name. `model=` takes a live `PeftModel`
-            and judges it in place of the one that vlcheck would build.
+            and judges it in place of the one that vlcheck would build; `processor=` and `collator=` take those
+            of your training script.
 
     Raises:
         ConfigError: if the run's description is unusable (no such model, unknown family).
         ValueError: if a selected rule does not exist.
         TypeError: if `given` names evidence that no collector knows.
     """
-    evidence = Evidence(spec, given, allow_code=allow_code, offline=offline, progress=progress)
+    options = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": rows}
+    evidence = Evidence(spec, given, progress=progress, **options)
     return _judged(spec, choose(tuple(select), tuple(ignore)), evidence)
 
 
@@ -121,6 +132,45 @@ def check_collator(
         given["judged" if isinstance(collator, Judged) else "collator"] = collator
     evidence = Evidence(spec, given, offline=True, progress=progress)
     return _judged(spec, choose(tuple(select), (*ignore, "VLC221")), evidence)
+
+
+def show(
+    spec: RunSpec,
+    row: int = 0,
+    *,
+    allow_code: bool = False,
+    offline: bool = False,
+    stream: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+) -> tuple[Strip, ...]:
+    """A row of the run's data as its collator sees it: one strip, or one an answer.
+
+    Args:
+        row: which row of the training split, from 0; without data, of the built-in rows.
+        allow_code, offline, stream, progress: as for `audit`.
+
+    Raises:
+        ConfigError: if the run's description is unusable, or there is no such row.
+        Unavailable: if the processor or the collator cannot be had.
+    """
+    options = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": row + 1}
+    evidence = Evidence(spec, {}, progress=progress, **options)
+
+    def cut(
+        judged: Judged, own_collator: Collator, processor: FoundProcessor, conversations: tuple[Conversation, ...]
+    ) -> tuple[Strip, ...]:
+        rows = conversations or [probe.conversation for probe in built_in(instruction=spec.data.instruction)]
+        if row >= len(rows):
+            message = f"--row is {row}; allowed: 0 to {len(rows) - 1}, there are no more rows"
+            raise ConfigError(Problem(spec.where("data"), message))
+        batch, lens = dict(judged.call([rows[row]])), focus(own_collator.template)
+        return tuple(
+            Strip(str(rows[row]), cut_up(batch, number, lens), judged.origin, processor.origin)
+            for number in range(len(batch["input_ids"]))
+        )
+
+    strips: tuple[Strip, ...] = evidence.call(cut)
+    return strips
 
 
 def _model_with(processor: Any) -> str:

@@ -19,23 +19,26 @@ GIVEN = ("model", "saved_adapter", "collator")
 
 
 class Evidence:
-    """A run's evidence: collected on first use, or handed in by the caller."""
+    """A run's evidence: collected on first use, or handed in by the caller.
+
+    Args:
+        options: fields of `Options`.
+    """
 
     def __init__(
         self,
         spec: RunSpec,
         given: Mapping[str, Any],
         *,
-        allow_code: bool = False,
-        offline: bool = False,
         progress: Callable[[str], None] = lambda step: None,
+        **options: Any,
     ) -> None:
         known = {*GIVEN, *COLLECTORS}
         if unknown := sorted(set(given) - known):
             raise TypeError(f"no evidence is called {unknown[0]!r}; known: {', '.join(sorted(known))}")
         self._known: dict[str, Any] = {
             "spec": spec,
-            "options": Options(allow_code, offline),
+            "options": Options(**options),
             "progress": progress,
             **given,
         }

@@ -140,7 +140,9 @@ def _answers(text: bytes, conversation: Conversation, turns: Sequence[int], lens
         asked = [t.text.strip().encode("utf-8", "replace") + (end if lens.user_ends else b"") for t in between]
         at = _nth_last(text, wanted, sum(said.count(wanted) for said in asked), bound)
         if at >= 0:
-            places.append((at, at + len(wanted), True))
+            stop, lead = at + len(wanted), lens.template.opening.lead.encode()
+            at -= len(lead) if text[:at].endswith(lead) else 0
+            places.append((at, stop, True))
         elif turn == turns[-1] and answer and text.rstrip().endswith(answer):
             at = len(text.rstrip()) - len(answer)  # a template that ends its answers with nothing
             places.append((at, at + len(answer), False))

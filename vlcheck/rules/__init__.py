@@ -95,6 +95,7 @@ RULES: tuple[Rule, ...] = (
     duplicates.split_duplicate,
     duplicates.near_duplicate,
     answers.answer_given_away,
+    prompts.label_cut_differently,
     answers.label_variants,
     answers.class_imbalance,
     answers.unseen_answer,

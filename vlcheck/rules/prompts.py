@@ -12,8 +12,10 @@ from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.bench.judging import Bench
+    from vlcheck.collate import Collator
     from vlcheck.collectors import Skeleton
     from vlcheck.processor import FoundProcessor
+    from vlcheck.scan import Scan
     from vlcheck.template import Template
 
 
@@ -139,4 +141,36 @@ def pad_is_end(spec: RunSpec, processor: FoundProcessor, template: Template) -> 
             where=spec.where("model.id"),
             measured={"pad token": tokenizer.pad_token, "end token": end},
             fix="tokenizer.pad_token = another token",
+        )
+
+
+@rule("VLC512", "label-cut-differently", Severity.NOTE)
+def label_cut_differently(
+    spec: RunSpec, scan: Scan, processor: FoundProcessor, own_collator: Collator
+) -> Iterator[Finding | Examined]:
+    """A label is cut into other tokens alone than behind the turn's header.
+
+    A collator that tokenises the label by itself and searches those ids in the row does not find them, and
+    falls back on whatever it has; a score that compares ids counts right answers as wrong. Templates that put a
+    space between header and answer (SmolVLM, LLaVA-1.5) do this to every label.
+
+    Remedy: find answers by the turn's marker; compare decoded text.
+
+    Source: the label search of a published Gemma 4 sample; measured in tests/labels/test_real_tokenizers.py.
+    """
+    labels = scan.answers.labels()
+    if labels is None:
+        raise NotApplicable("the answers are free text, not labels that repeat")
+    if processor.stand_in:
+        raise Unavailable("a stand-in cuts words differently from the real tokenizer", "give the model as a folder")
+    yield Examined(len(labels), "labels, alone and behind the turn's header")
+    cut = own_collator.cut_labels(tuple(labels))
+    if unlike := [label for label, (alone, behind) in cut.items() if alone != behind]:
+        alone, behind = cut[unlike[0]]
+        yield Finding(
+            f"{len(unlike)} of {len(labels)} labels, first {unlike[0]!r}: {len(alone)} ids alone, {len(behind)} others "
+            "in the row",
+            where=spec.where("data.answer_column"),
+            measured={"labels": len(unlike), "of": len(labels), "alone": list(alone), "in the row": list(behind)},
+            fix="find answers by the turn's marker, not by their ids",
         )

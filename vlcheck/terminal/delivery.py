@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlcheck.terminal.options import ReportFormat
 from vlcheck.terminal.streams import fail, say
@@ -48,12 +48,19 @@ def write(path: Path, text: str) -> None:
         fail(f"cannot write {refused.filename or path}: {refused.strerror}")
 
 
+def terminal_options() -> dict[str, Any]:
+    """Width and colour of stdout; those of a file where it is no terminal."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return {}
+    from shutil import get_terminal_size
+
+    color = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return {"width": max(40, min(120, get_terminal_size().columns)), "color": color}
+
+
 def _rendered(report: Report, form: ReportFormat, *, terminal: bool = True) -> str:
     from vlcheck.render import RENDERERS, text
 
-    if form is ReportFormat.TEXT and terminal and sys.stdout is not None and sys.stdout.isatty():
-        from shutil import get_terminal_size
-
-        color = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        return text.render(report, width=max(40, min(120, get_terminal_size().columns)), color=color)
+    if form is ReportFormat.TEXT and terminal:
+        return text.render(report, **terminal_options())
     return RENDERERS[form](report)

@@ -38,7 +38,9 @@ Select: TypeAlias = Annotated[
 ]
 Ignore: TypeAlias = Annotated[list[str] | None, typer.Option(metavar="CODES", help="Leave these out.")]
 AllowCode: TypeAlias = Annotated[
-    bool, typer.Option("--allow-code", help="Run the code that model.patch names, from here or installed.")
+    bool, typer.Option("--allow-code", help="Run the code that model.patch and data.collator name.")
 ]
 Offline: TypeAlias = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.")]
+Stream: TypeAlias = Annotated[bool, typer.Option("--stream", help="Read a Hub data set that is not in the cache.")]
+Rows: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Rows whose labels are judged.")]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what libraries print.")]
