@@ -18,8 +18,8 @@ SIZES = (
 
 MODES = ("RGB", "L", "RGBA", "P", "LA", "CMYK", "1", "I;16")
 WORDS = (
-    "Beagle", "pug", "a", "user", "model", "assistant", "Which?", "é", "日本", "🙂", "\u200b", "e\u0301", "\x00", "\x07", "\x1c",
-    "\x85", "\u2028", "\r\n", "{{ x }}", "</s", "<image", "[INST", ":", "'", '"', "\\n", "0",
+    "Beagle", "pug", "a", "user", "model", "assistant", "Which?", "é", "日本", "🙂", "\u200b", "e\u0301", "\x00", "\x07",
+    "\x1c", "\x85", "\u2028", "\r\n", "{{ x }}", "</s", "<image", "[INST", ":", "'", '"', "\\n", "0",
 )  # fmt: skip
 ANSWERS = ("Beagle", "american_bulldog", "Yes.", "No, the left one is larger.", "Birman")
 LETTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\u2581")
@@ -28,7 +28,11 @@ LETTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\u2581")
 
 def texts(markers: Sequence[str] = ()) -> SearchStrategy[str]:
     """Words, white space, control characters, anything else of Unicode, and a family's own markers."""
-    pieces = st.sampled_from((*WORDS, *markers)) | st.sampled_from((" ", "  ", "\n", "\n\n", "\t")) | st.text(LETTERS, max_size=4)
+    pieces = (
+        st.sampled_from((*WORDS, *markers))
+        | st.sampled_from((" ", "  ", "\n", "\n\n", "\t"))
+        | st.text(LETTERS, max_size=4)
+    )
     return st.just("Beagle") | st.lists(pieces, max_size=6).map("".join)
 
 

@@ -68,7 +68,11 @@ class Setting:
     @property
     def markers(self) -> tuple[str, ...]:
         """Special tokens that a text may hold, and headers that are plain text."""
-        named = [token for token in special_tokens(self.processor.tokenizer) if not token.startswith(("<loc", "<seg", "\u2581"))]
+        named = [
+            token
+            for token in special_tokens(self.processor.tokenizer)
+            if not token.startswith(("<loc", "<seg", "\u2581"))
+        ]
         allowed = [token for token in named if not any(word in token for word in self.reserved)]
         return (self.dialogue.end, *allowed[:24], "ASSISTANT:", "[/INST]", "\nAssistant:", "<|turn>model\n")
 
@@ -175,7 +179,7 @@ def _real(name: str) -> Setting:
     processor = assemble(
         getattr(transformers, record.processor),
         image_processor=getattr(transformers, record.image_processor)(**record.image_options(full)),
-        tokenizer=real_tokenizer(name.split()[0]),
+        tokenizer=real_tokenizer(name.split(maxsplit=1)[0]),
         chat_template=text,
         **record.options(full),
     )
