@@ -18,8 +18,8 @@ SIZES = (
 
 MODES = ("RGB", "L", "RGBA", "P", "LA", "CMYK", "1", "I;16")
 WORDS = (
-    "Beagle", "pug", "a", "user", "model", "assistant", "Which?", "é", "日本", "🙂", "\u200b", "e\u0301", "\x00", "\x07",
-    "\x1c", "\x85", "\u2028", "\r\n", "{{ x }}", "</s", "<image", "[INST", ":", "'", '"', "\\n", "0",
+    "Beagle", "pug", "a", "user", "model", "assistant", "Which?", "é", "日本", "🙂", "\u200b", "e\u0301", "\x00",
+    "\x07", "\x1c", "\x85", "\u2028", "\r\n", "{{ x }}", "</s", "<image", "[INST", ":", "'", '"', "\\n", "0",
 )  # fmt: skip
 ANSWERS = ("Beagle", "american_bulldog", "Yes.", "No, the left one is larger.", "Birman")
 LETTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\u2581")

@@ -95,6 +95,8 @@ class ImagesBySize:
         self.__dict__.update(inner=inner, made={})
 
     def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # while a copy is being made
+            raise AttributeError(name)
         return getattr(self.inner, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -143,12 +145,12 @@ def setting(name: str) -> Setting:
 
 @cache
 def config(name: str) -> dict[str, Any]:
-    """A model whose images are small: the miniature's geometry, the real one for Gemma 4, which pads to it anyway."""
+    """A model whose images are small: the miniature's geometry; the real one where images stay as small as they are."""
     if "Idefics3" in name:
         smol = config("HuggingFaceTB/SmolVLM2-256M-Video-Instruct")
         vision = {**smol["vision_config"], "model_type": "idefics3_vision"}
         return {**smol, "model_type": "idefics3", "vision_config": vision}
-    if "gemma-4" in name:
+    if any(kind in name for kind in ("gemma-4", "pixtral", "Mistral-Small")):
         return transformers_config(entry(name).config).to_dict()
     return miniature(name)
 
