@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 from hypothesis import strategies as st
@@ -26,7 +25,8 @@ LETTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\u2581")
 """No surrogates, which no tokenizer takes, and not what sentencepiece writes for a space."""
 
 
-def texts(markers: Sequence[str] = ()) -> SearchStrategy[str]:
+@cache
+def texts(markers: tuple[str, ...] = ()) -> SearchStrategy[str]:
     """Words, white space, control characters, anything else of Unicode, and a family's own markers."""
     pieces = (
         st.sampled_from((*WORDS, *markers))
@@ -36,7 +36,8 @@ def texts(markers: Sequence[str] = ()) -> SearchStrategy[str]:
     return st.just("Beagle") | st.lists(pieces, max_size=6).map("".join)
 
 
-def answers(markers: Sequence[str] = ()) -> SearchStrategy[str]:
+@cache
+def answers(markers: tuple[str, ...] = ()) -> SearchStrategy[str]:
     """An ordinary answer, an empty one, or a hostile text."""
     return st.sampled_from((*ANSWERS, "")) | texts(markers)
 
@@ -48,6 +49,7 @@ def picture(width: int, height: int, mode: str = "RGB") -> Picture:
     return Picture(image.convert(mode) if mode != "I;16" else image.convert("I").convert("I;16"), f"{width}x{height}")
 
 
+@cache
 def pictures() -> SearchStrategy[Picture]:
     """Pictures of all sizes in RGB, small ones in other modes too."""
     return st.sampled_from(SIZES).map(lambda size: picture(*size)) | st.sampled_from(MODES).map(
@@ -55,7 +57,8 @@ def pictures() -> SearchStrategy[Picture]:
     )
 
 
-def contents(markers: Sequence[str] = (), *, least: int = 0, most: int = 2) -> SearchStrategy[tuple[Content, ...]]:
+@cache
+def contents(markers: tuple[str, ...] = (), *, least: int = 0, most: int = 2) -> SearchStrategy[tuple[Content, ...]]:
     """Texts with images before, between and after them."""
     images = st.lists(pictures(), min_size=least, max_size=most)
 
@@ -72,7 +75,7 @@ def contents(markers: Sequence[str] = (), *, least: int = 0, most: int = 2) -> S
 @st.composite
 def conversations(
     draw: st.DrawFn,
-    markers: Sequence[str] = (),
+    markers: tuple[str, ...] = (),
     *,
     single: bool = False,
     thinks: bool = False,

@@ -212,6 +212,19 @@ def test_what_a_family_cannot_hold_is_refused_by_name(name, conversation, reason
         collator(name)([conversation])
 
 
+def test_an_answer_that_runs_into_its_header_is_refused():
+    """A template without a break before the answer: `assis` and `tant` are one token."""
+    values = config("Qwen/Qwen3-VL-2B-Instruct")
+    processor = build_stand_in(family_of(values), values)
+    processor.chat_template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assis{% endif %}{{ m.content[0].text }}"
+        "<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assis{% endif %}"
+    )
+
+    with pytest.raises(BadRow, match="cut into one token with its header"):
+        Collator(processor, family_of(values).dialogue)([row("Who?", "tant")])
+
+
 def test_prompts_hold_no_labels():
     """PaliGemma's processor makes labels even where nothing is answered."""
     assert "labels" not in collator(PALIGEMMA).prompts([ONE], [1])
