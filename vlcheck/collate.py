@@ -268,7 +268,7 @@ class Collator:
         try:
             if self.template.opening.special:
                 return label_answers(ids_BT, spans, anchor=spans[0].header[:1], end=self._end_id)
-            return torch.cat([self._labelled(span, ids_BT[span.row : span.row + 1], rows) for span in spans])
+            return torch.cat([self._labelled(span, rows[span.row], batch) for span in spans])
         except LabelLost as lost:
             raise BadRow(f"{rows[lost.span.row].name}: {lost}") from lost
 
@@ -281,25 +281,31 @@ class Collator:
         for number, (row, ids, offsets) in enumerate(zip(rows, cut["input_ids"], cut["offset_mapping"], strict=True)):
             starts = [start for start, _ in offsets]
             for place in row.places:
-                first, stop = (bisect_left(starts, at) for at in (place.at, place.at + len(place.header)))
+                behind = place.at + len(place.header)
+                first, stop = bisect_left(starts, place.at), bisect_left(starts, behind)
+                if first == stop or offsets[stop - 1][1] > behind:
+                    raise BadRow(f"{row.name}: its first characters were cut into one token with its header")
                 spans.append(Span(number, place.rank, tuple(ids[first:stop]), place.ends))
         return spans
 
-    def _labelled(self, span: Span, ids_1T: torch.Tensor, rows: Sequence[RowText]) -> torch.Tensor:
+    def _labelled(self, span: Span, row: RowText, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The labels of one row whose header holds no special token (`ASSISTANT:`).
 
         Such a header is cut by what surrounds it, so the headers that a text holds are not those that its ids
         hold. These rows have one answer, at their end: of the headers in the ids it is the one behind which that
         answer follows.
         """
-        (place,) = rows[span.row].places
+        (place,) = row.places
+        ids_1T, own_1T = (batch[key][span.row : span.row + 1] for key in ("input_ids", "attention_mask"))
         decode = self.processor.tokenizer.decode
         found = torch.nonzero(matches(ids_1T, span.header)[0]).flatten().tolist()
-        last = int(torch.nonzero(ids_1T[0] == self._end_id).max())
-        for rank, at in reversed(list(enumerate(found))):
+        last = int(torch.nonzero((ids_1T[0] == self._end_id) & (own_1T[0] > 0)).max())  # padding may be the same id
+        for at in reversed(found):
             if decode(ids_1T[0, at + len(span.header) : last]).strip() == place.answer.strip():
-                only = replace(span, row=0, rank=rank)
-                return label_answers(ids_1T, [only], anchor=span.header, end=self._end_id)
+                labels_1T = torch.full_like(ids_1T, IGNORE_INDEX)
+                behind = at + len(span.header)
+                labels_1T[0, behind : last + 1] = ids_1T[0, behind : last + 1]
+                return labels_1T
         raise LabelLost(span, "no header among the ids is followed by the answer")
 
     @property

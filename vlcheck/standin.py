@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
-from types import SimpleNamespace
 from typing import Any
 
 import transformers
@@ -83,12 +82,17 @@ def assemble(kind: type, **parts: Any) -> Any:
     """
     lenient = type(kind.__name__, (kind,), {"check_argument_for_proper_class": lambda self, name, part: None})
     with _installed(kind):
-        absent = {name: ABSENT for name in kind.get_attributes() if name not in parts}  # type: ignore[attr-defined]
+        absent = {name: _Absent() for name in kind.get_attributes() if name not in parts}  # type: ignore[attr-defined]
         return lenient(**absent, **parts)
 
 
-ABSENT = SimpleNamespace(num_frames=None, fps=None)
-"""Stands where a video processor would; SmolVLM's asks it for these two even where there is no video."""
+class _Absent(dict[str, Any]):
+    """Stands where a video processor would, and prints as nothing.
+
+    SmolVLM's processor asks it for these two even where there is no video.
+    """
+
+    num_frames = fps = None
 
 
 @contextmanager
