@@ -1,4 +1,4 @@
-"""The laws have power: a collator that is wrong breaks the law that says so, and shrinks to one question."""
+"""The laws have power: a collator that is wrong breaks the law that says so, in an example that shrinks."""
 
 from __future__ import annotations
 
@@ -71,23 +71,36 @@ def cut(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: value[:, :90] if value.shape[1:] == (length,) else value for key, value in batch.items()}
 
 
-@pytest.mark.parametrize(("spoil", "broken"), [
-    (everything, "supervised_ids_are_exactly_the_answers"),
-    (everything, "a_marker_inside_user_text_changes_nothing"),
-    (everything, "growing_an_image_moves_no_label"),
-    (late, "supervised_ids_are_exactly_the_answers"),
-    (endless, "supervised_ids_are_exactly_the_answers"),
-    (typeless, "every_key_reaches_the_batch"),
-    (from_the_left, "batching_and_padding_side_change_nothing"),
-    (cut, "supervised_ids_are_exactly_the_answers"),
-    (cut, "truncation_never_leaves_part_of_an_answer"),
-    (late, "training_prompt_is_the_evaluation_prompt"),
+@pytest.mark.parametrize(("spoil", "broken", "questions", "pictures"), [
+    (everything, "supervised_ids_are_exactly_the_answers", 1, 1),
+    (everything, "a_marker_inside_user_text_changes_nothing", 1, 1),
+    (everything, "growing_an_image_moves_no_label", 1, 1 + 6),  # and six others to put in its place
+    (late, "supervised_ids_are_exactly_the_answers", 1, 1),
+    (endless, "supervised_ids_are_exactly_the_answers", 1, 1),
+    (typeless, "every_key_reaches_the_batch", 1, 1),
+    (from_the_left, "batching_and_padding_side_change_nothing", 2, 2),  # alone, a row has no padding
+    (cut, "supervised_ids_are_exactly_the_answers", 1, 2),  # one image has 64 tokens
+    (late, "training_prompt_is_the_evaluation_prompt", 1, 1),
 ])  # fmt: skip
-def test_a_wrong_collator_breaks_its_law(spoil, broken):
-    """On Gemma 4's stand-in, within a hundred examples."""
+def test_a_wrong_collator_breaks_its_law(spoil, broken, questions, pictures):
+    """On Gemma 4's stand-in, within a hundred examples, of which the simplest is shown."""
     sound = setting("google/gemma-4-E2B-it")
     wrong = replace(sound, collator=lambda *parts, **options: Spoiled(Collator(*parts, **options), spoil))
     law = next(law for law in LAWS if law.name == broken)
+
+    with pytest.raises(AssertionError) as caught:
+        hold(law, wrong, 100)
+
+    shown = "".join(caught.value.__notes__)
+    assert shown.count("role='user'") <= questions
+    assert shown.count("picture(") <= pictures
+
+
+def test_a_row_cut_behind_our_back_breaks_the_law_of_truncation():
+    """It fails in more than one way, and Hypothesis shows each."""
+    sound = setting("google/gemma-4-E2B-it")
+    wrong = replace(sound, collator=lambda *parts, **options: Spoiled(Collator(*parts, **options), cut))
+    law = next(law for law in LAWS if law.name == "truncation_never_leaves_part_of_an_answer")
 
     with pytest.raises((AssertionError, ExceptionGroup)):
         hold(law, wrong, 100)
