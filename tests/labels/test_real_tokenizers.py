@@ -12,6 +12,7 @@ from PIL import Image
 from tests.broken import collators
 from tests.families.settings import SHARED, real_tokenizer
 from vlcheck import catalogue, check_collator
+from vlcheck.bench.probes import budget
 from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation, Picture, Turn
 from vlcheck.families.gemma4 import DIALOGUE, FAMILY
@@ -81,17 +82,17 @@ def test_backward_search_at_280_soft_tokens_gets_two_notes(processor, size):
 
 def test_backward_search_at_1120_soft_tokens_is_an_error(processor, size):
     """With `max_length` 1024 the processor refuses rows whose image was cut."""
-    processor = found(folder, size, max_soft_tokens=1120).processor
-    report = check_collator(collators.backward_search(processor), processor, [photo()], model=SIZES[size])
+    with budget(Collator(processor, DIALOGUE), 1120):
+        report = check_collator(collators.backward_search(processor), processor, [photo()], model=SIZES[size])
 
     assert "VLC225" in {o.rule.code for o in report.found(Severity.ERROR)}
 
 
 def test_backward_search_that_cuts_the_answer_alone_supervises_the_image(processor, size):
     """Where the image fits and the answer does not, the fallback labels from within the image's soft tokens."""
-    processor = found(folder, size, max_soft_tokens=1120).processor
     collator = collators.backward_search(processor, max_length=1100)
-    report = check_collator(collator, processor, [photo()], model=SIZES[size])
+    with budget(Collator(processor, DIALOGUE), 1120):
+        report = check_collator(collator, processor, [photo()], model=SIZES[size])
 
     assert {"VLC203", "VLC205"} <= {o.rule.code for o in report.found(Severity.ERROR)}
 

@@ -117,14 +117,14 @@ def _without(
 
 def _effect(model: nn.Module, whole: Batch, key: str) -> str:
     """The loss with and without a key."""
+    model.train()  # some check their input only then
     try:
         complete = _loss(model, whole)
-    except Exception as error:  # a model's forward raises whatever it likes
-        return f"not measured: with it, the forward raises {type(error).__name__}"
-    try:
         lacking = _loss(model, {name: value for name, value in whole.items() if name != key})
     except Exception as error:  # a model's forward raises whatever it likes
         return f"the forward raises {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    finally:
+        model.eval()
     if abs(lacking - complete) <= ROUNDING:
         return f"the loss stays at {complete:.4f}"
     return f"the forward runs and gives a loss of {lacking:.4f} instead of {complete:.4f}"
