@@ -1,0 +1,59 @@
+"""The blocks of memory that a simulated step holds, written to a tape as they come and go."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from vlcheck.memory.tape import Tape
+
+
+@dataclass
+class Blocks:
+    """Storages by their address, each a block of the tape while it lives."""
+
+    tape: Tape = field(default_factory=Tape)
+    live: dict[int, int] = field(default_factory=dict)
+    """Address of a storage to its block."""
+    known: set[int] = field(default_factory=set)
+    """Storages that are not this tape's: weights."""
+    _watch: dict[int, weakref.ref[object]] = field(default_factory=dict)
+
+    def hold(self, tensor: torch.Tensor, cause: str) -> None:
+        """Follow a tensor's storage, unless it is followed already."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self.live or key in self.known:
+            return
+        size = storage.nbytes()
+        if not size:
+            return
+        self.live[key] = self.tape.allocate(size, cause)
+        self._watch[key] = weakref.ref(storage, lambda _, key=key: self.drop(key))  # type: ignore[misc]
+
+    def drop(self, key: int) -> None:
+        """A storage died."""
+        block = self.live.pop(key, None)
+        self._watch.pop(key, None)
+        if block is not None:
+            self.tape.release(block)
+
+    def block_of(self, tensor: torch.Tensor) -> int | None:
+        """The block of a tensor's storage."""
+        return self.live.get(tensor.untyped_storage()._cdata)
+
+    def flash(self, size: int, cause: str) -> None:
+        """Memory that an operation takes and gives back at once."""
+        self.tape.release(self.tape.allocate(size, cause))
+
+    @contextmanager
+    def while_held(self, *sizes: int, cause: str) -> Iterator[None]:
+        """Memory that an operation takes while it makes its results."""
+        taken = [self.tape.allocate(size, cause) for size in sizes]
+        yield
+        for block in taken:
+            self.tape.release(block)

@@ -1,0 +1,199 @@
+"""From a run's model and the shape of its micro-batches to a tape of one optimizer step after another."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlcheck.family import Family
+from vlcheck.memory.attention import HOPPER, Arch
+from vlcheck.memory.batch import make_batch
+from vlcheck.memory.blocks import Blocks
+from vlcheck.memory.mixed import CudaFunctions
+from vlcheck.memory.optimizer import step_blocks
+from vlcheck.memory.shape import Shape
+from vlcheck.memory.simulate import META, FollowStorages
+from vlcheck.memory.step import forward_loss, trainable
+from vlcheck.memory.tape import Tape
+from vlcheck.memory.weights import load
+from vlcheck.model import base_of
+from vlcheck.spec import RunSpec
+
+
+class MicroStep:
+    """One micro-batch forward and backward, followed."""
+
+    def __init__(self, model: nn.Module, spec: RunSpec, shape: Shape, family: Family, arch: Arch = HOPPER) -> None:
+        self.model, self.spec, self.shape, self.family = model, spec, shape, family
+        self.blocks = Blocks()
+        low = torch.bfloat16 if spec.training.bf16 else torch.float16 if spec.training.fp16 else None
+        self.functions = CudaFunctions(arch, self.blocks, low)
+        self.storages = FollowStorages(self.blocks)
+
+    def run(self) -> tuple[Tape, list[int]]:
+        """The tape, and the blocks of the gradients in the order in which they came."""
+        base: Any = base_of(self.model)
+        config = base.config.to_dict()
+        self.storages.vocabulary = int(base.config.get_text_config().vocab_size)
+        self.blocks.known = {t.untyped_storage()._cdata for t in [*self.model.parameters(), *self.model.buffers(), *_states(self.model)]}
+        parameters = trainable(self.model)
+        batch = make_batch(config, self.shape, pixels=META)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            stack.enter_context(_autocast_flag(self.functions.low))
+            for hook in self._watch():
+                stack.callback(hook.remove)
+            stack.enter_context(self._recomputation())
+            stack.enter_context(META)
+            stack.enter_context(self.storages)
+            stack.enter_context(self.functions)
+            for tensor in batch.values():
+                self.blocks.hold(tensor, "input batch")
+            self.blocks.tape.mark("forward")
+            with self._casting():
+                loss = forward_loss(self.model, batch, supervised_only=self.spec.training.logits == "supervised")
+            self.blocks.tape.mark("backward: loss")
+            self.storages.phase, self.storages.part = "backward", "loss"
+            loss.backward()
+        gradients = [self.blocks.block_of(p.grad) for p in parameters if p.grad is not None]
+        tape = self.blocks.tape
+        for parameter in parameters:
+            parameter.grad = None
+        self.blocks.live.clear()  # the batch dies with this frame; what else lives would be a leak
+        return tape, sorted(block for block in gradients if block is not None)
+
+    @contextlib.contextmanager
+    def _casting(self) -> Iterator[None]:
+        self.functions.casting = True
+        try:
+            yield
+        finally:
+            self.functions.casting = False
+            self.functions.forget()
+
+    def _watch(self) -> Iterator[Any]:
+        """Say which part runs, and mark where each layer's backward pass begins."""
+        for path, part in self.family.parts.items():
+            try:
+                module = base_of(self.model).get_submodule(path)
+            except AttributeError:
+                continue
+            yield module.register_forward_pre_hook(self._enter(part.value))
+            yield module.register_forward_hook(self._leave("other"), always_call=True)
+
+    def _enter(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, *_: Any) -> None:
+            self.storages.part = name
+
+        return hook
+
+    def _leave(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, *_: Any) -> None:
+            self.storages.part = name
+
+        return hook
+
+    @contextlib.contextmanager
+    def _recomputation(self) -> Iterator[None]:
+        """Know when a checkpointed block runs again: autocast is in force there."""
+        touched: list[tuple[Any, Any]] = []
+        for name, module in base_of(self.model).named_modules():
+            original = getattr(module, "_gradient_checkpointing_func", None)
+            if original is not None:
+                touched.append((module, original))
+                module._gradient_checkpointing_func = self._checkpointed(name, original)
+        try:
+            yield
+        finally:
+            for module, original in touched:
+                module._gradient_checkpointing_func = original
+
+    def _checkpointed(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            def run(*inner: Any, **more: Any) -> Any:
+                if self.storages.phase == "forward":
+                    return function(*inner, **more)
+                self.blocks.tape.mark(f"backward: {name}")
+                self.storages.phase = "recompute"
+                try:
+                    with self.functions, self._casting():  # torch leaves function modes for the backward pass
+                        return function(*inner, **more)
+                finally:
+                    self.storages.phase = "backward"
+
+            return original(run, *args, **kwargs)
+
+        return checkpoint
+
+
+def whole_tape(model: nn.Module, spec: RunSpec, micro: Tape, gradients: list[int], workspaces: tuple[int, ...] = ()) -> Tape:
+    """Load, then two optimizer steps: the second meets the optimizer's state."""
+    tape = Tape()
+    tape.mark("load")
+    load(model, tape)
+    for size in workspaces:
+        tape.allocate(size, "cuBLAS workspace")
+    state: list[int] = []
+    for _ in range(2):
+        kept = _play(tape, micro, gradients)
+        if spec.training.gradient_accumulation_steps > 1:
+            _play(tape, micro, gradients, accumulate=True)
+        tape.mark("optimizer step")
+        state += step_blocks(trainable(model), spec, tape, first=not state)
+        for block in kept:
+            tape.release(block)
+    return tape
+
+
+def _play(tape: Tape, micro: Tape, gradients: list[int], *, accumulate: bool = False) -> list[int]:
+    """Add a micro-step; where gradients are there already, new ones are added to them and die at once."""
+    shift, begin = len(tape.sizes), len(tape.events)
+    fresh = set(gradients)
+    moved, marks = [], iter([*micro.marks, (len(micro.events) + 1, "")])
+    at, moment = next(marks)
+    alive: set[int] = set()
+    for number, event in enumerate(micro.events):
+        while number == at:
+            tape.marks.append((begin + len(moved), moment))
+            at, moment = next(marks)
+        moved.append(event + shift if event >= 0 else event - shift)
+        if event >= 0:
+            alive.add(event)
+            if accumulate and event in fresh:
+                moved.append(~(event + shift))
+                alive.discard(event)
+        else:
+            alive.discard(~event)
+    tape.events += moved
+    tape.sizes += micro.sizes
+    tape.causes += ["gradients" if n in fresh else cause for n, cause in enumerate(micro.causes)]
+    for block in sorted(alive - fresh):
+        tape.release(block + shift)  # the batch
+    return [block + shift for block in gradients if not accumulate]
+
+
+def _states(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Tensors of quantisation states, which no module lists."""
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None:
+            yield from (state.absmax, state.code)
+            if state.state2 is not None:
+                yield from (state.offset, state.state2.absmax, state.state2.code)
+
+
+@contextlib.contextmanager
+def _autocast_flag(low: torch.dtype | None) -> Iterator[None]:
+    """Libraries ask torch whether autocast is on; on meta only the answer matters."""
+    before = torch.is_autocast_enabled("cuda")
+    torch.set_autocast_enabled("cuda", low is not None)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", before)
