@@ -46,6 +46,12 @@ class Blocks:
         """The block of a tensor's storage."""
         return self.live.get(tensor.untyped_storage()._cdata)
 
+    def close(self) -> Tape:
+        """Follow nothing any more; what lives stays on the tape."""
+        self.live.clear()
+        self._watch.clear()
+        return self.tape
+
     def flash(self, size: int, cause: str) -> None:
         """Memory that an operation takes and gives back at once."""
         self.tape.release(self.tape.allocate(size, cause))

@@ -14,6 +14,7 @@ from vlcheck.family import Family
 from vlcheck.memory.attention import HOPPER, Arch
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.blocks import Blocks
+from vlcheck.memory.layers import find_layers
 from vlcheck.memory.mixed import CudaFunctions
 from vlcheck.memory.optimizer import step_blocks
 from vlcheck.memory.shape import Shape
@@ -28,12 +29,16 @@ from vlcheck.spec import RunSpec
 class MicroStep:
     """One micro-batch forward and backward, followed."""
 
-    def __init__(self, model: nn.Module, spec: RunSpec, shape: Shape, family: Family, arch: Arch = HOPPER) -> None:
+    def __init__(self, model: nn.Module, spec: RunSpec, shape: Shape, family: Family, arch: Arch = HOPPER,
+                 *, whole: bool = False) -> None:  # fmt: skip
         self.model, self.spec, self.shape, self.family = model, spec, shape, family
         self.blocks = Blocks()
         low = torch.bfloat16 if spec.training.bf16 else torch.float16 if spec.training.fp16 else None
         self.functions = CudaFunctions(arch, self.blocks, low)
         self.storages = FollowStorages(self.blocks)
+        base: Any = base_of(model)
+        kinds = family.layer_kinds(base.config.to_dict()) if family.layer_kinds else {}
+        self.layers = find_layers(base, self.blocks, kinds, whole=whole)
 
     def run(self) -> tuple[Tape, list[int]]:
         """The tape, and the blocks of the gradients in the order in which they came."""
@@ -50,6 +55,7 @@ class MicroStep:
             for hook in self._watch():
                 stack.callback(hook.remove)
             stack.enter_context(self._recomputation())
+            stack.enter_context(self.layers.watched())
             stack.enter_context(META)
             stack.enter_context(self.storages)
             stack.enter_context(self.functions)
@@ -62,11 +68,11 @@ class MicroStep:
             self.storages.phase, self.storages.part = "backward", "loss"
             loss.backward()
         gradients = [self.blocks.block_of(p.grad) for p in parameters if p.grad is not None]
-        tape = self.blocks.tape
+        self.blocks.close()
         for parameter in parameters:
             parameter.grad = None
-        self.blocks.live.clear()  # the batch dies with this frame; what else lives would be a leak
-        return tape, sorted(block for block in gradients if block is not None)
+        tape, made = self.layers.expand()
+        return tape, sorted(block for old in gradients if old is not None for block in made[old])
 
     @contextlib.contextmanager
     def _casting(self) -> Iterator[None]:
@@ -119,7 +125,6 @@ class MicroStep:
             def run(*inner: Any, **more: Any) -> Any:
                 if self.storages.phase == "forward":
                     return function(*inner, **more)
-                self.blocks.tape.mark(f"backward: {name}")
                 self.storages.phase = "recompute"
                 try:
                     with self.functions, self._casting():  # torch leaves function modes for the backward pass

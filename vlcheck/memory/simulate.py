@@ -150,9 +150,17 @@ def _topk(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
     return values, real
 
 
+def _histc(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    """CUDA counts whole numbers; the CPU wants them as floats."""
+    if args[0].is_meta or args[0].is_floating_point():
+        return op(*args, **kwargs)
+    return op(args[0].float(), *args[1:], **kwargs).to(args[0].dtype)
+
+
 CUDA: dict[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
     ATEN.masked_scatter.default: _masked_scatter,
     ATEN.topk.default: _topk,
+    ATEN.histc.default: _histc,
 }
 
 

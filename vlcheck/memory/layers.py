@@ -1,0 +1,363 @@
+"""Layers that are built alike need not all be run: one of them stands for the rest.
+
+A layer may be left out when another was run whose neighbours on both sides are of the same kinds. What that one
+allocated and released is written to the tape again in its place, with each block replaced by its counterpart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten
+
+from vlcheck.memory.blocks import Blocks
+from vlcheck.memory.tape import Tape
+
+SHORTEST = 6
+"""Lists with fewer layers are run as they are."""
+NUMBERS = frozenset({"layer_idx", "layer_id", "index", "idx"})
+
+
+class Unlike(Exception):
+    """A layer that was to stand for others is not like them after all."""
+
+
+@dataclass
+class Region:
+    """Events and blocks of one pass through one layer."""
+
+    first_event: int
+    first_block: int
+    last_event: int = -1
+    last_block: int = -1
+    boundary: int | None = None
+    """The block that it hands on: its output forward, the gradient of its input backward."""
+
+
+@dataclass
+class Layer:
+    """A layer of a list: the one that stands for it, or None where it is run itself."""
+
+    module: Any
+    place: tuple[str, int]
+    like: tuple[str, int] | None = None
+    regions: dict[str, Region] = field(default_factory=dict)
+    arguments: Any = None
+    output: Any = None
+
+
+@dataclass
+class Layers:
+    """All layers of a model by list and index, and the order in which their passes came."""
+
+    blocks: Blocks
+    found: dict[tuple[str, int], Layer]
+    passes: list[tuple[str, tuple[str, int]]] = field(default_factory=list)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Record the passes of every layer; those that another stands for do nothing."""
+        hooks = []
+        for layer in self.found.values():
+            hooks.append(layer.module.register_forward_pre_hook(self._before(layer), with_kwargs=True))
+            hooks.append(layer.module.register_forward_hook(self._after(layer)))
+            if layer.like is not None:
+                layer.module.forward = self._stand_in(layer)
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for layer in self.found.values():
+                layer.module.__dict__.pop("forward", None)
+
+    def _begin(self, layer: Layer, way: str) -> None:
+        if way in layer.regions:
+            raise Unlike(f"{layer.place} runs twice")
+        self._end()
+        tape = self.blocks.tape
+        layer.regions[way] = Region(len(tape.events), len(tape.sizes))
+        self.passes.append((way, layer.place))
+
+    def _end(self) -> None:
+        if self.passes:
+            way, place = self.passes[-1]
+            region = self.found[place].regions[way]
+            if region.last_event < 0:
+                region.last_event, region.last_block = len(self.blocks.tape.events), len(self.blocks.tape.sizes)
+
+    def _before(self, layer: Layer) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            self._begin(layer, "forward")
+            layer.arguments = _describe(args, kwargs)
+            if layer.like is not None and layer.arguments != self.found[layer.like].arguments:
+                raise Unlike(f"{layer.place} is called with other arguments than {layer.like}")
+
+        return hook
+
+    def _after(self, layer: Layer) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            tensor = _tensor(output)
+            layer.output = output if layer.like is None and tensor is None else (type(output), tensor.shape, tensor.dtype, tensor.stride()) if tensor is not None else None
+            if tensor is None:
+                return
+            layer.regions["forward"].boundary = self.blocks.block_of(tensor)
+            if tensor.requires_grad:
+                tensor.register_hook(self._backward(layer))
+            if layer.place not in self._last:
+                return
+            self._end()
+
+        return hook
+
+    @property
+    def _last(self) -> set[tuple[str, int]]:
+        longest: dict[str, int] = {}
+        for path, index in self.found:
+            longest[path] = max(index, longest.get(path, 0))
+        return set(longest.items())
+
+    def _backward(self, layer: Layer) -> Callable[[torch.Tensor], None]:
+        def hook(gradient: torch.Tensor) -> None:
+            path, index = layer.place
+            if (after := self.found.get((path, index + 1))) is not None and "backward" in after.regions:
+                after.regions["backward"].boundary = self.blocks.block_of(gradient)
+            self._begin(layer, "backward")
+            self.blocks.tape.mark(f"backward: {path}.{index}")
+
+        return hook
+
+    def _stand_in(self, layer: Layer) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            like = self.found[layer.like]  # type: ignore[index]
+            if not isinstance(like.output, tuple):
+                raise Unlike(f"{like.place} does not return a tensor")
+            kind, shape, dtype, stride = like.output
+            needing = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor) and t.requires_grad]
+            if len(needing) > 1:
+                raise Unlike(f"{layer.place} takes gradients through {len(needing)} arguments")
+            given = needing[0] if needing else None
+            if given is None:
+                made: Any = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+            else:
+                made = Skipped.apply(given, shape, stride, dtype)
+            return made if kind is not tuple else (made,)
+
+        return forward
+
+    def expand(self) -> tuple[Tape, dict[int, list[int]]]:
+        """The tape with every layer's events in place, and for each old block its new ones."""
+        return _expand(self)
+
+
+class Skipped(torch.autograd.Function):
+    """A layer that is not run: an output and a gradient of the right shape."""
+
+    @staticmethod
+    def forward(ctx: Any, given: torch.Tensor, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
+        """The output; the input stays, as it would."""
+        ctx.save_for_backward(given)
+        return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
+        """A gradient of the input."""
+        return torch.empty_like(ctx.saved_tensors[0]), None, None, None
+
+
+def find_layers(model: nn.Module, blocks: Blocks, kinds: Mapping[str, Sequence[Hashable]], *, whole: bool = False) -> Layers:
+    """The layer lists of a model, and which layers stand for which.
+
+    Args:
+        kinds: what a family knows of its lists, beside what the modules themselves show.
+        whole: let every layer be run.
+    """
+    found: dict[tuple[str, int], Layer] = {}
+    for path, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList) or len(module) < SHORTEST or any(path.startswith(p + ".") for p, _ in found):
+            continue
+        told = kinds.get(path, [None] * len(module))
+        if len(told) != len(module):
+            told = [None] * len(module)
+        alike = [(kind, _signature(layer)) for kind, layer in zip(told, module, strict=True)]
+        firsts: dict[Any, int] = {}
+        triples = [
+            (alike[n - 1] if n else None, alike[n], alike[n + 1] if n + 1 < len(alike) else None) for n in range(len(alike))
+        ]
+        for n, triple in enumerate(triples):
+            firsts.setdefault(triple, n)
+        run = {near for n in firsts.values() for near in (n - 1, n, n + 1)}
+        for n, layer in enumerate(module):
+            like = None if whole or n in run else (path, firsts[triples[n]])
+            found[path, n] = Layer(layer, (path, n), like)
+    return Layers(blocks, found)
+
+
+def _signature(layer: nn.Module) -> Hashable:
+    """What decides how a layer runs: its tensors and its modules' plain settings."""
+    tensors = tuple((n, tuple(t.shape), t.dtype, t.requires_grad) for n, t in [*layer.named_parameters(), *layer.named_buffers()])
+    settings = tuple(
+        (name, key, value)
+        for name, module in layer.named_modules()
+        for key, value in sorted(vars(module).items())
+        if isinstance(value, int | float | str | bool | None) and key not in NUMBERS
+    )
+    return type(layer).__name__, tensors, settings
+
+
+def _tensor(output: Any) -> torch.Tensor | None:
+    """The one tensor that a layer returns."""
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, tuple) and len(output) == 1 and isinstance(output[0], torch.Tensor):
+        return output[0]
+    return None
+
+
+def _describe(args: Any, kwargs: Any) -> Any:
+    """What of the arguments decides how a layer runs; small whole numbers by value."""
+    flat, _ = tree_flatten((args, kwargs))
+    described: list[Any] = []
+    for each in flat:
+        if isinstance(each, torch.Tensor):
+            values = tuple(each.flatten().tolist()) if not each.is_meta and each.numel() <= 1000 else ()
+            described.append((tuple(each.shape), each.dtype, each.requires_grad, values))
+        elif isinstance(each, int | float | str | bool | None):
+            described.append(each)
+        else:
+            described.append(type(each).__name__)
+    return described
+
+
+# --------------------------------------------------------------------------- the tape of all layers
+
+
+def _expand(layers: Layers) -> tuple[Tape, dict[int, list[int]]]:
+    layers._end()
+    return _Expansion(layers).run()
+
+
+class _Expansion:
+    """Walks the recorded tape and writes the whole one."""
+
+    def __init__(self, layers: Layers) -> None:
+        self.layers, self.old, self.new = layers, layers.blocks.tape, Tape()
+        self.now: dict[int, int] = {}
+        """Old block to new block."""
+        self.copies: dict[tuple[tuple[str, int], int], int] = {}
+        """Layer that was not run, and the block of its model layer, to the new block."""
+        self.made: dict[int, list[int]] = {}
+        """Old block to all new blocks that it stands for."""
+        self.standing: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        for place, layer in layers.found.items():
+            if layer.like is not None:
+                self.standing.setdefault(layer.like, []).append(place)
+        self.owner: dict[int, tuple[str, int]] = {}
+        for place, layer in layers.found.items():
+            for region in layer.regions.values():
+                for block in range(region.first_block, region.last_block):
+                    self.owner[block] = place
+
+    def run(self) -> tuple[Tape, dict[int, list[int]]]:
+        marks = iter([*self.old.marks, (len(self.old.events) + 1, "")])
+        self.at, self.moment, self.marks = *next(marks), marks
+        done = 0
+        for way, place in self.layers.passes:
+            layer = self.layers.found[place]
+            region = layer.regions[way]
+            self._copy(done, region.first_event, None)
+            if layer.like is None:
+                self._copy(region.first_event, region.last_event, place)
+            else:
+                self._imitate(layer, way)
+                self._skip_marks(region.last_event)
+            done = region.last_event
+        self._copy(done, len(self.old.events), None)
+        return self.new, self.made
+
+    def _copy(self, first: int, last: int, inside: tuple[str, int] | None) -> None:
+        """Events that were recorded where they belong."""
+        for number in range(first, last):
+            while self.at <= number:
+                self.new.mark(self.moment)
+                self.at, self.moment = next(self.marks)
+            event = self.old.events[number]
+            if event >= 0:
+                self._birth(event)
+                continue
+            block = ~event
+            if block in self.now:
+                self.new.release(self.now.pop(block))
+            self._release_copies(block, inside)
+
+    def _release_copies(self, block: int, inside: tuple[str, int] | None) -> None:
+        """What dies outside the layers, such as autocast's copies, dies for the layers that were not run too."""
+        owner = self.owner.get(block)
+        if owner is None or owner not in self.standing:
+            return
+        if inside is not None and inside[0] == owner[0] and abs(inside[1] - owner[1]) <= 1:
+            return
+        for place in self.standing[owner]:
+            if (copy := self.copies.pop((place, block), None)) is not None:
+                self.new.release(copy)
+
+    def _birth(self, block: int) -> int:
+        fresh = self.new.allocate(self.old.sizes[block], self.old.causes[block])
+        self.now[block] = fresh
+        self.made.setdefault(block, []).append(fresh)
+        return fresh
+
+    def _imitate(self, layer: Layer, way: str) -> None:
+        """Play the events of the layer that stands for this one."""
+        model = self.layers.found[layer.like]  # type: ignore[index]
+        if way not in model.regions:
+            raise Unlike(f"{model.place} had no {way} pass")
+        region, mine = model.regions[way], layer.regions[way]
+        self.new.mark(f"{way}: {layer.place[0]}.{layer.place[1]}")
+        for event in self.old.events[region.first_event : region.last_event]:
+            if event >= 0:
+                fresh = self.new.allocate(self.old.sizes[event], self.old.causes[event])
+                self.copies[layer.place, event] = fresh
+                self.made.setdefault(event, []).append(fresh)
+            else:
+                self._release_counterpart(layer, model, ~event)
+        if region.boundary is not None and mine.boundary is not None:
+            fresh = self.copies.get((layer.place, region.boundary), -1)
+            if fresh >= 0:
+                self.now[mine.boundary] = fresh
+
+    def _release_counterpart(self, layer: Layer, model: Layer, block: int) -> None:
+        owner = self.owner.get(block)
+        if owner is None or owner[0] != model.place[0] or abs(owner[1] - model.place[1]) > 1:
+            if block in self.now:
+                self.new.release(self.now.pop(block))
+            return
+        place = (layer.place[0], layer.place[1] + owner[1] - model.place[1])
+        fresh = self._counterpart(place, owner, block)
+        if fresh is not None:
+            self.new.release(fresh)
+
+    def _counterpart(self, place: tuple[str, int], owner: tuple[str, int], block: int) -> int | None:
+        """The block of one layer that plays the part of another layer's block."""
+        layer = self.layers.found[place]
+        if layer.like is not None:
+            ways = [w for w, r in self.layers.found[owner].regions.items() if r.first_block <= block < r.last_block]
+            region, way = self.layers.found[owner].regions[ways[0]], ways[0]
+            like = self.layers.found[layer.like].regions[way]
+            return self.copies.pop((place, like.first_block + block - region.first_block), None)
+        for way, region in self.layers.found[owner].regions.items():
+            if region.first_block <= block < region.last_block:
+                mine = layer.regions[way].first_block + block - region.first_block
+                if self.old.sizes[mine] != self.old.sizes[block]:
+                    raise Unlike(f"{place} does not hold what {owner} holds")
+                return self.now.pop(mine, None)
+        return None
+
+    def _skip_marks(self, event: int) -> None:
+        while self.at < event:
+            self.at, self.moment = next(self.marks)
