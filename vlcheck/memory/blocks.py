@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -19,9 +19,16 @@ class Blocks:
     tape: Tape = field(default_factory=Tape)
     live: dict[int, int] = field(default_factory=dict)
     """Address of a storage to its block."""
-    known: set[int] = field(default_factory=set)
+    known: dict[int, weakref.ref[object]] = field(default_factory=dict)
     """Storages that are not this tape's: weights."""
     _watch: dict[int, weakref.ref[object]] = field(default_factory=dict)
+
+    def know(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Leave these tensors' storages out, as long as they live."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            self.known[key] = weakref.ref(storage, lambda _, key=key: self.known.pop(key, None))  # type: ignore[misc]
 
     def hold(self, tensor: torch.Tensor, cause: str) -> None:
         """Follow a tensor's storage, unless it is followed already."""

@@ -1,6 +1,6 @@
 """Layers that are built alike need not all be run: one of them stands for the rest.
 
-A layer may be left out when another was run whose neighbours on both sides are of the same kinds. What that one
+A layer may be left out when another was run whose two neighbours on either side are of the same kinds. What that one
 allocated and released is written to the tape again in its place, with each block replaced by its counterpart.
 """
 
@@ -139,8 +139,9 @@ class Layers:
                 raise Unlike(f"{like.place} does not return a tensor")
             kind, shape, dtype, stride = like.output
             needing = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor) and t.requires_grad]
-            if len(needing) > 1:
-                raise Unlike(f"{layer.place} takes gradients through {len(needing)} arguments")
+            if len(needing) > 1:  # its gradients would meet those of other layers: run them all
+                self._run_whole(layer.place[0])
+                return layer.module.forward(*args, **kwargs)
             given = needing[0] if needing else None
             if given is None:
                 made: Any = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
@@ -149,6 +150,12 @@ class Layers:
             return made if kind is not tuple else (made,)
 
         return forward
+
+    def _run_whole(self, path: str) -> None:
+        for place, layer in self.found.items():
+            if place[0] == path:
+                layer.like = None
+                layer.module.__dict__.pop("forward", None)
 
     def expand(self) -> tuple[Tape, dict[int, list[int]]]:
         """The tape with every layer's events in place, and for each old block its new ones."""
@@ -186,14 +193,13 @@ def find_layers(model: nn.Module, blocks: Blocks, kinds: Mapping[str, Sequence[H
             told = [None] * len(module)
         alike = [(kind, _signature(layer)) for kind, layer in zip(told, module, strict=True)]
         firsts: dict[Any, int] = {}
-        triples = [
-            (alike[n - 1] if n else None, alike[n], alike[n + 1] if n + 1 < len(alike) else None) for n in range(len(alike))
-        ]
-        for n, triple in enumerate(triples):
-            firsts.setdefault(triple, n)
+        padded = [None, None, *alike, None, None]
+        settings = [tuple(padded[n : n + 5]) for n in range(len(alike))]
+        for n, setting in enumerate(settings):
+            firsts.setdefault(setting, n)
         run = {near for n in firsts.values() for near in (n - 1, n, n + 1)}
         for n, layer in enumerate(module):
-            like = None if whole or n in run else (path, firsts[triples[n]])
+            like = None if whole or n in run else (path, firsts[settings[n]])
             found[path, n] = Layer(layer, (path, n), like)
     return Layers(blocks, found)
 
@@ -251,6 +257,7 @@ class _Expansion:
         """Old block to new block."""
         self.copies: dict[tuple[tuple[str, int], int], int] = {}
         """Layer that was not run, and the block of its model layer, to the new block."""
+        self.dead: set[int] = set()
         self.made: dict[int, list[int]] = {}
         """Old block to all new blocks that it stands for."""
         self.standing: dict[tuple[str, int], list[tuple[str, int]]] = {}
@@ -292,7 +299,7 @@ class _Expansion:
                 continue
             block = ~event
             if block in self.now:
-                self.new.release(self.now.pop(block))
+                self._die(self.now.pop(block))
             self._release_copies(block, inside)
 
     def _release_copies(self, block: int, inside: tuple[str, int] | None) -> None:
@@ -304,7 +311,13 @@ class _Expansion:
             return
         for place in self.standing[owner]:
             if (copy := self.copies.pop((place, block), None)) is not None:
-                self.new.release(copy)
+                self._die(copy)
+
+    def _die(self, block: int) -> None:
+        """End a block once, under whichever name it ends first."""
+        if block not in self.dead:
+            self.dead.add(block)
+            self.new.release(block)
 
     def _birth(self, block: int) -> int:
         fresh = self.new.allocate(self.old.sizes[block], self.old.causes[block])
@@ -327,20 +340,20 @@ class _Expansion:
             else:
                 self._release_counterpart(layer, model, ~event)
         if region.boundary is not None and mine.boundary is not None:
-            fresh = self.copies.get((layer.place, region.boundary), -1)
-            if fresh >= 0:
-                self.now[mine.boundary] = fresh
+            handed = self.copies.get((layer.place, region.boundary), self.now.get(region.boundary))
+            if handed is not None:  # a sum of gradients is the same block all the way down
+                self.now[mine.boundary] = handed
 
     def _release_counterpart(self, layer: Layer, model: Layer, block: int) -> None:
         owner = self.owner.get(block)
         if owner is None or owner[0] != model.place[0] or abs(owner[1] - model.place[1]) > 1:
             if block in self.now:
-                self.new.release(self.now.pop(block))
+                self._die(self.now.pop(block))
             return
         place = (layer.place[0], layer.place[1] + owner[1] - model.place[1])
         fresh = self._counterpart(place, owner, block)
         if fresh is not None:
-            self.new.release(fresh)
+            self._die(fresh)
 
     def _counterpart(self, place: tuple[str, int], owner: tuple[str, int], block: int) -> int | None:
         """The block of one layer that plays the part of another layer's block."""

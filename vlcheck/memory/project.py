@@ -21,7 +21,7 @@ from vlcheck.memory.shape import Shape
 from vlcheck.memory.simulate import META, FollowStorages
 from vlcheck.memory.step import forward_loss, trainable
 from vlcheck.memory.tape import Tape
-from vlcheck.memory.weights import load
+from vlcheck.memory.weights import load, settle
 from vlcheck.model import base_of
 from vlcheck.spec import RunSpec
 
@@ -45,7 +45,8 @@ class MicroStep:
         base: Any = base_of(self.model)
         config = base.config.to_dict()
         self.storages.vocabulary = int(base.config.get_text_config().vocab_size)
-        self.blocks.known = {t.untyped_storage()._cdata for t in [*self.model.parameters(), *self.model.buffers(), *_states(self.model)]}
+        settle(self.model)
+        self.blocks.know((*self.model.parameters(), *self.model.buffers(), *_states(self.model)))
         parameters = trainable(self.model)
         batch = make_batch(config, self.shape, pixels=META)
         with contextlib.ExitStack() as stack:

@@ -71,8 +71,10 @@ class FollowStorages(TorchDispatchMode):
                 if op is ATEN.index.Tensor or op is ATEN.index_put_.default or op is ATEN.index_put.default:
                     args = (args[0], _indices(args[1]), *args[2:])
                 args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
-            elif op is ATEN._to_copy.default and wants_meta and not on_meta:
-                if {args[0].dtype, kwargs.get("dtype") or args[0].dtype} <= INTEGERS:
+            elif op is ATEN._to_copy.default and device is not None:
+                if on_meta:  # there is one device, the GPU
+                    kwargs = {**kwargs, "device": META}
+                elif {args[0].dtype, kwargs.get("dtype") or args[0].dtype} <= INTEGERS:
                     kwargs = {**kwargs, "device": "cpu"}
             result = op(*args, **kwargs)
         if isinstance(result, torch.Tensor):
@@ -157,10 +159,20 @@ def _histc(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
     return op(args[0].float(), *args[1:], **kwargs).to(args[0].dtype)
 
 
+def _equal(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    """Values on meta are unknown; models that compare them look for padding, and there is none."""
+    if isinstance(args[1], torch.Tensor) or not args[0].is_meta:
+        args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs)) if args[0].is_meta else (args, kwargs)
+        return op(*args, **kwargs)
+    result = torch.zeros(args[0].shape, dtype=torch.bool)
+    return result
+
+
 CUDA: dict[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
     ATEN.masked_scatter.default: _masked_scatter,
     ATEN.topk.default: _topk,
     ATEN.histc.default: _histc,
+    ATEN.eq.Scalar: _equal,
 }
 
 

@@ -54,6 +54,15 @@ def pack(model: nn.Module) -> None:
         module.weight, module.quant_state = packed, state
 
 
+def settle(model: nn.Module) -> None:
+    """Do to a model what its first step does: bitsandbytes gives biases of 4-bit layers the compute type for good."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit) and module.bias is not None and module.compute_dtype is not None:
+            module.bias.data = module.bias.data.to(module.compute_dtype)
+
+
 def stored(model: nn.Module, adapters: Sequence[str] = ("lora_", "modules_to_save")) -> Iterator[Stored]:
     """Every tensor once, in the order in which a load makes them: the base, then the adapters."""
     from bitsandbytes.nn import Linear4bit
