@@ -16,6 +16,15 @@ SHAPES = [  # heads, key heads, width, tokens, rows
 
 def main() -> None:
     torch.cuda.init()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
+        for heads, key_heads, width, tokens, rows in [*SHAPES, (32, 32, 512, 1408, 1), (16, 16, 512, 512, 8), (8, 8, 512, 256, 1)]:
+            for mask in ("none", "bool"):
+                for gqa in {False, heads != key_heads}:
+                    with sdpa_kernel(backend):
+                        row = one(heads, key_heads if gqa else heads, width, tokens, rows, mask, gqa, torch.bfloat16)
+                    print(json.dumps({"forced": backend.name, **row}))
     for heads, key_heads, width, tokens, rows in SHAPES:
         for mask in ("none", "causal", "bool", "bool-row", "float"):
             for gqa in {False, heads != key_heads}:

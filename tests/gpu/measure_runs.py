@@ -43,6 +43,7 @@ def main() -> None:
     done = {json.loads(line)["name"] for line in given.out.read_text().splitlines()} if given.out.exists() else set()
     wanted = [r for r in RUNS if given.only in ("", r.split) and r.name not in done and given.names in r.name]
     held: tuple[Any, Any] = (None, None)
+    model: Any = None
     for run in wanted:
         if time.monotonic() > deadline:
             print("out of time before", run.name, flush=True)
@@ -50,7 +51,7 @@ def main() -> None:
         row = {"name": run.name, "split": run.split, **environment(), "run": dataclasses.asdict(run)}
         try:
             if held[0] != run.model_key():
-                held = (None, None)
+                held, model = (None, None), None  # the last reference to the model before
                 gc.collect()
                 torch.cuda.empty_cache()
                 start = time.perf_counter()
@@ -67,7 +68,7 @@ def main() -> None:
             row["measured"] = dataclasses.asdict(measured)
         except Exception as error:
             row["error"] = f"{type(error).__name__}: {str(error)[:400]}"
-            held = (None, None)
+            held, model = (None, None), None
         with given.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
         figures = row.get("measured", {})

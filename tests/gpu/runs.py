@@ -104,6 +104,7 @@ RUNS: tuple[Run, ...] = (
         {"accumulation": 2}, {"optim": "adamw_torch_fused"}, {"bf16": False}, {"rows": 16, "steps": 2},
         {"checkpointing": False, "steps": 2}, {"tokens": 1408, "soft_tokens": 1120}, {"tokens": 256, "soft_tokens": 70},
         {"rank": 16}, {"rank": 16, "targets": "language"}, {"rank": 128}, {"rank": 16, "kbit": True},
+        {"quantised": False, "steps": 2},
     ),
     *_group(
         "google/gemma-4-E4B-it",
@@ -119,7 +120,7 @@ RUNS: tuple[Run, ...] = (
         {"rank": 16, "kbit": True},
         soft_tokens=256,
     ),
-    *_group("google/gemma-4-26B-A4B-it", {"rank": 16, "trace": True}, {"rank": 16, "rows": 4}, {"rank": 16, "rows": 8}),
+    *_group("google/gemma-4-26B-A4B-it", {"rank": 16, "trace": True}, {"rank": 16, "rows": 4}, {"rank": 16, "rows": 8}, {}),
     # ---- held out
     *_group(
         "google/gemma-3-4b-it",

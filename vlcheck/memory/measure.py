@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import time
@@ -92,8 +93,7 @@ def measure(model: nn.Module, spec: RunSpec, shape: Shape, *, steps: int = 3, de
     finally:
         model.zero_grad(set_to_none=True)
         optimizer.state.clear()
-        for manager in ("page_mng",):
-            getattr(optimizer, manager, None) and optimizer.page_mng.paged_tensors.clear()  # type: ignore[attr-defined]
+        _free_managed(getattr(optimizer, "page_mng", None))
         del optimizer
         _settle()
     return measured
@@ -105,6 +105,17 @@ def managed_bytes(parameters: list[nn.Parameter], spec: RunSpec) -> int:
         return 0
     width = 4 if spec.training.optim.endswith("32bit") else 1
     return sum(2 * width * p.numel() for p in parameters if p.numel() >= PAGED_FROM)
+
+
+def _free_managed(manager: Any) -> None:
+    """Give a paged optimizer's memory back: bitsandbytes never does, and the next measurement would count it."""
+    if manager is None or not manager.paged_tensors:
+        return
+    torch.cuda.synchronize()
+    runtime = ctypes.CDLL(f"libcudart.so.{str(torch.version.cuda).partition('.')[0]}")
+    for tensor in manager.paged_tensors:
+        runtime.cudaFree(ctypes.c_void_p(tensor.data_ptr()))
+    manager.paged_tensors.clear()
 
 
 @contextmanager
