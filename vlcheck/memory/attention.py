@@ -1,7 +1,7 @@
 """Which attention kernel a GPU picks, and what that kernel keeps and takes.
 
 The choice follows torch 2.11 to 2.13, `sdp_utils.cpp`; the sizes were measured on an H100 with torch 2.11
-(`fixtures/measured/attention-h100.jsonl`), where they are exact to the byte for the shapes listed there.
+(`fixtures/measured/attention-h100.jsonl`; `tests/memory/test_attention.py` holds them against it).
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ def _workspace(kernel: Kernel, query: torch.Tensor, key: torch.Tensor) -> tuple[
         sums = 4 * rows * heads * rounded
         return (sums * (-(-width // wide) * wide), sums, *grouped)
     wide = 64 if width <= 64 else -(-width // 128) * 128
-    queries = -(-tokens // 64) * 64 * wide * 4
-    splits = 2 * 384 * wide * 4 if query.dtype in HALF and width > 128 else 0
-    return (4 * rows * heads * tokens, rows * heads * (queries + splits + 512))
+    sums = -(-tokens // 64) * 64 * wide * 4 + tokens
+    if query.dtype in HALF and width > 128:  # keys and values are summed in fp32 too, 64 rows for each split
+        sums += 2 * 64 * max(1, min(-(-keys // 64), 200 // (rows * heads))) * wide * 4
+    return (4 * rows * heads * tokens, rows * heads * sums)

@@ -21,6 +21,8 @@ class Blocks:
     """Address of a storage to its block."""
     known: dict[int, weakref.ref[object]] = field(default_factory=dict)
     """Storages that are not this tape's: weights."""
+    purpose: str = ""
+    """While set, what every new block is for."""
     _watch: dict[int, weakref.ref[object]] = field(default_factory=dict)
 
     def know(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -39,7 +41,7 @@ class Blocks:
         size = storage.nbytes()
         if not size:
             return
-        self.live[key] = self.tape.allocate(size, cause)
+        self.live[key] = self.tape.allocate(size, self.purpose or cause)
         self._watch[key] = weakref.ref(storage, lambda _, key=key: self.drop(key))  # type: ignore[misc]
 
     def drop(self, key: int) -> None:
@@ -58,6 +60,13 @@ class Blocks:
         self.live.clear()
         self._watch.clear()
         return self.tape
+
+    @contextmanager
+    def meant_for(self, purpose: str) -> Iterator[None]:
+        """Charge new blocks to one cause, whatever makes them."""
+        before, self.purpose = self.purpose, purpose
+        yield
+        self.purpose = before
 
     def flash(self, size: int, cause: str) -> None:
         """Memory that an operation takes and gives back at once."""

@@ -66,7 +66,8 @@ class CudaFunctions(TorchFunctionMode):
         if not (tensor.is_leaf and tensor.requires_grad and tensor.dtype is torch.float32) or tensor._is_view():
             return tensor.to(self.low)
         if id(tensor) not in self._copies:
-            self._copies[id(tensor)] = tensor.to(self.low)
+            with self.blocks.meant_for("16-bit copies of adapters"):
+                self._copies[id(tensor)] = tensor.to(self.low)
         return self._copies[id(tensor)]
 
     def _raised(self, tensor: torch.Tensor) -> torch.Tensor:

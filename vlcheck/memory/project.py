@@ -14,6 +14,7 @@ from vlcheck.family import Family
 from vlcheck.memory.attention import HOPPER, Arch
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.blocks import Blocks
+from vlcheck.memory.expansion import expand
 from vlcheck.memory.layers import find_layers
 from vlcheck.memory.mixed import CudaFunctions
 from vlcheck.memory.optimizer import step_blocks
@@ -65,14 +66,14 @@ class MicroStep:
             self.blocks.tape.mark("forward")
             with self._casting():
                 loss = forward_loss(self.model, batch, supervised_only=self.spec.training.logits == "supervised")
-            self.blocks.tape.mark("backward: loss")
-            self.storages.phase, self.storages.part = "backward", "loss"
+            self.blocks.tape.mark("backward of the loss")
+            self.storages.phase = "backward"
             loss.backward()
         gradients = [self.blocks.block_of(p.grad) for p in parameters if p.grad is not None]
         self.blocks.close()
         for parameter in parameters:
             parameter.grad = None
-        tape, made = self.layers.expand()
+        tape, made = expand(self.layers)
         return tape, sorted(block for old in gradients if old is not None for block in made[old])
 
     @contextlib.contextmanager
@@ -91,18 +92,14 @@ class MicroStep:
                 module = base_of(self.model).get_submodule(path)
             except AttributeError:
                 continue
-            yield module.register_forward_pre_hook(self._enter(part.value))
-            yield module.register_forward_hook(self._leave("other"), always_call=True)
+            yield module.register_forward_pre_hook(self._now(part.value))
+            yield module.register_forward_hook(self._now("between the parts"), always_call=True)
 
-    def _enter(self, name: str) -> Callable[..., None]:
+    def _now(self, part: str) -> Callable[..., None]:
         def hook(module: nn.Module, *_: Any) -> None:
-            self.storages.part = name
-
-        return hook
-
-    def _leave(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, *_: Any) -> None:
-            self.storages.part = name
+            if self.storages.phase == "forward":
+                self.storages.part = part
+                self.blocks.tape.mark(f"forward, {part}")
 
         return hook
 
@@ -124,7 +121,7 @@ class MicroStep:
     def _checkpointed(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             def run(*inner: Any, **more: Any) -> Any:
-                if self.storages.phase == "forward":
+                if self.storages.phase != "backward":
                     return function(*inner, **more)
                 self.storages.phase = "recompute"
                 try:

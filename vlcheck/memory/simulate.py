@@ -6,10 +6,10 @@ split sizes, boolean indexing, counts of image tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import bitsandbytes  # noqa: F401  registers its operations
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
@@ -23,11 +23,9 @@ ARANGES = frozenset({ATEN.arange.default, ATEN.arange.start, ATEN.arange.start_s
 FACTORIES = ARANGES | {
     ATEN.zeros.default, ATEN.ones.default, ATEN.full.default, ATEN.empty.memory_format, ATEN.scalar_tensor.default,
 }  # fmt: skip
+CAUSES = {"forward": "activations: ", "recompute": "recomputed activations", "backward": "gradients of activations"}
+"""What a new tensor is for, by the pass that makes it."""
 SUMS = frozenset({ATEN.add.Tensor})
-
-
-class UnknownOperation(Exception):
-    """An operation whose result cannot be known without its values."""
 
 
 class FollowStorages(TorchDispatchMode):
@@ -36,7 +34,7 @@ class FollowStorages(TorchDispatchMode):
     def __init__(self, blocks: Blocks) -> None:
         super().__init__()
         self.blocks = blocks
-        self.part = "other"
+        self.part = "between the parts"
         """Part of the model that runs."""
         self.phase = "forward"
         self.vocabulary = -1
@@ -45,7 +43,7 @@ class FollowStorages(TorchDispatchMode):
         """What a new tensor is for; gradients and optimizer state are told apart later."""
         if tensor.dim() and tensor.shape[-1] == self.vocabulary:
             return "logits and loss"
-        return f"{self.phase}: {self.part}"
+        return f"{CAUSES[self.phase]}{self.part if self.phase == 'forward' else ''}"
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -168,7 +166,10 @@ def _equal(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
     return result
 
 
-CUDA: dict[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
+CUDA: Mapping[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
+    torch.ops.bitsandbytes.gemm_4bit.default: _gemm_4bit,
+    torch.ops.bitsandbytes.dequantize_4bit.default: _dequantise,
+    torch.ops.bitsandbytes.dequantize_blockwise.default: _dequantise,
     ATEN.masked_scatter.default: _masked_scatter,
     ATEN.topk.default: _topk,
     ATEN.histc.default: _histc,
@@ -176,20 +177,3 @@ CUDA: dict[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
 }
 
 
-def _register() -> None:
-    import bitsandbytes  # noqa: F401  registers the operations
-
-    ops = torch.ops.bitsandbytes
-    CUDA[ops.gemm_4bit.default] = _gemm_4bit
-    for op in (ops.dequantize_4bit.default, ops.dequantize_blockwise.default):
-        CUDA[op] = _dequantise
-
-
-_register()
-
-
-@contextmanager
-def integers_on_cpu() -> Iterator[None]:
-    """New tensors are on meta unless they say otherwise."""
-    with META:
-        yield
