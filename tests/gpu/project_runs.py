@@ -24,23 +24,17 @@ def project(run: Run) -> dict[str, Any]:
     from vlcheck import catalogue
     from vlcheck.families import family_of
     from vlcheck.gpus import gpu
-    from vlcheck.memory.plan import project_model
-    from vlcheck.memory.step import prepare
-    from vlcheck.memory.weights import pack
-    from vlcheck.model import Weights, build_model
+    from vlcheck.memory.project import project_memory
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     start = time.perf_counter()
     try:
         spec, config = run.spec(), catalogue.lookup(run.model).config
-        model = build_model(spec, Weights.META, config=config)
-        pack(model)
-        prepare(model, spec)
-        plan = project_model(model, spec, run.shape(), family_of(config), gpu("h100"))
+        plan = project_memory(spec, config, family_of(config), gpu("h100"), run.shape())
         figures = {
             "allocated_bytes": plan.allocated_bytes, "reserved_bytes": plan.reserved_bytes,
-            "driver_bytes": plan.driver_bytes, "requested_bytes": plan.requested_bytes,
+            "driver_bytes": plan.driver_bytes, "requested_bytes": plan.allocated_bytes - plan.of("allocator rounding"),
             "upper_bytes": plan.upper_bytes, "moment": plan.moment, "lines": [[x.cause, x.size] for x in plan.lines],
         }  # fmt: skip
         return {"name": run.name, "projected": figures, "seconds": round(time.perf_counter() - start, 2),

@@ -1,202 +1,99 @@
-"""From a run's model and the shape of its micro-batches to a tape of one optimizer step after another."""
+"""Project a run: build its model on meta, take a step, play the tape on the card's allocator."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
-from torch import nn
-
-from vlcheck.family import Family
-from vlcheck.memory.attention import HOPPER, Arch
-from vlcheck.memory.batch import make_batch
-from vlcheck.memory.blocks import Blocks
-from vlcheck.memory.expansion import expand
-from vlcheck.memory.layers import find_layers
-from vlcheck.memory.mixed import CudaFunctions
-from vlcheck.memory.optimizer import step_blocks
+from vlcheck.family import Family, Values
+from vlcheck.finding import Unavailable
+from vlcheck.gpus import Gpu
+from vlcheck.memory.attention import Arch
+from vlcheck.memory.layers import Unlike
+from vlcheck.memory.micro import MicroStep
+from vlcheck.memory.optimizer import managed_size
+from vlcheck.memory.parallel import spread
+from vlcheck.memory.plan import MemoryPlan, plan_of
+from vlcheck.memory.rows import shape_of
+from vlcheck.memory.sequence import whole_tape
 from vlcheck.memory.shape import Shape
-from vlcheck.memory.simulate import META, FollowStorages
-from vlcheck.memory.step import forward_loss, trainable
+from vlcheck.memory.step import prepare, switch_checkpointing, trainable
 from vlcheck.memory.tape import Tape
-from vlcheck.memory.weights import load, settle
-from vlcheck.model import base_of
+from vlcheck.memory.weights import pack
+from vlcheck.model import Weights, base_of, build_model
 from vlcheck.spec import RunSpec
 
 
-class MicroStep:
-    """One micro-batch forward and backward, followed."""
+def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shape: Shape | None = None) -> MemoryPlan:
+    """What a run takes on a card at the worst moment of its steps.
 
-    def __init__(self, model: nn.Module, spec: RunSpec, shape: Shape, family: Family, arch: Arch = HOPPER,
-                 *, whole: bool = False) -> None:  # fmt: skip
-        self.model, self.spec, self.shape, self.family = model, spec, shape, family
-        self.blocks = Blocks()
-        low = torch.bfloat16 if spec.training.bf16 else torch.float16 if spec.training.fp16 else None
-        self.functions = CudaFunctions(arch, self.blocks, low)
-        self.storages = FollowStorages(self.blocks)
-        base: Any = base_of(model)
-        kinds = family.layer_kinds(base.config.to_dict()) if family.layer_kinds else {}
-        self.layers = find_layers(base, self.blocks, kinds, whole=whole)
+    Args:
+        config: the model's config.json.
+        shape: of a micro-batch; without it, what the run's description tells.
 
-    def run(self) -> tuple[Tape, list[int]]:
-        """The tape, and the blocks of the gradients in the order in which they came."""
+    Raises:
+        Unavailable: if the step cannot be simulated; a guess would be worse than a refusal.
+        AdapterRefused, UnbuildableConfig: as `build_model` does.
+    """
+    return Simulation(spec, config, family).plan(gpu, shape)
+
+
+class Simulation:
+    """A run's model, ready for steps of any shape on any card."""
+
+    def __init__(self, spec: RunSpec, config: Values, family: Family) -> None:
+        self.spec, self.family = spec, family
+        self.model = build_model(spec, Weights.META, config=config)
+        pack(self.model)
+        prepare(self.model, spec)
         base: Any = base_of(self.model)
-        config = base.config.to_dict()
-        self.storages.vocabulary = int(base.config.get_text_config().vocab_size)
-        settle(self.model)
-        self.blocks.know((*self.model.parameters(), *self.model.buffers(), *_states(self.model)))
-        parameters = trainable(self.model)
-        batch = make_batch(config, self.shape, pixels=META)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore")
-            stack.enter_context(_autocast_flag(self.functions.low))
-            for hook in self._watch():
-                stack.callback(hook.remove)
-            stack.enter_context(self._recomputation())
-            stack.enter_context(self.layers.watched())
-            stack.enter_context(META)
-            stack.enter_context(self.storages)
-            stack.enter_context(self.functions)
-            for tensor in batch.values():
-                self.blocks.hold(tensor, "input batch")
-            self.blocks.tape.mark("forward")
-            with self._casting():
-                loss = forward_loss(self.model, batch, supervised_only=self.spec.training.logits == "supervised")
-            self.blocks.tape.mark("backward of the loss")
-            self.storages.phase = "backward"
-            loss.backward()
-        gradients = [self.blocks.block_of(p.grad) for p in parameters if p.grad is not None]
-        self.blocks.close()
-        for parameter in parameters:
-            parameter.grad = None
-        tape, made = expand(self.layers)
-        return tape, sorted(block for old in gradients if old is not None for block in made[old])
+        self.config: Values = base.config.to_dict()
+        self._tapes: dict[tuple[Shape, Arch, bool, str], tuple[Tape, list[int], dict[str, int]]] = {}
 
-    @contextlib.contextmanager
-    def _casting(self) -> Iterator[None]:
-        self.functions.casting = True
-        try:
-            yield
-        finally:
-            self.functions.casting = False
-            self.functions.forget()
+    def plan(self, gpu: Gpu, shape: Shape | None = None, spec: RunSpec | None = None) -> MemoryPlan:
+        """The plan of a shape on a card.
 
-    def _watch(self) -> Iterator[Any]:
-        """Say which part runs, and mark where each layer's backward pass begins."""
-        for path, part in self.family.parts.items():
+        Args:
+            spec: the run with other training settings; its model must be the same.
+        """
+        spec, shape = spec or self.spec, shape or shape_of(spec or self.spec, self.config)
+        tape, gradients, kernels = self._micro_step(gpu, shape, spec)
+        whole = whole_tape(self.model, spec, tape, gradients, (gpu.workspace_bytes,) * 2)
+        managed = managed_size(trainable(self.model), spec.training.optim)
+        plan = plan_of(whole, gpu, shape, managed=managed, kernels=kernels, doubts=doubts(spec, self.family, gpu))
+        return spread(plan, spec, self.model) if spec.hardware.count > 1 else plan
+
+    def _micro_step(self, gpu: Gpu, shape: Shape, spec: RunSpec) -> tuple[Tape, list[int], dict[str, int]]:
+        arch = Arch(gpu.major, gpu.minor, gpu.amd)
+        key = (shape, arch, spec.training.gradient_checkpointing, spec.training.logits)
+        if key not in self._tapes:
+            switch_checkpointing(self.model, spec.training)
+            step = MicroStep(self.model, spec, shape, self.family, arch)
             try:
-                module = base_of(self.model).get_submodule(path)
-            except AttributeError:
-                continue
-            yield module.register_forward_pre_hook(self._now(part.value))
-            yield module.register_forward_hook(self._now("between the parts"), always_call=True)
-
-    def _now(self, part: str) -> Callable[..., None]:
-        def hook(module: nn.Module, *_: Any) -> None:
-            if self.storages.phase == "forward":
-                self.storages.part = part
-                self.blocks.tape.mark(f"forward, {part}")
-
-        return hook
-
-    @contextlib.contextmanager
-    def _recomputation(self) -> Iterator[None]:
-        """Know when a checkpointed block runs again: autocast is in force there."""
-        touched: list[tuple[Any, Any]] = []
-        for name, module in base_of(self.model).named_modules():
-            original = getattr(module, "_gradient_checkpointing_func", None)
-            if original is not None:
-                touched.append((module, original))
-                module._gradient_checkpointing_func = self._checkpointed(name, original)
-        try:
-            yield
-        finally:
-            for module, original in touched:
-                module._gradient_checkpointing_func = original
-
-    def _checkpointed(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            def run(*inner: Any, **more: Any) -> Any:
-                if self.storages.phase != "backward":
-                    return function(*inner, **more)
-                self.storages.phase = "recompute"
-                try:
-                    with self.functions, self._casting():  # torch leaves function modes for the backward pass
-                        return function(*inner, **more)
-                finally:
-                    self.storages.phase = "backward"
-
-            return original(run, *args, **kwargs)
-
-        return checkpoint
+                tape, gradients = step.run()
+            except Unlike:  # no layer stands for another, then
+                step = MicroStep(self.model, spec, shape, self.family, arch, whole=True)
+                tape, gradients = step.run()
+            except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
+                reason = " ".join(str(error).split())[:300]
+                raise Unavailable(f"a training step of this model cannot be simulated: {type(error).__name__}: {reason}",
+                                  "measure it with `vlcheck probe` on a GPU") from error  # fmt: skip
+            self._tapes[key] = tape, gradients, dict(step.functions.kernels)
+        return self._tapes[key]
 
 
-def whole_tape(model: nn.Module, spec: RunSpec, micro: Tape, gradients: list[int], workspaces: tuple[int, ...] = ()) -> Tape:
-    """Load, then two optimizer steps: the second meets the optimizer's state."""
-    tape = Tape()
-    tape.mark("load")
-    load(model, tape)
-    for size in workspaces:
-        tape.allocate(size, "cuBLAS workspace")
-    state: list[int] = []
-    for _ in range(2):
-        kept = _play(tape, micro, gradients)
-        if spec.training.gradient_accumulation_steps > 1:
-            _play(tape, micro, gradients, accumulate=True)
-        tape.mark("optimizer step")
-        state += step_blocks(trainable(model), spec, tape, first=not state)
-        for block in kept:
-            tape.release(block)
-    return tape
-
-
-def _play(tape: Tape, micro: Tape, gradients: list[int], *, accumulate: bool = False) -> list[int]:
-    """Add a micro-step; where gradients are there already, new ones are added to them and die at once."""
-    shift, begin = len(tape.sizes), len(tape.events)
-    fresh = set(gradients)
-    moved, marks = [], iter([*micro.marks, (len(micro.events) + 1, "")])
-    at, moment = next(marks)
-    alive: set[int] = set()
-    for number, event in enumerate(micro.events):
-        while number == at:
-            tape.marks.append((begin + len(moved), moment))
-            at, moment = next(marks)
-        moved.append(event + shift if event >= 0 else event - shift)
-        if event >= 0:
-            alive.add(event)
-            if accumulate and event in fresh:
-                moved.append(~(event + shift))
-                alive.discard(event)
-        else:
-            alive.discard(~event)
-    tape.events += moved
-    tape.sizes += micro.sizes
-    tape.causes += ["gradients" if n in fresh else cause for n, cause in enumerate(micro.causes)]
-    for block in sorted(alive - fresh):
-        tape.release(block + shift)  # the batch
-    return [block + shift for block in gradients if not accumulate]
-
-
-def _states(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Tensors of quantisation states, which no module lists."""
-    for module in model.modules():
-        state = getattr(getattr(module, "weight", None), "quant_state", None)
-        if state is not None:
-            yield from (state.absmax, state.code)
-            if state.state2 is not None:
-                yield from (state.offset, state.state2.absmax, state.state2.code)
-
-
-@contextlib.contextmanager
-def _autocast_flag(low: torch.dtype | None) -> Iterator[None]:
-    """Libraries ask torch whether autocast is on; on meta only the answer matters."""
-    before = torch.is_autocast_enabled("cuda")
-    torch.set_autocast_enabled("cuda", low is not None)
-    try:
-        yield
-    finally:
-        torch.set_autocast_enabled("cuda", before)
+def doubts(spec: RunSpec, family: Family, gpu: Gpu) -> tuple[str, ...]:
+    """What is less certain about this run than about those that were measured."""
+    found = []
+    if not gpu.measured:
+        found.append(f"extrapolated: nothing was measured on a {gpu.title}")
+    if (asked := spec.model.attn_implementation) not in (None, "sdpa", "eager"):
+        found.append(f"{asked} is projected as torch's own attention kernels")
+    if spec.training.fp16:
+        found.append("no fp16 run was measured")
+    if spec.lora.use_dora:
+        found.append("no DoRA run was measured")
+    if family.doubt:
+        found.append(family.doubt)
+    if spec.model.patch is not None:
+        found.append(f"the patch {spec.model.patch} is not simulated")
+    return tuple(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +19,14 @@ class Shape:
     """Images of a row."""
     supervised: int = 8
     """Tokens of a row that the loss is taken over."""
+    assumptions: tuple[str, ...] = field(default=(), compare=False)
+    """What of this was assumed rather than read."""
 
     def __post_init__(self) -> None:
         needed = self.images * (self.soft_tokens + 2) + self.supervised
         if self.tokens < needed:
             raise ValueError(f"rows of {self.tokens} tokens cannot hold {self.images} images of {self.soft_tokens} soft "
                              f"tokens, their markers and {self.supervised} supervised tokens: {needed}")  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.rows} x {self.tokens} tokens, {self.images} x {self.soft_tokens} soft tokens a row"

@@ -14,7 +14,7 @@ from torch import nn
 
 from vlcheck.memory.batch import IGNORE_INDEX, Batch
 from vlcheck.model import base_of, prepare_for_training
-from vlcheck.spec import RunSpec
+from vlcheck.spec import RunSpec, Training
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -27,6 +27,15 @@ def prepare(model: nn.Module, spec: RunSpec) -> None:
     if spec.training.kbit_preparation:
         upcast(model)
     prepare_for_training(model, spec.training)
+
+
+def switch_checkpointing(model: nn.Module, training: Training) -> None:
+    """Switch checkpointing of a prepared model on or off, as other training settings ask."""
+    base: Any = base_of(model)
+    if training.gradient_checkpointing:
+        prepare_for_training(model, training)
+    else:
+        base.gradient_checkpointing_disable()
 
 
 def upcast(model: nn.Module) -> None:
