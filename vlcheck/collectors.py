@@ -20,6 +20,7 @@ from vlcheck.families import family_of
 from vlcheck.families.generic import derive
 from vlcheck.family import CLIP_BOUNDS, Family
 from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.memory.evidence import MEMORY_COLLECTORS
 from vlcheck.model import (
     AdapterRefused,
     Patch,
@@ -319,5 +320,6 @@ COLLECTORS: Mapping[str, Callable[..., Any]] = {
         containment, bounds,
         heads,
         cache_effect, expected_adapter, fit, saved_targets, extents, dropped,
+        *MEMORY_COLLECTORS,
     )
 }  # fmt: skip

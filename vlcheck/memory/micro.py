@@ -94,6 +94,12 @@ class MicroStep:
             yield module.register_forward_pre_hook(self._now(part.value))
             yield module.register_forward_hook(self._now("between the parts"), always_call=True)
 
+        head = base_of(self.model).get_output_embeddings()  # type: ignore[operator]
+        yield head.register_forward_pre_hook(self._at_head)
+
+    def _at_head(self, *_: Any) -> None:
+        self.storages.at_head = True
+
     def _now(self, part: str) -> Callable[..., None]:
         def hook(module: nn.Module, *_: Any) -> None:
             if self.storages.phase == "forward":
@@ -122,7 +128,7 @@ class MicroStep:
             def run(*inner: Any, **more: Any) -> Any:
                 if self.storages.phase != "backward":
                     return function(*inner, **more)
-                self.storages.phase = "recompute"
+                self.storages.phase, self.storages.at_head = "recompute", False
                 try:
                     with self.functions, self._casting():  # torch leaves function modes for the backward pass
                         return function(*inner, **more)

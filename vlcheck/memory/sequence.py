@@ -14,8 +14,8 @@ from vlcheck.spec import RunSpec
 def whole_tape(model: nn.Module, spec: RunSpec, micro: Tape, gradients: list[int], workspaces: tuple[int, ...] = ()) -> Tape:
     """Load, then two optimizer steps: the second meets the optimizer's state."""
     tape = Tape()
-    tape.mark("load")
-    load(model, tape)
+    tape.mark("loading")
+    load(model, tape, upcast=spec.training.kbit_preparation)
     for size in workspaces:
         tape.allocate(size, "cuBLAS workspace")
     state: list[int] = []

@@ -38,10 +38,12 @@ class FollowStorages(TorchDispatchMode):
         """Part of the model that runs."""
         self.phase = "forward"
         self.vocabulary = -1
+        self.at_head = False
+        """From the language model's head to the first layer that runs again."""
 
     def cause(self, tensor: torch.Tensor) -> str:
         """What a new tensor is for; gradients and optimizer state are told apart later."""
-        if tensor.dim() and tensor.shape[-1] == self.vocabulary:
+        if self.at_head and tensor.dim() and tensor.shape[-1] == self.vocabulary:
             return "logits and loss"
         return f"{CAUSES[self.phase]}{self.part if self.phase == 'forward' else ''}"
 

@@ -103,13 +103,24 @@ def _packed(weight: Any) -> Iterator[Stored]:
         yield Stored(tensor.numel() * tensor.element_size(), "quantisation statistics")
 
 
-def load(model: nn.Module, tape: Tape) -> None:
-    """Write the loading of a model to a tape; its blocks stay."""
+def load(model: nn.Module, tape: Tape, *, upcast: bool = False) -> None:
+    """Write the loading of a model to a tape; its blocks stay.
+
+    Args:
+        upcast: the model was prepared for k-bit training: fp32 tensors were 16 bits wide when they were loaded.
+    """
+    narrow: list[tuple[int, Stored]] = []
     for each in stored(model):
         held = [tape.allocate(size, "loading") for size in each.temporary]
-        tape.allocate(each.size, each.cause)
+        if upcast and each.cause.endswith("(float32)") and not each.cause.startswith("adapters"):
+            narrow.append((tape.allocate(each.size // 2, "loading"), each))
+        else:
+            tape.allocate(each.size, each.cause)
         for block in held:
             tape.release(block)
+    for block, each in narrow:
+        tape.allocate(each.size, each.cause)
+        tape.release(block)
 
 
 def _meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

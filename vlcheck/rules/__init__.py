@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from vlcheck.finding import Rule
 from vlcheck.rules import (
     adapters,
+    budget,
     coverage,
     memory,
     numerics,
@@ -16,6 +17,7 @@ from vlcheck.rules import (
     saved_settings,
     saved_values,
     targets,
+    waste,
 )
 
 RULES: tuple[Rule, ...] = (
@@ -33,6 +35,15 @@ RULES: tuple[Rule, ...] = (
     targets.parameter_dropout,
     targets.idle_skip,
     memory.mostly_unquantised,
+    budget.over_budget,
+    budget.tight_budget,
+    waste.full_logits,
+    waste.kbit_upcast,
+    budget.checkpointing_off,
+    budget.checkpointing_spare,
+    budget.phase_too_large,
+    waste.math_attention,
+    budget.idle_card,
     coverage.language_not_adapted,
     coverage.vision_not_adapted,
     coverage.projector_not_adapted,
