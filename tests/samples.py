@@ -159,7 +159,7 @@ BROKEN: dict[str, Run] = {
     "VLC306": on_card(330, gradient_checkpointing=False),
     "VLC307": on_card(1000),
     "VLC308": on_card(330, memory_gib=4),
-    "VLC309": on_card(4000, major=7, gradient_checkpointing=False),
+    "VLC309": on_card(12000, major=7, gradient_checkpointing=False),
     "VLC310": on_card(1000, gradient_checkpointing=False, gradient_accumulation_steps=4),
     "VLC412": run(experts, lora=WITHOUT_ROUTER),
     "VLC413": run(llava, hardware=Hardware(count=2), intent=Intent()),

@@ -148,8 +148,8 @@ def play(tape: Tape, *, limit: int | None = None) -> Played:
     """Run a tape through an allocator that starts empty."""
     allocator = Allocator(limit)
     held: dict[int, Block] = {}
-    marks, moment = [*tape.marks, (len(tape.events) + 1, "")], ""
-    upcoming = 0
+    granted: dict[int, int] = {}
+    marks, moment, upcoming = [*tape.marks, (len(tape.events) + 1, "")], "", 0
     peak, peak_event = -1, 0
     moments: dict[str, int] = {}
     for number, event in enumerate(tape.events):
@@ -157,23 +157,13 @@ def play(tape: Tape, *, limit: int | None = None) -> Played:
             moment = marks[upcoming][1]
             upcoming += 1
         if event >= 0:
-            held[event] = allocator.allocate(tape.sizes[event])
+            held[event] = block = allocator.allocate(tape.sizes[event])
+            granted[event] = block.size
             if allocator.allocated > moments.get(moment, 0):
                 moments[moment] = allocator.allocated
             if allocator.allocated > peak:
                 peak, peak_event = allocator.allocated, number
         elif ~event in held:
             allocator.release(held.pop(~event))
-    return Played(peak, allocator.reserved_peak, peak_event, _sizes_at(tape, peak_event, limit), moments)
-
-
-def _sizes_at(tape: Tape, event: int, limit: int | None) -> dict[int, int]:
-    """Play again up to the peak, to see how large each living block is."""
-    allocator = Allocator(limit)
-    held: dict[int, Block] = {}
-    for each in tape.events[: event + 1]:
-        if each >= 0:
-            held[each] = allocator.allocate(tape.sizes[each])
-        elif ~each in held:
-            allocator.release(held.pop(~each))
-    return {number: block.size for number, block in held.items()}
+    blocks = {block: granted[block] for block in tape.living(peak_event)}
+    return Played(peak, allocator.reserved_peak, peak_event, blocks, moments)

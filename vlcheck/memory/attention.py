@@ -41,6 +41,16 @@ class Arch:
         return HALF if self.amd or self.major >= 8 else (torch.float16,)
 
 
+    @property
+    def like(self) -> Arch:
+        """A GPU that picks the same kernels: one simulation serves all of its kind."""
+        if self.amd or self.major < 8:
+            return self
+        if self.major in (9, 10):
+            return HOPPER
+        return Arch(8) if (self.major, self.minor) == (8, 0) else Arch(8, 9)
+
+
 HOPPER = Arch(9)
 
 

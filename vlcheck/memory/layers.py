@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -101,18 +101,10 @@ class Layers:
             layer.regions["forward"].boundary = self.blocks.block_of(tensor)
             if tensor.requires_grad:
                 tensor.register_hook(self._backward(layer))
-            if layer.place not in self._last:
-                return
-            self.end()
+            if (layer.place[0], layer.place[1] + 1) not in self.found:
+                self.end()
 
         return hook
-
-    @property
-    def _last(self) -> set[tuple[str, int]]:
-        longest: dict[str, int] = {}
-        for path, index in self.found:
-            longest[path] = max(index, longest.get(path, 0))
-        return set(longest.items())
 
     def _backward(self, layer: Layer) -> Callable[[torch.Tensor], None]:
         def hook(gradient: torch.Tensor) -> None:
@@ -173,31 +165,40 @@ class Skipped(torch.autograd.Function):
         return torch.empty_like(ctx.saved_tensors[0]), None, None, None
 
 
-def find_layers(model: nn.Module, blocks: Blocks, kinds: Mapping[str, Sequence[Hashable]], *, whole: bool = False) -> Layers:
-    """The layer lists of a model, and which layers stand for which.
+Likeness: TypeAlias = Mapping[tuple[str, int], tuple[Any, tuple[str, int] | None]]
+"""Every layer by list and index, and the one that may stand for it."""
+
+
+def find_likeness(model: nn.Module, kinds: Mapping[str, Sequence[Hashable]]) -> Likeness:
+    """The layer lists of a model, and which layers may stand for which.
 
     Args:
         kinds: what a family knows of its lists, beside what the modules themselves show.
-        whole: let every layer be run.
     """
-    found: dict[tuple[str, int], Layer] = {}
+    found: dict[tuple[str, int], tuple[Any, tuple[str, int] | None]] = {}
+    lists: list[str] = []
     for path, module in model.named_modules():
-        if not isinstance(module, nn.ModuleList) or len(module) < SHORTEST or any(path.startswith(p + ".") for p, _ in found):
+        if not isinstance(module, nn.ModuleList) or len(module) < SHORTEST or path.startswith(tuple(lists)):
             continue
-        told = kinds.get(path, [None] * len(module))
+        lists.append(path + ".")
+        told = kinds.get(path, ())
         if len(told) != len(module):
             told = [None] * len(module)
         alike = [(kind, _signature(layer)) for kind, layer in zip(told, module, strict=True)]
-        firsts: dict[Any, int] = {}
         padded = [None, None, *alike, None, None]
         settings = [tuple(padded[n : n + 5]) for n in range(len(alike))]
+        firsts: dict[Any, int] = {}
         for n, setting in enumerate(settings):
             firsts.setdefault(setting, n)
         run = {near for n in firsts.values() for near in (n - 1, n, n + 1)}
         for n, layer in enumerate(module):
-            like = None if whole or n in run else (path, firsts[settings[n]])
-            found[path, n] = Layer(layer, (path, n), like)
-    return Layers(blocks, found)
+            found[path, n] = layer, None if n in run else (path, firsts[settings[n]])
+    return found
+
+
+def layers_of(likeness: Likeness, blocks: Blocks, *, whole: bool = False) -> Layers:
+    """The layers of one step; `whole` lets every one be run."""
+    return Layers(blocks, {place: Layer(layer, place, None if whole else like) for place, (layer, like) in likeness.items()})
 
 
 def _signature(layer: nn.Module) -> Hashable:

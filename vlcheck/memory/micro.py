@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from vlcheck.family import Family
+from vlcheck.family import Family, Values
 from vlcheck.memory.attention import HOPPER, Arch
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.blocks import Blocks
 from vlcheck.memory.expansion import expand
-from vlcheck.memory.layers import find_layers
+from vlcheck.memory.layers import Likeness, find_likeness, layers_of
 from vlcheck.memory.mixed import CudaFunctions
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.simulate import META, FollowStorages
@@ -26,29 +27,56 @@ from vlcheck.model import base_of
 from vlcheck.spec import RunSpec
 
 
+@dataclass(frozen=True)
+class Bench:
+    """A model that steps are taken on, and what of it is looked up in every one of them."""
+
+    model: nn.Module
+    family: Family
+    config: Values
+    known: tuple[torch.Tensor, ...]
+    parameters: tuple[nn.Parameter, ...]
+    """What trains."""
+    checkpointed: tuple[tuple[str, Any], ...]
+    """Modules that may be run again in the backward pass."""
+    likeness: Likeness
+
+
+def bench(model: nn.Module, family: Family) -> Bench:
+    """Look a model up; it is packed and prepared."""
+    settle(model)
+    base: Any = base_of(model)
+    config = base.config.to_dict()
+    kinds = family.layer_kinds(config) if family.layer_kinds else {}
+    return Bench(
+        model=model,
+        family=family,
+        config=config,
+        known=(*model.parameters(), *model.buffers(), *_states(model)),
+        parameters=tuple(trainable(model)),
+        checkpointed=tuple((n, m) for n, m in base.named_modules() if hasattr(m, "gradient_checkpointing")),
+        likeness=find_likeness(base, kinds),
+    )
+
+
 class MicroStep:
     """One micro-batch forward and backward, followed."""
 
-    def __init__(self, model: nn.Module, spec: RunSpec, shape: Shape, family: Family, arch: Arch = HOPPER,
-                 *, whole: bool = False) -> None:  # fmt: skip
-        self.model, self.spec, self.shape, self.family = model, spec, shape, family
+    def __init__(self, bench: Bench, spec: RunSpec, shape: Shape, arch: Arch = HOPPER, *, whole: bool = False) -> None:
+        self.bench, self.spec, self.shape = bench, spec, shape
         self.blocks = Blocks()
         low = torch.bfloat16 if spec.training.bf16 else torch.float16 if spec.training.fp16 else None
         self.functions = CudaFunctions(arch, self.blocks, low)
         self.storages = FollowStorages(self.blocks)
-        base: Any = base_of(model)
-        kinds = family.layer_kinds(base.config.to_dict()) if family.layer_kinds else {}
-        self.layers = find_layers(base, self.blocks, kinds, whole=whole)
+        self.layers = layers_of(bench.likeness, self.blocks, whole=whole)
 
     def run(self) -> tuple[Tape, list[int]]:
         """The tape, and the blocks of the gradients in the order in which they came."""
-        base: Any = base_of(self.model)
-        config = base.config.to_dict()
+        base: Any = base_of(self.bench.model)
         self.storages.vocabulary = int(base.config.get_text_config().vocab_size)
-        settle(self.model)
-        self.blocks.know((*self.model.parameters(), *self.model.buffers(), *_states(self.model)))
-        parameters = trainable(self.model)
-        batch = make_batch(config, self.shape, pixels=META)
+        self.blocks.know(self.bench.known)
+        parameters = self.bench.parameters
+        batch = make_batch(self.bench.config, self.shape, pixels=META)
         with contextlib.ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
@@ -64,7 +92,7 @@ class MicroStep:
                 self.blocks.hold(tensor, "input batch")
             self.blocks.tape.mark("forward")
             with self._casting():
-                loss = forward_loss(self.model, batch, supervised_only=self.spec.training.logits == "supervised")
+                loss = forward_loss(self.bench.model, batch, supervised_only=self.spec.training.logits == "supervised")
             self.blocks.tape.mark("backward of the loss")
             self.storages.phase = "backward"
             loss.backward()
@@ -86,15 +114,15 @@ class MicroStep:
 
     def _watch(self) -> Iterator[Any]:
         """Say which part runs, and mark where each layer's backward pass begins."""
-        for path, part in self.family.parts.items():
+        for path, part in self.bench.family.parts.items():
             try:
-                module = base_of(self.model).get_submodule(path)
+                module = base_of(self.bench.model).get_submodule(path)
             except AttributeError:
                 continue
             yield module.register_forward_pre_hook(self._now(part.value))
             yield module.register_forward_hook(self._now("between the parts"), always_call=True)
 
-        head = base_of(self.model).get_output_embeddings()  # type: ignore[operator]
+        head = base_of(self.bench.model).get_output_embeddings()  # type: ignore[operator]
         yield head.register_forward_pre_hook(self._at_head)
 
     def _at_head(self, *_: Any) -> None:
@@ -112,7 +140,7 @@ class MicroStep:
     def _recomputation(self) -> Iterator[None]:
         """Know when a checkpointed block runs again: autocast is in force there."""
         touched: list[tuple[Any, Any]] = []
-        for name, module in base_of(self.model).named_modules():
+        for name, module in self.bench.checkpointed:
             original = getattr(module, "_gradient_checkpointing_func", None)
             if original is not None:
                 touched.append((module, original))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from vlcheck.family import Family, Values
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
 from vlcheck.memory.layers import Unlike
-from vlcheck.memory.micro import MicroStep
+from vlcheck.memory.micro import MicroStep, bench
 from vlcheck.memory.optimizer import managed_size
 from vlcheck.memory.parallel import spread
 from vlcheck.memory.plan import MemoryPlan, plan_of
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.sequence import whole_tape
 from vlcheck.memory.shape import Shape
-from vlcheck.memory.step import prepare, switch_checkpointing, trainable
+from vlcheck.memory.step import prepare, switch_checkpointing
 from vlcheck.memory.tape import Tape
-from vlcheck.memory.weights import pack
-from vlcheck.model import Weights, base_of, build_model
-from vlcheck.spec import RunSpec
+from vlcheck.memory.weights import pack, stored
+from vlcheck.model import Weights, build_model
+from vlcheck.spec import RunSpec, Training
 
 
 def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shape: Shape | None = None) -> MemoryPlan:
@@ -45,9 +45,11 @@ class Simulation:
         self.model = build_model(spec, Weights.META, config=config)
         pack(self.model)
         prepare(self.model, spec)
-        base: Any = base_of(self.model)
-        self.config: Values = base.config.to_dict()
+        self.bench = bench(self.model, family)
+        self.config = self.bench.config
+        self.stored = tuple(stored(self.model))
         self._tapes: dict[tuple[Shape, Arch, bool, str], tuple[Tape, list[int], dict[str, int]]] = {}
+        self._plans: dict[tuple[Shape, Arch, int, Training], MemoryPlan] = {}
 
     def plan(self, gpu: Gpu, shape: Shape | None = None, spec: RunSpec | None = None) -> MemoryPlan:
         """The plan of a shape on a card.
@@ -55,23 +57,27 @@ class Simulation:
         Args:
             spec: the run with other training settings; its model must be the same.
         """
-        spec, shape = spec or self.spec, shape or shape_of(spec or self.spec, self.config)
-        tape, gradients, kernels = self._micro_step(gpu, shape, spec)
-        whole = whole_tape(self.model, spec, tape, gradients, (gpu.workspace_bytes,) * 2)
-        managed = managed_size(trainable(self.model), spec.training.optim)
-        plan = plan_of(whole, gpu, shape, managed=managed, kernels=kernels, doubts=doubts(spec, self.family, gpu))
+        spec = spec or self.spec
+        shape = shape or shape_of(spec, self.config)
+        key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, spec.training)
+        if key not in self._plans:
+            tape, gradients, kernels = self._micro_step(gpu, shape, spec)
+            whole = whole_tape(self.stored, self.bench.parameters, spec, tape, gradients, (gpu.workspace_bytes,) * 2)
+            managed = managed_size(self.bench.parameters, spec.training.optim)
+            self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=kernels)
+        plan = replace(self._plans[key], gpu=gpu, doubts=doubts(spec, self.family, gpu))
         return spread(plan, spec, self.model) if spec.hardware.count > 1 else plan
 
     def _micro_step(self, gpu: Gpu, shape: Shape, spec: RunSpec) -> tuple[Tape, list[int], dict[str, int]]:
-        arch = Arch(gpu.major, gpu.minor, gpu.amd)
+        arch = Arch(gpu.major, gpu.minor, gpu.amd).like
         key = (shape, arch, spec.training.gradient_checkpointing, spec.training.logits)
         if key not in self._tapes:
             switch_checkpointing(self.model, spec.training)
-            step = MicroStep(self.model, spec, shape, self.family, arch)
+            step = MicroStep(self.bench, spec, shape, arch)
             try:
                 tape, gradients = step.run()
             except Unlike:  # no layer stands for another, then
-                step = MicroStep(self.model, spec, shape, self.family, arch, whole=True)
+                step = MicroStep(self.bench, spec, shape, arch, whole=True)
                 tape, gradients = step.run()
             except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
                 reason = " ".join(str(error).split())[:300]

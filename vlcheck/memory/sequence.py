@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from vlcheck.memory.optimizer import step_blocks
-from vlcheck.memory.step import trainable
 from vlcheck.memory.tape import Tape
-from vlcheck.memory.weights import load
+from vlcheck.memory.weights import Stored, load
 from vlcheck.spec import RunSpec
 
 
-def whole_tape(model: nn.Module, spec: RunSpec, micro: Tape, gradients: list[int], workspaces: tuple[int, ...] = ()) -> Tape:
+def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], spec: RunSpec, micro: Tape, gradients: list[int],
+               workspaces: tuple[int, ...] = ()) -> Tape:  # fmt: skip
     """Load, then two optimizer steps: the second meets the optimizer's state."""
     tape = Tape()
     tape.mark("loading")
-    load(model, tape, upcast=spec.training.kbit_preparation)
+    load(stored, tape, upcast=spec.training.kbit_preparation)
     for size in workspaces:
         tape.allocate(size, "cuBLAS workspace")
     state: list[int] = []
     for _ in range(2):
         kept = _play(tape, micro, gradients)
-        if spec.training.gradient_accumulation_steps > 1:
+        if spec.training.gradient_accumulation_steps > 1 and state:
             _play(tape, micro, gradients, accumulate=True)
         tape.mark("optimizer step")
-        state += step_blocks(trainable(model), spec, tape, first=not state)
+        state += step_blocks(parameters, spec, tape, first=not state)
         for block in kept:
             tape.release(block)
     return tape
@@ -34,7 +36,8 @@ def _play(tape: Tape, micro: Tape, gradients: list[int], *, accumulate: bool = F
     """Add a micro-step; where gradients are there already, new ones are added to them and die at once."""
     shift, begin = len(tape.sizes), len(tape.events)
     fresh = set(gradients)
-    moved, marks = [], iter([*micro.marks, (len(micro.events) + 1, "")])
+    moved: list[int] = []
+    marks = iter([*micro.marks, (len(micro.events) + 1, "")])
     at, moment = next(marks)
     alive: set[int] = set()
     for number, event in enumerate(micro.events):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,14 +103,14 @@ def _packed(weight: Any) -> Iterator[Stored]:
         yield Stored(tensor.numel() * tensor.element_size(), "quantisation statistics")
 
 
-def load(model: nn.Module, tape: Tape, *, upcast: bool = False) -> None:
+def load(tensors: Iterable[Stored], tape: Tape, *, upcast: bool = False) -> None:
     """Write the loading of a model to a tape; its blocks stay.
 
     Args:
         upcast: the model was prepared for k-bit training: fp32 tensors were 16 bits wide when they were loaded.
     """
     narrow: list[tuple[int, Stored]] = []
-    for each in stored(model):
+    for each in tensors:
         held = [tape.allocate(size, "loading") for size in each.temporary]
         if upcast and each.cause.endswith("(float32)") and not each.cause.startswith("adapters"):
             narrow.append((tape.allocate(each.size // 2, "loading"), each))
