@@ -145,6 +145,41 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     raise typer.Exit(_exit_code(report, fail_on, strict))
 
 
+# --------------------------------------------------------------------------- vlcheck fit, probe
+
+
+@app.command()
+@guarded
+def fit(
+    config: Config,
+    gpu: Annotated[list[str] | None, typer.Option("--gpu", metavar="NAME", help="Card, instead of the config's; repeat for a table, `all` for every known one.", show_default=False)] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a row, image included.", show_default=False)] = None,
+    form: Format = ReportFormat.TEXT,
+    offline: Offline = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Show what a run takes on its card, and what else would fit. Needs no GPU and no weights."""
+    from vlcheck.terminal.budget import show_fit
+
+    show_fit(_loaded(config), str(config), gpu or (), tokens, as_json=form is ReportFormat.JSON, offline=offline, debug=debug)
+
+
+@app.command()
+@guarded
+def probe(
+    config: Config,
+    steps: Annotated[int, typer.Option(min=1, max=100, help="Optimizer steps to measure.")] = 3,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a row, image included.", show_default=False)] = None,
+    form: Format = ReportFormat.TEXT,
+    offline: Offline = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train a few steps with random weights on this machine's GPU, and hold them against the projection."""
+    from vlcheck.terminal.budget import show_probe
+
+    show_probe(_loaded(config), str(config), steps, tokens, as_json=form is ReportFormat.JSON, offline=offline, debug=debug)
+
+
 # --------------------------------------------------------------------------- what both do
 
 

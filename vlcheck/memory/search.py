@@ -90,7 +90,7 @@ def largest(plan_at: Callable[[int], MemoryPlan], start: int, *, second: int = 0
     Args:
         start: where to begin.
         second: where to go on when that fits; without it, eight times as far.
-        step: numbers are multiples of this; the answer may be up to a sixteenth too small.
+        step: numbers are multiples of this; the answer is at most a little too small.
     """
     low, high = 0, most + 1
     tried: dict[int, int] = {}
@@ -105,6 +105,9 @@ def largest(plan_at: Callable[[int], MemoryPlan], start: int, *, second: int = 0
         if high - low <= max(step, low // 16 // step * step):
             break
         number = _next(tried, low, high, plan.gpu.total_bytes, step, second or 8 * low)
+    if low and high in tried and low in tried:  # memory grows ever faster, so the line between the two lies above it
+        room = plan.gpu.total_bytes
+        low += int((room - tried[low]) / (tried[high] - tried[low]) * (high - low)) // step * step
     return low
 
 
