@@ -71,7 +71,11 @@ def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, majo
                measured=True, context_bytes=0)  # fmt: skip
     settings = {"gradient_checkpointing": True, "bf16": True, "optim": "paged_adamw_8bit",
                 "per_device_train_batch_size": 8} | training  # fmt: skip
-    changes = {"training": Training(**settings), "hardware": Hardware(gpu="toy"), "launch": Launch(memory_gib=memory_gib)}
+    changes = {
+        "training": Training(**settings),
+        "hardware": Hardware(gpu="toy"),
+        "launch": Launch(memory_gib=memory_gib),
+    }
     return Run(model, tiny.FINITE, changes, {"gpu": card})
 
 
@@ -173,7 +177,12 @@ BROKEN: dict[str, Run] = {
 }
 """Each is caught by the rule of its code."""
 
-CONSEQUENCES: dict[str, set[str]] = {"VLC103": {"VLC105"}, "VLC112": {"VLC102"}, "VLC306": {"VLC302"}, "VLC414": {"VLC404"}}
+CONSEQUENCES: dict[str, set[str]] = {
+    "VLC103": {"VLC105"},
+    "VLC112": {"VLC102"},
+    "VLC306": {"VLC302"},
+    "VLC414": {"VLC404"},
+}
 """Codes that a broken run brings up beside its own, each explained by it."""
 
 BESIDE: dict[str, set[str]] = {"VLC113": {"VLC410"}, "VLC803": {"VLC410"}}

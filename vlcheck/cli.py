@@ -15,6 +15,7 @@ import typer
 from vlcheck.terminal.delivery import check_output, deliver, write
 from vlcheck.terminal.options import (
     AllowCode,
+    Cards,
     Config,
     Debug,
     FailOn,
@@ -26,6 +27,7 @@ from vlcheck.terminal.options import (
     Select,
     Strict,
     Threshold,
+    Tokens,
 )
 from vlcheck.terminal.streams import CLEAN, fail, guarded, say, tolerate_encodings
 
@@ -152,8 +154,8 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
 @guarded
 def fit(
     config: Config,
-    gpu: Annotated[list[str] | None, typer.Option("--gpu", metavar="NAME", help="Card, instead of the config's; repeat for a table, `all` for every known one.", show_default=False)] = None,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a row, image included.", show_default=False)] = None,
+    gpu: Cards = None,
+    tokens: Tokens = None,
     form: Format = ReportFormat.TEXT,
     offline: Offline = False,
     debug: Debug = False,
@@ -161,7 +163,9 @@ def fit(
     """Show what a run takes on its card, and what else would fit. Needs no GPU and no weights."""
     from vlcheck.terminal.budget import show_fit
 
-    show_fit(_loaded(config), str(config), gpu or (), tokens, as_json=form is ReportFormat.JSON, offline=offline, debug=debug)
+    show_fit(
+        _loaded(config), str(config), gpu or (), tokens, as_json=form is ReportFormat.JSON, offline=offline, debug=debug
+    )
 
 
 @app.command()
@@ -169,7 +173,7 @@ def fit(
 def probe(
     config: Config,
     steps: Annotated[int, typer.Option(min=1, max=100, help="Optimizer steps to measure.")] = 3,
-    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a row, image included.", show_default=False)] = None,
+    tokens: Tokens = None,
     form: Format = ReportFormat.TEXT,
     offline: Offline = False,
     debug: Debug = False,
@@ -177,7 +181,9 @@ def probe(
     """Train a few steps with random weights on this machine's GPU, and hold them against the projection."""
     from vlcheck.terminal.budget import show_probe
 
-    show_probe(_loaded(config), str(config), steps, tokens, as_json=form is ReportFormat.JSON, offline=offline, debug=debug)
+    show_probe(
+        _loaded(config), str(config), steps, tokens, as_json=form is ReportFormat.JSON, offline=offline, debug=debug
+    )
 
 
 # --------------------------------------------------------------------------- what both do

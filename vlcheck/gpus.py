@@ -38,7 +38,7 @@ class Gpu:
 
     @property
     def workspace_bytes(self) -> int:
-        """cuBLAS workspace of one thread's handle (torch, `CUDABlas.cpp`): forward and backward have one each."""
+        """CuBLAS workspace of one thread's handle (torch, `CUDABlas.cpp`): forward and backward have one each."""
         return 32 * 2**20 if self.major >= 9 else 8320 * 1024
 
     @property
@@ -70,7 +70,7 @@ GPUS: tuple[Gpu, ...] = (
     Gpu(name="l4", title="L4", total_bytes=_read(22.03), major=8, minor=9, teraflops=121,
         source="22.03 GiB in public out-of-memory messages; nvidia-smi 23,034 MiB, modal-labs/modal-client#2797"),
     Gpu(name="a10g", title="A10G", total_bytes=_read(22.06), major=8, minor=6, teraflops=70,
-        source="22.06 GiB in public out-of-memory messages (g5.2xlarge); nvidia-smi 23,028 MiB for the A10, modal-client#2797"),
+        source="22.06 GiB in public out-of-memory messages; nvidia-smi 23,028 MiB on an A10, modal-client#2797"),
     Gpu(name="t4", title="T4", total_bytes=_read(14.56), major=7, minor=5, teraflops=65,
         source="14.56 GiB, github.com/Zheng-Chong/CatVTON/issues/133"),
     Gpu(name="rtx-4090", title="RTX 4090", total_bytes=_read(23.52), major=8, minor=9, teraflops=165.2,

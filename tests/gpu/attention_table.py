@@ -19,7 +19,12 @@ def main() -> None:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
-        for heads, key_heads, width, tokens, rows in [*SHAPES, (32, 32, 512, 1408, 1), (16, 16, 512, 512, 8), (8, 8, 512, 256, 1)]:
+        for heads, key_heads, width, tokens, rows in [
+            *SHAPES,
+            (32, 32, 512, 1408, 1),
+            (16, 16, 512, 512, 8),
+            (8, 8, 512, 256, 1),
+        ]:
             for mask in ("none", "bool"):
                 for gqa in {False, heads != key_heads}:
                     with sdpa_kernel(backend):
@@ -33,13 +38,24 @@ def main() -> None:
 
 
 def one(heads, key_heads, width, tokens, rows, mask, gqa, dtype):
-    row = dict(heads=heads, key_heads=key_heads, width=width, tokens=tokens, rows=rows, mask=mask, gqa=gqa, dtype=str(dtype))
+    row = {
+        "heads": heads,
+        "key_heads": key_heads,
+        "width": width,
+        "tokens": tokens,
+        "rows": rows,
+        "mask": mask,
+        "gqa": gqa,
+        "dtype": str(dtype),
+    }
     try:
-        for round_ in range(2):
+        for _ in range(2):
             # the layout of transformers: (rows, tokens, heads, width) transposed
             q = torch.randn(rows, tokens, heads, width, device="cuda", dtype=dtype).transpose(1, 2).requires_grad_()
-            k, v = (torch.randn(rows, tokens, key_heads, width, device="cuda", dtype=dtype).transpose(1, 2).requires_grad_()
-                    for _ in range(2))
+            k, v = (
+                torch.randn(rows, tokens, key_heads, width, device="cuda", dtype=dtype).transpose(1, 2).requires_grad_()
+                for _ in range(2)
+            )
             m = None
             if mask.startswith("bool"):
                 shape = (rows, 1, tokens, tokens) if mask == "bool" else (1, 1, tokens, tokens)

@@ -112,7 +112,9 @@ def save_trace(path: Path) -> None:
     snapshot = torch.cuda.memory._snapshot()
     torch.cuda.memory._record_memory_history(enabled=None)
     actions = {"alloc": 1, "free_requested": -1, "segment_alloc": 2, "segment_free": -2}
-    trace = [(actions[e["action"]], e["addr"], e["size"]) for e in snapshot["device_traces"][0] if e["action"] in actions]
+    trace = [
+        (actions[e["action"]], e["addr"], e["size"]) for e in snapshot["device_traces"][0] if e["action"] in actions
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(path, "wt") as file:
         json.dump(trace, file)

@@ -1,6 +1,6 @@
 """Project the runs of `tests/gpu/runs.py` with the packages that are installed here; one JSON line a run.
 
-    python -m tests.gpu.project_runs OUT.jsonl [--workers N] [--names PART]
+python -m tests.gpu.project_runs OUT.jsonl [--workers N] [--names PART]
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ def project(run: Run) -> dict[str, Any]:
     except Exception as error:
         import traceback
 
-        return {"name": run.name, "error": f"{type(error).__name__}: {error}"[:500], "trace": traceback.format_exc()[-1500:]}
+        return {
+            "name": run.name,
+            "error": f"{type(error).__name__}: {error}"[:500],
+            "trace": traceback.format_exc()[-1500:],
+        }
 
 
 def main() -> None:

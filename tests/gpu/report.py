@@ -1,6 +1,6 @@
 """Errors of the memory projection over the stored measurements, as the table of the README.
 
-    python -m tests.gpu.report
+python -m tests.gpu.report
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ def summary(found: list[float]) -> dict[str, float]:
 
 def table() -> str:
     """Markdown: a line a family, then both splits."""
-    lines = ["| family | split | runs | measured peak | allocated: median | mean | worst | driver-visible: median | worst |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    head = ("family", "split", "runs", "measured peak", "allocated: median", "mean", "worst",
+            "driver-visible: median", "worst")  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     every = rows()
     models = sorted({run["run"]["model"] for run in every}, key=lambda name: (_split(every, name), name.lower()))
-    for model in models:
-        lines.append(_line(model.split("/")[1], _split(every, model), [r for r in every if r["run"]["model"] == model]))
-    for split in ("calibration", "held-out"):
-        lines.append(_line(f"**all {split}**", split, [run for run in every if run["split"] == split]))
+    parts = [(model.split("/")[1], _split(every, model), [r for r in every if r["run"]["model"] == model])
+             for model in models]  # fmt: skip
+    parts += [(f"**all {split}**", split, [run for run in every if run["split"] == split])
+              for split in ("calibration", "held-out")]  # fmt: skip
+    lines += [_line(*part) for part in parts]
     return "\n".join(lines)
 
 

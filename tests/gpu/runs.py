@@ -108,7 +108,8 @@ RUNS: tuple[Run, ...] = (
     ),
     *_group(
         "google/gemma-4-E4B-it",
-        {"rank": 16, "trace": True}, {"rank": 16, "rows": 4}, {"rank": 16, "rows": 4, "checkpointing": False, "trace": True},
+        {"rank": 16, "trace": True}, {"rank": 16, "rows": 4},
+        {"rank": 16, "rows": 4, "checkpointing": False, "trace": True},
         {"rank": 16, "rows": 8, "logits": "all", "trace": True}, {"rank": 16, "optim": "adamw_torch", "trace": True},
         {"quantised": False, "rank": 32}, {"quantised": False, "rank": 32, "rows": 16},
     ),
@@ -120,7 +121,8 @@ RUNS: tuple[Run, ...] = (
         {"rank": 16, "kbit": True},
         soft_tokens=256,
     ),
-    *_group("google/gemma-4-26B-A4B-it", {"rank": 16, "trace": True}, {"rank": 16, "rows": 4}, {"rank": 16, "rows": 8}, {}),
+    *_group("google/gemma-4-26B-A4B-it", {"rank": 16, "trace": True}, {"rank": 16, "rows": 4}, {"rank": 16, "rows": 8},
+            {}),
     # ---- held out
     *_group(
         "google/gemma-3-4b-it",

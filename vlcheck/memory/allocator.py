@@ -58,10 +58,7 @@ class Allocator:
         small = size <= SMALL
         pool = self._free[small]
         place = bisect_left(pool, (size, 0))
-        if place < len(pool):
-            block = self._at[pool.pop(place)[1]]
-        else:
-            block = self._new_segment(size, small)
+        block = self._at[pool.pop(place)[1]] if place < len(pool) else self._new_segment(size, small)
         block.free = False
         left = block.size - size
         if left >= ROUND if small else left > SMALL:

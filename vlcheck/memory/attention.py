@@ -40,7 +40,6 @@ class Arch:
         """16-bit types that the efficient kernel takes."""
         return HALF if self.amd or self.major >= 8 else (torch.float16,)
 
-
     @property
     def like(self) -> Arch:
         """A GPU that picks the same kernels: one simulation serves all of its kind."""
@@ -97,10 +96,10 @@ class Fused(torch.autograd.Function):
         """Gradients of the three inputs, and the kernel's workspace while it runs."""
         query, key, value, *_ = ctx.saved_tensors
         with ctx.blocks.while_held(*_workspace(ctx.kernel, query, key), cause="attention workspace"):
-            rows, heads, tokens, width = query.shape
-            made = []
-            for like in (query, key, value):
-                made.append(like.new_empty(like.shape[0], like.shape[2], like.shape[1], like.shape[3]).transpose(1, 2))
+            made = [
+                like.new_empty(like.shape[0], like.shape[2], like.shape[1], like.shape[3]).transpose(1, 2)
+                for like in (query, key, value)
+            ]
         return (*made, None, None, None)
 
 

@@ -66,7 +66,7 @@ def make_batch(config: Values, shape: Shape, *, pixels: str | torch.device = "cp
         batch[picture.types] = (ids == picture.soft).long()
     for name, tensor in picture.tensors.items() if shape.images else ():
         many = tensor.repeat(shape.rows * shape.images, *[1] * (tensor.dim() - 1))
-        batch[name] = many.unflatten(0, (shape.rows, -1)) if picture.per_row else many
+        batch[name] = many.unflatten(0, (shape.rows, -1)) if picture.per_row else many  # type: ignore[no-untyped-call]
     return batch
 
 
@@ -142,7 +142,9 @@ def _internvl(config: Values, shape: Shape, device: torch.device) -> Picture:
     (side, _), (patch, _) = vision["image_size"], vision["patch_size"]
     tile = int((side // patch * config["downsample_ratio"]) ** 2)
     tiles = _tiles(shape, tile, "InternVL")
-    return Picture((7, *[soft] * tile * tiles, 7), soft, {"pixel_values": torch.ones(tiles, 3, side, side, device=device)})
+    return Picture(
+        (7, *[soft] * tile * tiles, 7), soft, {"pixel_values": torch.ones(tiles, 3, side, side, device=device)}
+    )
 
 
 def _paligemma(config: Values, shape: Shape, device: torch.device) -> Picture:

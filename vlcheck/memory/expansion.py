@@ -6,7 +6,6 @@ from vlcheck.memory.layers import Layer, Layers, Unlike
 from vlcheck.memory.tape import Tape
 
 
-
 def expand(layers: Layers) -> tuple[Tape, dict[int, list[int]]]:
     """The tape with every layer's events in place, and for each old block its new ones.
 

@@ -39,7 +39,9 @@ def host_of(reference: nn.Module, peft: nn.Module, *, platform: str, kept: int) 
         kept: training checkpoints kept at once.
     """
     base = base_of(reference)
-    checkpoint = sum(2 * p.numel() for p in base.parameters()) + sum(b.numel() * b.element_size() for b in base.buffers())
+    checkpoint = sum(2 * p.numel() for p in base.parameters()) + sum(
+        b.numel() * b.element_size() for b in base.buffers()
+    )
     adapter = sum(p.numel() * p.element_size() for p in peft.parameters() if p.requires_grad)
     largest = max((p.numel() for p in base.parameters()), default=0)
     return Host(

@@ -100,7 +100,7 @@ class Layers:
             layer.output = type(output), tensor.shape, tensor.dtype, tensor.stride()
             layer.regions["forward"].boundary = self.blocks.block_of(tensor)
             if tensor.requires_grad:
-                tensor.register_hook(self._backward(layer))
+                tensor.register_hook(self._backward(layer))  # type: ignore[no-untyped-call]
             if (layer.place[0], layer.place[1] + 1) not in self.found:
                 self.end()
 
@@ -130,7 +130,7 @@ class Layers:
             if given is None:
                 made: Any = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
             else:
-                made = Skipped.apply(given, shape, stride, dtype)
+                made = Skipped.apply(given, shape, stride, dtype)  # type: ignore[no-untyped-call]
             return made if kind is not tuple else (made,)
 
         return forward
@@ -198,12 +198,16 @@ def find_likeness(model: nn.Module, kinds: Mapping[str, Sequence[Hashable]]) -> 
 
 def layers_of(likeness: Likeness, blocks: Blocks, *, whole: bool = False) -> Layers:
     """The layers of one step; `whole` lets every one be run."""
-    return Layers(blocks, {place: Layer(layer, place, None if whole else like) for place, (layer, like) in likeness.items()})
+    return Layers(
+        blocks, {place: Layer(layer, place, None if whole else like) for place, (layer, like) in likeness.items()}
+    )
 
 
 def _signature(layer: nn.Module) -> Hashable:
     """What decides how a layer runs: its tensors and its modules' plain settings."""
-    tensors = tuple((n, tuple(t.shape), t.dtype, t.requires_grad) for n, t in [*layer.named_parameters(), *layer.named_buffers()])
+    tensors = tuple(
+        (n, tuple(t.shape), t.dtype, t.requires_grad) for n, t in [*layer.named_parameters(), *layer.named_buffers()]
+    )
     settings = tuple(
         (name, key, value)
         for name, module in layer.named_modules()

@@ -95,7 +95,7 @@ class MicroStep:
                 loss = forward_loss(self.bench.model, batch, supervised_only=self.spec.training.logits == "supervised")
             self.blocks.tape.mark("backward of the loss")
             self.storages.phase = "backward"
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         gradients = [self.blocks.block_of(p.grad) for p in parameters if p.grad is not None]
         self.blocks.close()
         for parameter in parameters:

@@ -81,7 +81,7 @@ class CudaFunctions(TorchFunctionMode):
         if kernel is Kernel.MATH:
             made: torch.Tensor = func(query, key, value, attn_mask, dropout_p, is_causal, **more)
             return made
-        fused: torch.Tensor = Fused.apply(query, key, value, attn_mask, kernel, self.blocks)
+        fused: torch.Tensor = Fused.apply(query, key, value, attn_mask, kernel, self.blocks)  # type: ignore[no-untyped-call]
         return fused
 
 

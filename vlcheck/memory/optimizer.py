@@ -38,7 +38,7 @@ def step_blocks(parameters: Sequence[nn.Parameter], spec: RunSpec, tape: Tape, *
     return kept
 
 
-def state_sizes(parameter: nn.Parameter, optim: str) -> list[int]:
+def state_sizes(parameter: nn.Parameter, optim: str) -> list[int]:  # noqa: PLR0911  one line an optimizer
     """Bytes of each tensor that the optimizer keeps of a parameter in the allocator's memory."""
     count, width = parameter.numel(), parameter.element_size()
     if optim == "sgd":

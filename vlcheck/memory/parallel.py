@@ -1,4 +1,4 @@
-"""Several GPUs: what each of them holds. DDP adds its buckets; sharding divides what it shards. Nothing here was measured."""
+"""Several GPUs: what each of them holds. DDP adds buckets, sharding divides. Nothing here was measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlcheck.model import base_of
 from vlcheck.spec import RunSpec
 
 WEIGHTS = ("quantised weights", "quantisation statistics", "embeddings", "experts", "other tensors", "adapters")
-STATES = ("gradients (", "optimizer state")
+STATES = ("gradients", "optimizer state")
 
 
 def spread(plan: MemoryPlan, spec: RunSpec, model: nn.Module) -> MemoryPlan:
@@ -33,8 +33,7 @@ def spread(plan: MemoryPlan, spec: RunSpec, model: nn.Module) -> MemoryPlan:
             doubts=(*plan.doubts, "DDP is projected, not measured"),
         )
     lines = [
-        Line(line.cause, -(-line.size // count)) if line.cause.startswith(WEIGHTS) or line.cause in ("gradients", *STATES)
-        else line
+        Line(line.cause, -(-line.size // count)) if line.cause.startswith(WEIGHTS) or line.cause in STATES else line
         for line in plan.lines
     ]  # fmt: skip
     lines.append(Line("gathered layers (sharding)", 2 * _largest_layer(model)))
@@ -52,4 +51,4 @@ def _largest_layer(model: nn.Module) -> int:
     """Bytes of the largest layer of any list of layers; of the model where there is no list."""
     lists: list[Any] = [m for m in base_of(model).modules() if isinstance(m, nn.ModuleList) and len(m) >= SHORTEST]
     layers = [layer for each in lists for layer in each] or [model]
-    return max(sum(p.numel() * p.element_size() for p in layer.parameters()) for layer in layers)
+    return max(sum(int(p.numel() * p.element_size()) for p in layer.parameters()) for layer in layers)

@@ -88,7 +88,8 @@ class MemoryPlan:
     @property
     def verdict(self) -> Verdict:
         """Whether it fits. Segments that hold nothing are given back before torch gives up, so what is certainly
-        needed is what is allocated."""
+        needed is what is allocated.
+        """
         room = self.gpu.total_bytes - self.outside_bytes
         if self.allocated_bytes * (1 - self.band) > room:
             return Verdict.OVER

@@ -78,7 +78,10 @@ def this_card() -> Gpu:
     name = found.name.lower()
     for row in GPUS:
         words = row.title.lower().split()
-        if all(word in name for word in words if not word.endswith("gb")) and abs(row.total_bytes - found.total_memory) < 2**31:
+        if (
+            all(word in name for word in words if not word.endswith("gb"))
+            and abs(row.total_bytes - found.total_memory) < 2**31
+        ):
             return row
     return Gpu(name=name, title=found.name, total_bytes=found.total_memory, major=found.major, minor=found.minor,
                amd=torch.version.hip is not None, teraflops=0.0, source="torch on this machine")  # fmt: skip
@@ -94,7 +97,10 @@ def flops_of(model: nn.Module, family: Family, shape: Shape) -> int:
     side = patch[0] if isinstance(patch, (list, tuple)) else patch
     depth = vision.get("temporal_patch_size", 1)
     pixels = batch["pixel_values"].numel() if "pixel_values" in batch else 0
-    passes = {Part.VISION: pixels // (3 * depth * side**2), Part.PROJECTOR: shape.rows * shape.images * shape.soft_tokens}
+    passes = {
+        Part.VISION: pixels // (3 * depth * side**2),
+        Part.PROJECTOR: shape.rows * shape.images * shape.soft_tokens,
+    }
     text = base.config.get_text_config()
     experts = getattr(text, "num_experts", 0) or 1
     chosen = getattr(text, "top_k_experts", None) or getattr(text, "num_experts_per_tok", None) or 1
@@ -113,9 +119,17 @@ def flops_of(model: nn.Module, family: Family, shape: Shape) -> int:
 def probe_document(found: Probe, steps: int) -> dict[str, Any]:
     """A probe for programs and for the terminal; bytes are whole numbers."""
     plan, measured = found.plan, found.measured
-    document: dict[str, Any] = {"schema": "vlcheck.probe/1", "gpu": plan.gpu.title, "steps": steps, "fits": not found.failure,
-                                "failure": found.failure, "build_seconds": round(found.build_seconds, 2),
-                                "verdict": plan.verdict.name.lower(), "memory": {}, "speed": None}  # fmt: skip
+    document: dict[str, Any] = {
+        "schema": "vlcheck.probe/1",
+        "gpu": plan.gpu.title,
+        "steps": steps,
+        "fits": not found.failure,
+        "failure": found.failure,
+        "build_seconds": round(found.build_seconds, 2),
+        "verdict": plan.verdict.name.lower(),
+        "memory": {},
+        "speed": None,
+    }
     if measured is None:
         return document
     pairs = {

@@ -81,8 +81,10 @@ class Simulation:
                 tape, gradients = step.run()
             except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
                 reason = " ".join(str(error).split())[:300]
-                raise Unavailable(f"a training step of this model cannot be simulated: {type(error).__name__}: {reason}",
-                                  "measure it with `vlcheck probe` on a GPU") from error  # fmt: skip
+                raise Unavailable(
+                    f"a training step of this model cannot be simulated: {type(error).__name__}: {reason}",
+                    "measure it with `vlcheck probe` on a GPU",
+                ) from error
             self._tapes[key] = tape, gradients, dict(step.functions.kernels)
         return self._tapes[key]
 

@@ -43,8 +43,10 @@ def shape_of(spec: RunSpec, config: Values, *, rows: int | None = None, tokens: 
     if tokens is None and spec.data.max_length is not None:
         length = min(length, spec.data.max_length)
     if tokens is None:
-        assumed.append(f"rows of {length} tokens: {body} of the image, {words} of the instruction, {TEMPLATE} of the template, "
-                       f"{SUPERVISED} of the answer, rounded up to {GRAIN}")  # fmt: skip
+        assumed.append(
+            f"rows of {length} tokens: {body} of the image, {words} of the instruction, {TEMPLATE} of the template, "
+            f"{SUPERVISED} of the answer, rounded up to {GRAIN}"
+        )
     try:
         return Shape(rows=rows or spec.training.per_device_train_batch_size, tokens=tokens or length, soft_tokens=soft,
                      images=images, supervised=SUPERVISED, assumptions=tuple(assumed))  # fmt: skip

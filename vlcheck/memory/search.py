@@ -84,7 +84,9 @@ def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[
     )
 
 
-def largest(plan_at: Callable[[int], MemoryPlan], start: int, *, second: int = 0, step: int = 1, most: int = 4096) -> int:
+def largest(
+    plan_at: Callable[[int], MemoryPlan], start: int, *, second: int = 0, step: int = 1, most: int = 4096
+) -> int:
     """The largest number whose plan fits; memory grows with it, so a few secants find it.
 
     Args:
@@ -181,7 +183,9 @@ def _recommend(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape, a
     fitting = [rows for rows in range(min(most, effective), 0, -1) if effective % rows == 0]
     for rows in fitting:
         steps = effective // rows
-        changed = replace(spec, training=replace(spec.training, gradient_accumulation_steps=steps, gradient_checkpointing=True))
+        changed = replace(
+            spec, training=replace(spec.training, gradient_accumulation_steps=steps, gradient_checkpointing=True)
+        )
         full = simulation.plan(card, replace(shape, rows=rows), changed)
         if full.verdict is not Verdict.FITS:
             continue
@@ -191,7 +195,9 @@ def _recommend(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape, a
             return Recommended(rows, steps, 0.0, none.driver_bytes)
         over = needed(none) - card.total_bytes
         share = min(1.0, math.ceil(20 * over / max(1, needed(none) - needed(full))) / 20)
-        return Recommended(rows, steps, share, int(full.driver_bytes + (1 - share) * (none.driver_bytes - full.driver_bytes)))
+        return Recommended(
+            rows, steps, share, int(full.driver_bytes + (1 - share) * (none.driver_bytes - full.driver_bytes))
+        )
     return None
 
 

@@ -12,8 +12,8 @@ from vlcheck.memory.weights import Stored, load
 from vlcheck.spec import RunSpec
 
 
-def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], spec: RunSpec, micro: Tape, gradients: list[int],
-               workspaces: tuple[int, ...] = ()) -> Tape:  # fmt: skip
+def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], spec: RunSpec, micro: Tape,
+               gradients: list[int], workspaces: tuple[int, ...] = ()) -> Tape:  # fmt: skip
     """Load, then two optimizer steps: the second meets the optimizer's state."""
     tape = Tape()
     tape.mark("loading")

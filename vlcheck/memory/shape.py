@@ -25,8 +25,10 @@ class Shape:
     def __post_init__(self) -> None:
         needed = self.images * (self.soft_tokens + 2) + self.supervised
         if self.tokens < needed:
-            raise ValueError(f"rows of {self.tokens} tokens cannot hold {self.images} images of {self.soft_tokens} soft "
-                             f"tokens, their markers and {self.supervised} supervised tokens: {needed}")  # fmt: skip
+            raise ValueError(
+                f"rows of {self.tokens} tokens cannot hold {self.images} images of {self.soft_tokens} soft tokens, "
+                f"their markers and {self.supervised} supervised tokens: {needed}"
+            )
 
     def __str__(self) -> str:
         return f"{self.rows} x {self.tokens} tokens, {self.images} x {self.soft_tokens} soft tokens a row"

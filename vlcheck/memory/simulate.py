@@ -23,16 +23,17 @@ ARANGES = frozenset({ATEN.arange.default, ATEN.arange.start, ATEN.arange.start_s
 FACTORIES = ARANGES | {
     ATEN.zeros.default, ATEN.ones.default, ATEN.full.default, ATEN.empty.memory_format, ATEN.scalar_tensor.default,
 }  # fmt: skip
+INDEXED = frozenset({ATEN.index.Tensor, ATEN.index_put_.default, ATEN.index_put.default})
 CAUSES = {"forward": "activations: ", "recompute": "recomputed activations", "backward": "gradients of activations"}
 """What a new tensor is for, by the pass that makes it."""
 SUMS = frozenset({ATEN.add.Tensor})
 
 
-class FollowStorages(TorchDispatchMode):
+class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every new storage is charged to a cause until it dies."""
 
     def __init__(self, blocks: Blocks) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.blocks = blocks
         self.part = "between the parts"
         """Part of the model that runs."""
@@ -49,41 +50,37 @@ class FollowStorages(TorchDispatchMode):
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        device = kwargs.get("device")
-        wants_meta = device is not None and torch.device(device).type == "meta"
-        if op in FACTORIES and wants_meta:
-            dtype = kwargs.get("dtype")
-            if dtype in INTEGERS or (dtype is None and op in ARANGES and all(isinstance(a, int) for a in args)):
-                kwargs = {**kwargs, "device": "cpu"}
-        on_meta = on_cpu = False
-        for each in tree_iter((args, kwargs)):
-            if isinstance(each, torch.Tensor):
-                if each.is_meta:
-                    on_meta = True
-                else:
-                    on_cpu = True
-        if op in SUMS and self.phase == "backward" and on_meta and (kept := _accumulated(args)) is not None:
+        devices = {each.is_meta for each in tree_iter((args, kwargs)) if isinstance(each, torch.Tensor)}
+        if op in SUMS and self.phase == "backward" and True in devices and (kept := _accumulated(args)) is not None:
             return kept
         if op in CUDA:
             result = CUDA[op](self, op, args, kwargs)
         else:
-            if on_meta and on_cpu:
-                if op is ATEN.index.Tensor or op is ATEN.index_put_.default or op is ATEN.index_put.default:
-                    args = (args[0], _indices(args[1]), *args[2:])
-                args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
-            elif op is ATEN._to_copy.default and device is not None:
-                if on_meta:  # there is one device, the GPU
-                    kwargs = {**kwargs, "device": META}
-                elif {args[0].dtype, kwargs.get("dtype") or args[0].dtype} <= INTEGERS:
-                    kwargs = {**kwargs, "device": "cpu"}
+            args, kwargs = _placed(op, args, kwargs, devices)
             result = op(*args, **kwargs)
-        if isinstance(result, torch.Tensor):
-            self.blocks.hold(result, self.cause(result))
-        elif isinstance(result, (tuple, list)):
-            for each in tree_iter(result):
-                if isinstance(each, torch.Tensor):
-                    self.blocks.hold(each, self.cause(each))
+        for each in (result,) if isinstance(result, torch.Tensor) else tree_iter(result):
+            if isinstance(each, torch.Tensor):
+                self.blocks.hold(each, self.cause(each))
         return result
+
+
+def _placed(op: Any, args: Any, kwargs: Any, devices: set[bool]) -> tuple[Any, Any]:
+    """Arguments on one device: floats on meta, whole numbers on the CPU as long as nothing else takes part."""
+    device = kwargs.get("device")
+    if op in FACTORIES and device is not None and torch.device(device).type == "meta":
+        dtype = kwargs.get("dtype")
+        if dtype in INTEGERS or (dtype is None and op in ARANGES and all(isinstance(a, int) for a in args)):
+            kwargs = {**kwargs, "device": "cpu"}
+    elif len(devices) == 2:
+        if op in INDEXED:
+            args = (args[0], _indices(args[1]), *args[2:])
+        args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
+    elif op is ATEN._to_copy.default and device is not None:
+        if True in devices:  # there is one device, the GPU
+            kwargs = {**kwargs, "device": META}
+        elif {args[0].dtype, kwargs.get("dtype") or args[0].dtype} <= INTEGERS:
+            kwargs = {**kwargs, "device": "cpu"}
+    return args, kwargs
 
 
 def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -122,7 +119,7 @@ OWN_USES = 2
 
 
 def _gemm_4bit(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    """bitsandbytes expands the weight to 16 bits for the product, its statistics first (0.50, `cuda/ops.py`)."""
+    """Bitsandbytes expands the weight to 16 bits for the product, its statistics first (0.50, `cuda/ops.py`)."""
     rows, columns = args[2]
     nested = kwargs.get("absmax_8bit")
     sizes = [2 * (4 * nested.numel(),)] if nested is not None else []
@@ -164,8 +161,7 @@ def _equal(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
     if isinstance(args[1], torch.Tensor) or not args[0].is_meta:
         args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs)) if args[0].is_meta else (args, kwargs)
         return op(*args, **kwargs)
-    result = torch.zeros(args[0].shape, dtype=torch.bool)
-    return result
+    return torch.zeros(args[0].shape, dtype=torch.bool)
 
 
 CUDA: Mapping[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
@@ -177,5 +173,3 @@ CUDA: Mapping[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
     ATEN.histc.default: _histc,
     ATEN.eq.Scalar: _equal,
 }
-
-

@@ -69,7 +69,7 @@ def micro_step(model: nn.Module, batch: Batch, spec: RunSpec, *, context: Autoca
     """Forward and backward of one micro-batch."""
     with context():
         loss = forward_loss(model, batch, supervised_only=spec.training.logits == "supervised")
-    (loss * share).backward()
+    (loss * share).backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
 

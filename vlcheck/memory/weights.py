@@ -35,7 +35,9 @@ def pack(model: nn.Module) -> None:
         if isinstance(module, bitsandbytes.nn.Linear8bitLt):
             raise Unavailable("vlcheck does not project LLM.int8 runs: what they take depends on the weights' values",
                               "use load_in_4bit, or leave the base unquantised")  # fmt: skip
-        if not isinstance(module, bitsandbytes.nn.Linear4bit) or not isinstance(module.weight, bitsandbytes.nn.Params4bit):
+        if not isinstance(module, bitsandbytes.nn.Linear4bit) or not isinstance(
+            module.weight, bitsandbytes.nn.Params4bit
+        ):
             continue
         old: Any = module.weight
         count, size = old.numel(), int(old.blocksize)
@@ -44,9 +46,15 @@ def pack(model: nn.Module) -> None:
         if old.compress_statistics:
             inner = QuantState(absmax=_meta(-(-blocks // 256)), blocksize=256, code=_meta(256), dtype=torch.float32)
         state = QuantState(
-            absmax=_meta(blocks, dtype=torch.uint8 if inner else torch.float32), shape=torch.Size(old.shape), code=_meta(16),
-            blocksize=size, quant_type=old.quant_type, dtype=old.dtype, offset=_meta() if inner else None, state2=inner,
-        )  # fmt: skip
+            absmax=_meta(blocks, dtype=torch.uint8 if inner else torch.float32),
+            shape=torch.Size(old.shape),
+            code=_meta(16),
+            blocksize=size,
+            quant_type=old.quant_type,
+            dtype=old.dtype,
+            offset=_meta() if inner else None,
+            state2=inner,
+        )
         width = old.quant_storage.itemsize
         packed: Any = nn.Parameter(_meta(-(-count // (2 * width)), 1, dtype=old.quant_storage), requires_grad=False)
         packed.quant_state, packed.compress_statistics = state, old.compress_statistics

@@ -20,7 +20,9 @@ EMPTY = 0.5
 
 
 @rule("VLC302", "over-budget", Severity.ERROR)
-def over_budget(spec: RunSpec, memory_plan: MemoryPlan, cheapest_fit: Alternative | None) -> Iterator[Finding | Examined]:
+def over_budget(
+    spec: RunSpec, memory_plan: MemoryPlan, cheapest_fit: Alternative | None
+) -> Iterator[Finding | Examined]:
     """The projected peak exceeds what the card offers.
 
     The projection runs a real training step of the real model without storage and follows every tensor; what
@@ -42,7 +44,9 @@ def over_budget(spec: RunSpec, memory_plan: MemoryPlan, cheapest_fit: Alternativ
 
 
 @rule("VLC303", "tight-budget", Severity.WARNING)
-def tight_budget(spec: RunSpec, memory_plan: MemoryPlan, cheapest_fit: Alternative | None) -> Iterator[Finding | Examined]:
+def tight_budget(
+    spec: RunSpec, memory_plan: MemoryPlan, cheapest_fit: Alternative | None
+) -> Iterator[Finding | Examined]:
     """The run fits only within the projection's error band.
 
     The projection's errors were measured, and the band that it prints is wider where something about the run
@@ -63,7 +67,9 @@ def tight_budget(spec: RunSpec, memory_plan: MemoryPlan, cheapest_fit: Alternati
 
 
 @rule("VLC306", "checkpointing-off", Severity.ERROR, explains=("VLC302", "VLC303"))
-def checkpointing_off(spec: RunSpec, memory_plan: MemoryPlan, other_checkpointing: MemoryPlan) -> Iterator[Finding | Examined]:
+def checkpointing_off(
+    spec: RunSpec, memory_plan: MemoryPlan, other_checkpointing: MemoryPlan
+) -> Iterator[Finding | Examined]:
     """Gradient checkpointing is off, and the run fits only with it.
 
     Without checkpointing every activation waits for the backward pass. With it one layer's are there at a
@@ -80,16 +86,21 @@ def checkpointing_off(spec: RunSpec, memory_plan: MemoryPlan, other_checkpointin
     yield Examined(2, "plans, with and without checkpointing")
     if memory_plan.verdict is not Verdict.FITS and other_checkpointing.verdict is Verdict.FITS:
         yield Finding(
-            f"without checkpointing {_gib(memory_plan.driver_bytes)}, with it {_gib(other_checkpointing.driver_bytes)} of "
-            f"{_gib(memory_plan.gpu.total_bytes)}",
+            f"without checkpointing {_gib(memory_plan.driver_bytes)}, with it "
+            f"{_gib(other_checkpointing.driver_bytes)} of {_gib(memory_plan.gpu.total_bytes)}",
             where=spec.where("training.gradient_checkpointing"),
-            measured={"activations_bytes": memory_plan.of("activations"), "with_checkpointing_bytes": other_checkpointing.driver_bytes},
+            measured={
+                "activations_bytes": memory_plan.of("activations"),
+                "with_checkpointing_bytes": other_checkpointing.driver_bytes,
+            },
             fix="gradient_checkpointing: true",
         )
 
 
 @rule("VLC307", "checkpointing-spare", Severity.NOTE)
-def checkpointing_spare(spec: RunSpec, memory_plan: MemoryPlan, other_checkpointing: MemoryPlan) -> Iterator[Finding | Examined]:
+def checkpointing_spare(
+    spec: RunSpec, memory_plan: MemoryPlan, other_checkpointing: MemoryPlan
+) -> Iterator[Finding | Examined]:
     """Gradient checkpointing is on, and the run fits without it.
 
     Checkpointing computes every layer twice in order to save memory that this card has.
@@ -125,21 +136,29 @@ def phase_too_large(spec: RunSpec, memory_plan: MemoryPlan, host: Host, gpu: Gpu
 
     Source: https://cloud.google.com/run/docs/container-contract
     """
-    job = spec.launch.memory_gib and int(spec.launch.memory_gib * GIB)
+    job = int(spec.launch.memory_gib * GIB) if spec.launch.memory_gib is not None else None
     loading = memory_plan.moments.get("loading", 0) + memory_plan.gpu.context_bytes
     yield Examined(3, "phases: loading, host, merging")
     if loading > gpu.total_bytes:
-        yield Finding(f"loading takes {_gib(loading)} of {_gib(gpu.total_bytes)} on {gpu.title}",
-                      where=spec.where("hardware.gpu"), measured={"loading_bytes": loading})  # fmt: skip
+        yield Finding(
+            f"loading takes {_gib(loading)} of {_gib(gpu.total_bytes)} on {gpu.title}",
+            where=spec.where("hardware.gpu"),
+            measured={"loading_bytes": loading},
+        )
     if job is not None and host.memory_bytes > job:
-        yield Finding(f"the job needs {_gib(host.memory_bytes)} of main memory, checkpoint files included, and has {_gib(job)}",
-                      where=spec.where("launch.memory_gib"),
-                      measured={"memory_bytes": host.memory_bytes, "checkpoint_bytes": host.checkpoint_bytes},
-                      fix=f"memory_gib: {-(-host.memory_bytes // GIB)}, or weights from a mounted bucket")  # fmt: skip
+        yield Finding(
+            f"the job needs {_gib(host.memory_bytes)} of main memory, checkpoint files included, and has {_gib(job)}",
+            where=spec.where("launch.memory_gib"),
+            measured={"memory_bytes": host.memory_bytes, "checkpoint_bytes": host.checkpoint_bytes},
+            fix=f"memory_gib: {-(-host.memory_bytes // GIB)}, or weights from a mounted bucket",
+        )
     if host.merge_bytes + gpu.context_bytes > gpu.total_bytes and job is not None and host.merge_bytes > job:
-        yield Finding(f"merging takes {_gib(host.merge_bytes)}; the card has {_gib(gpu.total_bytes)}, the job {_gib(job)}",
-                      where=spec.where("launch.memory_gib"), measured={"merge_bytes": host.merge_bytes},
-                      fix="merge on a machine with more memory")  # fmt: skip
+        yield Finding(
+            f"merging takes {_gib(host.merge_bytes)}; the card has {_gib(gpu.total_bytes)}, the job {_gib(job)}",
+            where=spec.where("launch.memory_gib"),
+            measured={"merge_bytes": host.merge_bytes},
+            fix="merge on a machine with more memory",
+        )
 
 
 @rule("VLC310", "idle-card", Severity.NOTE)

@@ -91,5 +91,5 @@ def math_attention(spec: RunSpec, memory_plan: MemoryPlan) -> Iterator[Finding |
         yield Finding(
             f"{count} of {calls} attention calls keep their matrix on {memory_plan.gpu.title}",
             where=spec.where("hardware.gpu"),
-            measured={name: number for name, number in memory_plan.kernels.items()},
+            measured=dict(memory_plan.kernels.items()),
         )

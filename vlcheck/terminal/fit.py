@@ -23,17 +23,22 @@ def render_fit(fit: Fit, source: str) -> str:
     ]
     if fit.remedy is not None:
         lines.append(f"fits with {fit.remedy.change}: {_gib(fit.remedy.plan.driver_bytes)}")
+    image = f"{fit.largest_soft_tokens} soft tokens" if fit.largest_soft_tokens else "fixed by the model"
     lines += [
         "",
         f"largest micro-batch     {fit.largest_rows or 'none'}",
         f"largest rank            {fit.largest_rank or 'none'}",
-        f"largest image           {f'{fit.largest_soft_tokens} soft tokens' if fit.largest_soft_tokens else 'fixed by the model'}",
+        f"largest image           {image}",
     ]
     if (best := fit.recommended) is not None:
         share = {0.0: "no checkpointing", 1.0: "checkpointing of all layers"}.get(
             best.checkpointed, f"checkpointing of {best.checkpointed:.0%} of the layers"
         )
-        lines += ["", f"recommended: micro-batch {best.rows} x accumulation {best.accumulation}, {share}: {_gib(best.driver_bytes)}"]
+        lines += [
+            "",
+            f"recommended: micro-batch {best.rows} x accumulation {best.accumulation}, {share}: "
+            f"{_gib(best.driver_bytes)}",
+        ]
     lines += ["", *_cards(fit)] if fit.cards else []
     lines += ["", *(f"assumed: {each}" for each in plan.shape.assumptions), *(f"doubt: {each}" for each in plan.doubts)]
     return "\n".join(lines).rstrip() + "\n"
@@ -48,8 +53,14 @@ def fit_document(fit: Fit) -> dict[str, Any]:
         "largest": {"rows": fit.largest_rows, "rank": fit.largest_rank, "soft_tokens": fit.largest_soft_tokens},
         "recommended": fit.recommended and vars(fit.recommended),
         "gpus": [
-            {"name": on.plan.gpu.name, "basis": on.plan.gpu.basis, "verdict": on.plan.verdict.name.lower(),
-             "driver_bytes": on.plan.driver_bytes, "headroom_bytes": on.plan.headroom_bytes, "largest_rows": on.largest_rows}
+            {
+                "name": on.plan.gpu.name,
+                "basis": on.plan.gpu.basis,
+                "verdict": on.plan.verdict.name.lower(),
+                "driver_bytes": on.plan.driver_bytes,
+                "headroom_bytes": on.plan.headroom_bytes,
+                "largest_rows": on.largest_rows,
+            }
             for on in fit.cards
         ],
     }  # fmt: skip
@@ -80,7 +91,9 @@ def render_probe(document: Mapping[str, Any], source: str) -> str:
     lines = [f"{source}: {document['steps']} steps on {document['gpu']}", "",
              f"{'':14}{'measured':>12}{'projected':>12}{'off':>9}"]  # fmt: skip
     for name, row in document["memory"].items():
-        lines.append(f"{name:14}{_gib(row['measured_bytes']):>12}{_gib(row['projected_bytes']):>12}{row['error']:>+9.2%}")
+        lines.append(
+            f"{name:14}{_gib(row['measured_bytes']):>12}{_gib(row['projected_bytes']):>12}{row['error']:>+9.2%}"
+        )
     speed = document["speed"]
     lines += [
         "",
@@ -113,8 +126,13 @@ def _cards(fit: Fit) -> list[str]:
         rows.append((plan.gpu.title, plan.verdict.value, _gib(plan.driver_bytes), _gib(plan.headroom_bytes),
                      f"~{on.largest_rows}", plan.gpu.basis))  # fmt: skip
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    return ["  ".join(cell.rjust(width) if 2 <= n <= 4 else cell.ljust(width)
-                      for n, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]  # fmt: skip
+    return [
+        "  ".join(
+            cell.rjust(width) if 2 <= n <= 4 else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _gib(size: int) -> str:

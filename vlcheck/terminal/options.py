@@ -42,3 +42,15 @@ AllowCode: TypeAlias = Annotated[
 ]
 Offline: TypeAlias = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.")]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what libraries print.")]
+Cards: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gpu",
+        metavar="NAME",
+        help="Card, instead of the config's; repeat it for a table, `all` for every known card.",
+        show_default=False,
+    ),
+]
+Tokens: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of a row, image included.", show_default=False)
+]
