@@ -88,5 +88,3 @@ def test_other_cards_pick_other_kernels(arch, kernel):
     """Causal bfloat16 attention of width 128, with gradients."""
     q = torch.empty(1, 8, 64, 128, dtype=torch.bfloat16, device=META, requires_grad=True)
     assert choose(arch, q, q, q, None, 0.0) is kernel
-
-

@@ -58,8 +58,8 @@ def test_every_described_family_is_projected(hub_id):
 
 
 def test_described_families_are_the_tested_ones():
-    described = {"gemma4", "gemma3", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "idefics3", "llava", "internvl",
-                 "paligemma", "mistral3"}  # fmt: skip
+    described = {"gemma4", "gemma3", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "idefics3", "llava",
+                 "internvl", "paligemma", "mistral3"}  # fmt: skip
     assert set(PICTURES) == described
 
 
@@ -81,7 +81,8 @@ def test_more_rows_or_tokens_never_lower_the_peak(rows, more, checkpointing):
     assert small.allocated_bytes <= longer.allocated_bytes
 
 
-@pytest.mark.parametrize(("less", "more"), [({"rank": 4}, {"rank": 32}), ({"optim": "adamw_8bit"}, {"optim": "adamw_torch"}),
+@pytest.mark.parametrize(("less", "more"), [({"rank": 4}, {"rank": 32}),
+                                            ({"optim": "adamw_8bit"}, {"optim": "adamw_torch"}),
                                             ({}, {"kbit_preparation": True}), ({}, {"logits": "all"}),
                                             ({}, {"gradient_accumulation_steps": 2})])  # fmt: skip
 def test_more_never_lowers_the_peak(less, more):
@@ -102,9 +103,7 @@ def test_layers_that_stand_for_others_give_the_peak_of_all(checkpointing):
     values = tiny.gemma4_deep()
     simulation = Simulation(spec(gradient_checkpointing=checkpointing), values, family_of(values))
     shape = Shape(rows=2, tokens=64, soft_tokens=20)
-    whole, short = (
-        MicroStep(simulation.bench, simulation.spec, shape, whole=each).run() for each in (True, False)
-    )
+    whole, short = (MicroStep(simulation.bench, simulation.spec, shape, whole=each).run() for each in (True, False))
     assert len(whole[1]) == len(short[1])
     assert peak(whole[0]) == peak(short[0])
 
@@ -146,7 +145,8 @@ def test_several_cards_add_buckets_or_divide():
     one, many, parts = (project_memory(each, GEMMA, family, H100, shape) for each in (run, ddp, sharded))
     assert many.allocated_bytes - one.allocated_bytes == many.of("gradient buckets")
     assert parts.of("quantised weights") * 4 - one.of("quantised weights") in range(4)
-    assert many.doubts and parts.doubts
+    assert many.doubts
+    assert parts.doubts
 
 
 def test_rows_say_what_they_assume():

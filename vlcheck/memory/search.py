@@ -10,10 +10,12 @@ from vlcheck.family import Family, Values
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.evidence import Alternative, changes
+from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.plan import RESERVED_BAND, MemoryPlan, Verdict
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
+from vlcheck.model import build_reference
 from vlcheck.spec import RunSpec
 
 TRIES = 3
@@ -52,6 +54,7 @@ class Fit:
     """None where the model gives every image the same number."""
     recommended: Recommended | None
     cards: tuple[OnCard, ...]
+    host: Host
 
 
 def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[Gpu, ...] = (),
@@ -81,6 +84,12 @@ def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[
         largest_soft_tokens=_largest_image(simulation, spec, card, shape),
         recommended=_recommend(simulation, spec, card, shape, at_rows, rows),
         cards=tuple(_on_card(simulation, other, shape, seen) for other in others),
+        host=host_of(
+            build_reference(config),
+            simulation.model,
+            platform=spec.launch.platform,
+            kept=spec.training.save_total_limit or 1,
+        ),
     )
 
 
@@ -151,8 +160,9 @@ def _largest_rank(spec: RunSpec, config: Values, family: Family, card: Gpu, shap
     if plan.verdict is not Verdict.FITS:
         return largest(at_rank, spec.lora.r, step=step)
     doubled = needed(at_rank(2 * spec.lora.r))  # all that a rank adds is as long as the rank
-    slope = (doubled - needed(plan)) / spec.lora.r
-    return spec.lora.r + int((card.total_bytes - needed(plan)) / slope) // step * step
+    slope = max(1.0, (doubled - needed(plan)) / spec.lora.r)
+    rank = spec.lora.r + int((card.total_bytes - needed(plan)) / slope) // step * step
+    return min(rank, WIDEST)
 
 
 def _largest_image(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape) -> int | None:
@@ -172,6 +182,8 @@ def _largest_image(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shap
     return 0
 
 
+WIDEST = 4096
+"""No larger rank is named: the layers themselves are hardly wider."""
 GEMMA4_MOST = 1120
 """Largest soft-token budget of Gemma 4's processor."""
 

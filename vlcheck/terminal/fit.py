@@ -39,6 +39,13 @@ def render_fit(fit: Fit, source: str) -> str:
             f"recommended: micro-batch {best.rows} x accumulation {best.accumulation}, {share}: "
             f"{_gib(best.driver_bytes)}",
         ]
+    host = fit.host
+    lines += [
+        "",
+        f"loading peaks at {_gib(plan.moments.get('loading', 0))} on the card; "
+        f"merging takes {_gib(host.merge_bytes)}, on the card or in main memory",
+        f"host: {_gib(host.memory_bytes)} of main memory (assumed, not measured), {_gib(host.disk_bytes)} of disk",
+    ]
     lines += ["", *_cards(fit)] if fit.cards else []
     lines += ["", *(f"assumed: {each}" for each in plan.shape.assumptions), *(f"doubt: {each}" for each in plan.doubts)]
     return "\n".join(lines).rstrip() + "\n"
@@ -49,6 +56,7 @@ def fit_document(fit: Fit) -> dict[str, Any]:
     return {
         "schema": "vlcheck.fit/1",
         "plan": plan_document(fit.plan),
+        "host": vars(fit.host),
         "fits_with": fit.remedy and {"change": fit.remedy.change, "driver_bytes": fit.remedy.plan.driver_bytes},
         "largest": {"rows": fit.largest_rows, "rank": fit.largest_rank, "soft_tokens": fit.largest_soft_tokens},
         "recommended": fit.recommended and vars(fit.recommended),
@@ -83,6 +91,7 @@ def plan_document(plan: MemoryPlan) -> dict[str, Any]:
         "band": plan.band,
         "moment": plan.moment,
         "attention": dict(plan.kernels),
+        "moments": dict(plan.moments),
     }
 
 
