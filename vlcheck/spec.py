@@ -201,7 +201,7 @@ class CheckpointingKwargs:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The fields of transformers' `TrainingArguments` that matter here."""
+    """The fields of transformers' `TrainingArguments` that matter here, and two about the script around it."""
 
     output_dir: Text = "trainer_output"
     """Where checkpoints and adapters go."""
