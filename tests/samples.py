@@ -17,8 +17,9 @@ from tests import data_samples, label_samples, tiny
 from tests.broken import patches
 from vlcheck.engine import audit
 from vlcheck.finding import Report
+from vlcheck.gpus import Gpu
 from vlcheck.model import attention_support, build_reference
-from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Lora, ModelRef, Quantization, RunSpec, Training
+from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 
 TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))
 LANGUAGE = r"model\.language_model\..*_proj"
@@ -35,18 +36,20 @@ class Run:
     model: Callable[[], dict[str, Any]] = tiny.gemma4
     bounds: dict[str, float] | None = field(default_factory=lambda: tiny.FINITE)
     changes: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
+    """Evidence that is handed in instead of collected."""
 
     def spec(self, folder: Path) -> RunSpec:
         """The run's description, its model written to `folder`."""
         path = tiny.write_folder(folder / "model", self.model(), self.bounds)
         base = RunSpec(
-            model=ModelRef(id=str(path), dtype="float32", patch=self.changes.get("patch")),
+            model=ModelRef(id=str(path), dtype=self.changes.get("dtype", "float32"), patch=self.changes.get("patch")),
             lora=Lora(r=4, lora_alpha=4, target_modules="all-linear"),
             training=Training(gradient_checkpointing=True),
             intent=TRAIN_ALL,
         )
         model = replace(base.model, attn_implementation=self.changes.get("attn"))
-        sections = {key: value for key, value in self.changes.items() if key not in ("patch", "attn", "given")}
+        sections = {key: value for key, value in self.changes.items() if key not in ("patch", "attn", "dtype", "given")}
         if callable(write_data := sections.get("data")):
             sections["data"] = write_data(folder / "data")
         return replace(base, model=model, **sections)
@@ -57,13 +60,28 @@ class Run:
         if given is not None:
             options = {**given(self.model()), **options}
         with patches.undone():
-            return audit(self.spec(folder), allow_code=True, offline=True, **options)
+            return audit(self.spec(folder), allow_code=True, offline=True, **self.given, **options)
 
 
 def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, float] | None = tiny.FINITE,
         **changes: Any) -> Run:  # fmt: skip
     """A run that differs from the sound base in these sections."""
     return Run(model, bounds, changes)
+
+
+def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, major: int = 9, memory_gib: float = 64,
+            **training: Any) -> Run:  # fmt: skip
+    """The sound base in mixed precision on a card of this size, which holds nothing else."""
+    card = Gpu(name="toy", title="Toy", total_bytes=mib * 2**20, major=major, minor=5, teraflops=1.0, source="made up",
+               measured=True, context_bytes=0)  # fmt: skip
+    settings = {"gradient_checkpointing": True, "bf16": True, "optim": "paged_adamw_8bit",
+                "per_device_train_batch_size": 8} | training  # fmt: skip
+    changes = {
+        "training": Training(**settings),
+        "hardware": Hardware(gpu="toy"),
+        "launch": Launch(memory_gib=memory_gib),
+    }
+    return Run(model, tiny.FINITE, changes, {"gpu": card})
 
 
 def targets(target_modules: Any, **more: Any) -> Lora:
@@ -84,6 +102,13 @@ def experts() -> dict[str, Any]:
 def llava() -> dict[str, Any]:
     """A tiny LLaVA-1.5, whose last vision layer is computed and dropped."""
     return tiny.shrunken("llava-hf/llava-1.5-7b-hf")
+
+
+def wordy() -> dict[str, Any]:
+    """The tiny model with a vocabulary that outweighs it."""
+    values = tiny.gemma4()
+    values["text_config"].update(vocab_size=8192, vocab_size_per_layer_input=8192)
+    return values
 
 
 def unclipped() -> dict[str, Any]:
@@ -136,6 +161,15 @@ BROKEN: dict[str, Run] = {
     "VLC112": run(experts, intent=FREEZE_EXPERTS, lora=expert_lora(lora_dropout=0.05)),
     "VLC113": run(quantization=replace(NF4, llm_int8_skip_modules=("lm_head", "vision_tower"))),
     "VLC301": run(experts, intent=FREEZE_EXPERTS, quantization=WHOLE_TOWER, lora=WITHOUT_ROUTER),
+    "VLC302": on_card(150),
+    "VLC303": on_card(240),
+    "VLC304": on_card(4000, model=wordy, logits="all", gradient_checkpointing=False),
+    "VLC305": run(dtype="bfloat16", training=Training(gradient_checkpointing=True, kbit_preparation=True)),
+    "VLC306": on_card(330, gradient_checkpointing=False),
+    "VLC307": on_card(1000),
+    "VLC308": on_card(330, memory_gib=4),
+    "VLC309": on_card(12000, major=7, gradient_checkpointing=False),
+    "VLC310": on_card(1000, gradient_checkpointing=False, gradient_accumulation_steps=4),
     "VLC412": run(experts, lora=WITHOUT_ROUTER),
     "VLC413": run(llava, hardware=Hardware(count=2), intent=Intent()),
     "VLC414": run(lora=targets(None), intent=Intent(language="train")),
@@ -152,6 +186,7 @@ BROKEN: dict[str, Run] = {
 CONSEQUENCES: dict[str, set[str]] = {
     "VLC103": {"VLC105"},
     "VLC112": {"VLC102"},
+    "VLC306": {"VLC302"},
     "VLC414": {"VLC404"},
     **label_samples.CONSEQUENCES,
 }
@@ -191,6 +226,15 @@ ALIKE: dict[str, Run] = {
     "VLC112": run(experts, lora=expert_lora()),
     "VLC113": run(quantization=WHOLE_TOWER),
     "VLC301": run(quantization=NF4),
+    "VLC302": on_card(330),
+    "VLC303": on_card(330),
+    "VLC304": on_card(4000, logits="all", gradient_checkpointing=False),
+    "VLC305": run(training=Training(gradient_checkpointing=True, kbit_preparation=True)),
+    "VLC306": on_card(4000, gradient_checkpointing=False),
+    "VLC307": on_card(330),
+    "VLC308": on_card(330),
+    "VLC309": on_card(330),
+    "VLC310": on_card(330),
     "VLC412": run(experts, lora=expert_lora()),
     "VLC413": run(hardware=Hardware(count=2)),
     "VLC414": SOUND,
@@ -230,6 +274,15 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC112": ((2, "target parameters"),),
     "VLC113": ((2, "skip entries"),),
     "VLC301": ((76, "modules with storage"),),
+    "VLC302": ((8, "moments of a step"),),
+    "VLC303": ((8, "moments of a step"),),
+    "VLC304": ((3072, "positions"),),
+    "VLC305": ((76, "modules with storage"),),
+    "VLC306": ((2, "plans, with and without checkpointing"),),
+    "VLC307": ((2, "plans, with and without checkpointing"),),
+    "VLC308": ((3, "phases: loading, host, merging"),),
+    "VLC309": ((8, "attention calls"),),
+    "VLC310": ((1, "plan"),),
     "VLC412": ((2, "modules of experts"),),
     "VLC413": ((30, "trained modules"),),
     "VLC414": ((30, "targeted modules"),),

@@ -15,6 +15,7 @@ import typer
 from vlcheck.terminal.delivery import check_output, deliver, terminal_options, write
 from vlcheck.terminal.options import (
     AllowCode,
+    Cards,
     Config,
     Debug,
     FailOn,
@@ -28,6 +29,7 @@ from vlcheck.terminal.options import (
     Stream,
     Strict,
     Threshold,
+    Tokens,
 )
 from vlcheck.terminal.streams import CLEAN, fail, guarded, say, tolerate_encodings
 
@@ -179,6 +181,45 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     report = _called("check_adapter", spec, adapter, debug=debug, allow_code=allow_code, offline=offline, **chosen)
     deliver(report, form, output)
     raise typer.Exit(_exit_code(report, fail_on, strict))
+
+
+# --------------------------------------------------------------------------- vlcheck fit, probe
+
+
+@app.command()
+@guarded
+def fit(
+    config: Config,
+    gpu: Cards = None,
+    tokens: Tokens = None,
+    form: Format = ReportFormat.TEXT,
+    offline: Offline = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Show what a run takes on its card, and what else would fit. Needs no GPU and no weights."""
+    from vlcheck.terminal.budget import show_fit
+
+    show_fit(
+        _loaded(config), str(config), gpu or (), tokens, as_json=form is ReportFormat.JSON, offline=offline, debug=debug
+    )
+
+
+@app.command()
+@guarded
+def probe(
+    config: Config,
+    steps: Annotated[int, typer.Option(min=1, max=100, help="Optimizer steps to measure.")] = 3,
+    tokens: Tokens = None,
+    form: Format = ReportFormat.TEXT,
+    offline: Offline = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train a few steps with random weights on this machine's GPU, and hold them against the projection."""
+    from vlcheck.terminal.budget import show_probe
+
+    show_probe(
+        _loaded(config), str(config), steps, tokens, as_json=form is ReportFormat.JSON, offline=offline, debug=debug
+    )
 
 
 # --------------------------------------------------------------------------- what both do

@@ -23,6 +23,7 @@ from vlcheck.families.generic import derive
 from vlcheck.family import CLIP_BOUNDS, Family
 from vlcheck.finding import NotApplicable, Unavailable
 from vlcheck.label_collectors import LABEL_COLLECTORS
+from vlcheck.memory.evidence import MEMORY_COLLECTORS
 from vlcheck.model import (
     AdapterRefused,
     Patch,
@@ -326,6 +327,6 @@ COLLECTORS: Mapping[str, Callable[..., Any]] = {
         containment, bounds,
         heads,
         cache_effect, expected_adapter, fit, saved_targets, extents, dropped,
-        scan, twins, *LABEL_COLLECTORS,
+        scan, twins, *LABEL_COLLECTORS, *MEMORY_COLLECTORS,
     )
 }  # fmt: skip

@@ -214,7 +214,7 @@ class CheckpointingKwargs:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The fields of transformers' `TrainingArguments` that matter here."""
+    """The fields of transformers' `TrainingArguments` that matter here, and two about the script around it."""
 
     output_dir: Text = "trainer_output"
     """Where checkpoints and adapters go."""
@@ -265,6 +265,10 @@ class Training:
     """Recompute activations in the backward pass."""
     gradient_checkpointing_kwargs: CheckpointingKwargs | None = None
     """Passed to torch's checkpoint; unset is non-reentrant in transformers 5."""
+    kbit_preparation: bool = False
+    """Call peft's `prepare_model_for_kbit_training`, which turns every unquantised 16-bit tensor into fp32."""
+    logits: Literal["supervised", "all"] = "supervised"
+    """Positions that logits are computed at; transformers' and TRL's own losses take `all`."""
     logging_steps: Positive = 500
     """Log every so many optimizer steps."""
     save_strategy: Literal["no", "steps", "epoch", "best"] = "steps"

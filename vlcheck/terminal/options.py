@@ -44,3 +44,15 @@ Offline: TypeAlias = Annotated[bool, typer.Option("--offline", help="Never ask t
 Stream: TypeAlias = Annotated[bool, typer.Option("--stream", help="Read a Hub data set that is not in the cache.")]
 Rows: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Rows whose labels are judged.")]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what libraries print.")]
+Cards: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gpu",
+        metavar="NAME",
+        help="Card, instead of the config's; repeat it for a table, `all` for every known card.",
+        show_default=False,
+    ),
+]
+Tokens: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of a row, image included.", show_default=False)
+]

@@ -1,0 +1,111 @@
+"""`vlcheck fit` and `vlcheck probe`, from the command line and from Python, on a real tiny model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.memory.test_project import GEMMA, H100, spec
+from vlcheck.families import family_of
+from vlcheck.gpus import Gpu, gpu
+from vlcheck.memory.plan import Verdict
+from vlcheck.memory.search import fit, largest, needed
+from vlcheck.memory.shape import Shape
+
+CARD = Gpu(name="toy", title="Toy", total_bytes=600 * 2**20, major=9, teraflops=1.0, source="made up", measured=True,
+           context_bytes=0)  # fmt: skip
+CONFIG = """
+model: {id: ./model, dtype: bfloat16}
+quantization: {load_in_4bit: true, bnb_4bit_quant_type: nf4}
+lora: {r: 4, target_modules: all-linear}
+data: {max_soft_tokens: 20}
+training: {bf16: true, gradient_checkpointing: true, gradient_accumulation_steps: 4, per_device_train_batch_size: 1}
+hardware: {gpu: h100}
+"""
+
+
+def vlcheck(folder, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "vlcheck", *arguments], cwd=folder, capture_output=True, text=True,
+                          check=False, encoding="utf-8")  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny.write_folder(tmp_path / "model", GEMMA)
+    (tmp_path / "run.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_largest_micro_batch_fits_and_a_larger_one_does_not():
+    run = spec(gradient_accumulation_steps=8)
+    found = fit(run, GEMMA, family_of(GEMMA), CARD, (H100,), Shape(rows=1, tokens=128, soft_tokens=70))
+    assert found.plan.verdict is Verdict.FITS
+    assert found.largest_rows > 1
+    assert found.recommended is not None
+    assert found.recommended.rows * found.recommended.accumulation == 8
+    assert found.recommended.driver_bytes <= CARD.total_bytes
+    assert [on.plan.gpu.name for on in found.cards] == ["h100"]
+
+
+def test_largest_finds_the_edge_of_a_line():
+    """Between two tried numbers the answer is on the safe side of the line through them."""
+
+    class Plan:
+        gpu, band, outside_bytes = CARD, 0.0, 0
+
+        def __init__(self, rows: int) -> None:
+            self.reserved_bytes = 2**20 * (50 + 10 * rows)
+            self.verdict = Verdict.FITS if needed(self) <= CARD.total_bytes else Verdict.OVER
+
+    found = largest(Plan, 1)
+    assert Plan(found).verdict is Verdict.FITS
+    assert Plan(found + 2).verdict is Verdict.OVER
+
+
+def test_fit_prints_the_ledger(folder):
+    shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h100", "--offline")
+    assert shown.returncode == 0, shown.stderr
+    assert "cuBLAS workspace" in shown.stdout
+    assert "largest micro-batch" in shown.stdout
+    assert "recommended: micro-batch 4 x accumulation 1" in shown.stdout
+
+
+def test_fit_document_adds_up(folder):
+    shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h100", "--offline", "--format", "json", "--tokens", "128")
+    document = json.loads(shown.stdout)
+    assert sum(line["bytes"] for line in document["plan"]["lines"]) == document["plan"]["allocated_bytes"]
+    assert document["plan"]["shape"] == {"rows": 1, "tokens": 128, "soft_tokens": 20}
+
+
+def test_unknown_card_is_one_clear_error(folder):
+    shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h1000")
+    assert shown.returncode == 2
+    assert shown.stderr.startswith("error: --gpu: no GPU 'h1000'; did you mean 'h100'? (known: rtx-pro-6000, h100, ")
+
+
+def test_unknown_card_in_a_config_is_an_error_with_its_place(folder):
+    (folder / "run.yaml").write_text(CONFIG.replace("gpu: h100", "gpu: h1000"))
+    shown = vlcheck(folder, "audit", "run.yaml", "--offline")
+    assert shown.returncode == 2
+    assert "run.yaml:7:" in shown.stderr
+    assert "no GPU 'h1000'; did you mean 'h100'?" in shown.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_probe_says_that_it_needs_a_gpu(folder):
+    shown = vlcheck(folder, "probe", "run.yaml", "--offline")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr == "error: this machine has no CUDA GPU; run `vlcheck probe` where the run will train\n"
+
+
+def test_rows_of_the_table_have_sources():
+    from vlcheck.gpus import GPUS
+
+    assert all(row.source and row.total_bytes > 10 * 2**30 for row in GPUS)
+    assert len({row.name for row in GPUS}) == len(GPUS) == 13
+    assert gpu("RTX PRO 6000 Blackwell").name == "rtx-pro-6000"

@@ -1,0 +1,156 @@
+"""Laws of the projection, on real tiny models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import tiny
+from vlcheck.families import family_of
+from vlcheck.finding import Unavailable
+from vlcheck.gpus import GPUS, gpu
+from vlcheck.memory.batch import PICTURES
+from vlcheck.memory.micro import MicroStep
+from vlcheck.memory.project import Simulation, project_memory
+from vlcheck.memory.rows import shape_of
+from vlcheck.memory.shape import Shape
+from vlcheck.memory.weights import pack, stored
+from vlcheck.model import Weights, build_model, transformers_config
+from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec, Training
+
+NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+H100 = gpu("h100")
+GEMMA = tiny.gemma4(clip=False)
+FAMILIES = {
+    "google/gemma-4-31B-it": 20, "google/gemma-4-26B-A4B-it": 20, "google/gemma-4-E4B-it": 20,
+    "Qwen/Qwen2.5-VL-7B-Instruct": 20, "google/gemma-3-4b-it": 4, "Qwen/Qwen3-VL-8B-Instruct": 20,
+    "HuggingFaceTB/SmolVLM2-2.2B-Instruct": 4, "llava-hf/llava-1.5-7b-hf": 16, "OpenGVLab/InternVL3-8B-hf": 4,
+    "google/paligemma2-3b-pt-224": 16, "mistralai/Mistral-Small-3.1-24B-Instruct-2503": 20,
+    "Qwen/Qwen3-VL-30B-A3B-Instruct": 20,
+}  # fmt: skip
+
+
+def spec(*, rank: int = 4, **training) -> RunSpec:
+    return RunSpec(
+        model=ModelRef(id="tiny"),
+        quantization=NF4,
+        lora=Lora(r=rank, lora_alpha=4, lora_dropout=0.05, target_modules="all-linear", exclude_modules=".*audio.*"),
+        training=Training(**({"bf16": True, "gradient_checkpointing": True, "optim": "paged_adamw_8bit"} | training)),
+    )
+
+
+def plan(values=GEMMA, shape: Shape | None = None, **settings):
+    return project_memory(spec(**settings), values, family_of(values), H100, shape or Shape(tokens=64, soft_tokens=20))
+
+
+@pytest.mark.parametrize("hub_id", FAMILIES)
+def test_every_described_family_is_projected(hub_id):
+    """A real step of the real model runs to its end, and its lines add up to its peak to the byte."""
+    values = tiny.shrunken(hub_id)
+    found = plan(values, Shape(rows=2, tokens=64, soft_tokens=FAMILIES[hub_id]))
+    assert sum(line.size for line in found.lines) == found.allocated_bytes > 0
+    assert found.allocated_bytes <= found.reserved_bytes <= found.driver_bytes
+    assert not found.doubts
+
+
+def test_described_families_are_the_tested_ones():
+    described = {"gemma4", "gemma3", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "idefics3", "llava",
+                 "internvl", "paligemma", "mistral3"}  # fmt: skip
+    assert set(PICTURES) == described
+
+
+def test_undescribed_family_is_refused():
+    """Never a silent guess."""
+    values = tiny.shrunken("meta-llama/Llama-3.2-11B-Vision-Instruct")
+    with pytest.raises(Unavailable, match="does not know what the processor of mllama hands to the model"):
+        plan(values)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(1, 3), st.integers(0, 2), st.booleans())
+def test_more_rows_or_tokens_never_lower_the_peak(rows, more, checkpointing):
+    simulation = Simulation(spec(gradient_checkpointing=checkpointing), GEMMA, family_of(GEMMA))
+    small = simulation.plan(H100, Shape(rows=rows, tokens=64, soft_tokens=20))
+    rowed = simulation.plan(H100, Shape(rows=rows + more, tokens=64, soft_tokens=20))
+    longer = simulation.plan(H100, Shape(rows=rows, tokens=64 + 64 * more, soft_tokens=20))
+    assert small.allocated_bytes <= rowed.allocated_bytes
+    assert small.allocated_bytes <= longer.allocated_bytes
+
+
+@pytest.mark.parametrize(("less", "more"), [({"rank": 4}, {"rank": 32}),
+                                            ({"optim": "adamw_8bit"}, {"optim": "adamw_torch"}),
+                                            ({}, {"kbit_preparation": True}), ({}, {"logits": "all"}),
+                                            ({}, {"gradient_accumulation_steps": 2})])  # fmt: skip
+def test_more_never_lowers_the_peak(less, more):
+    """Rank, precision of the optimizer or of the weights, positions with logits, gradients that stay."""
+    assert plan(**less).allocated_bytes <= plan(**more).allocated_bytes
+
+
+def test_checkpointing_never_raises_the_kept_activations():
+    shape = Shape(rows=4, tokens=64, soft_tokens=20)
+    kept = [plan(shape=shape, gradient_checkpointing=on) for on in (True, False)]
+    assert kept[0].of("activations") <= kept[1].of("activations")
+    assert kept[0].allocated_bytes <= kept[1].allocated_bytes
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_layers_that_stand_for_others_give_the_peak_of_all(checkpointing):
+    """Sixty layers run one by one, and ten of them for all: the same peak to the byte, and the same gradients."""
+    values = tiny.gemma4_deep()
+    simulation = Simulation(spec(gradient_checkpointing=checkpointing), values, family_of(values))
+    shape = Shape(rows=2, tokens=64, soft_tokens=20)
+    whole, short = (MicroStep(simulation.bench, simulation.spec, shape, whole=each).run() for each in (True, False))
+    assert len(whole[1]) == len(short[1])
+    assert peak(whole[0]) == peak(short[0])
+
+
+def peak(tape) -> int:
+    from vlcheck.memory.allocator import play
+
+    return play(tape).allocated_bytes
+
+
+def test_packed_weights_take_what_bitsandbytes_takes():
+    """Meta's stand-ins store the bytes of layers that were quantised for real."""
+    run = spec()
+    meta = build_model(run, Weights.META, config=GEMMA)
+    pack(meta)
+    real = build_model(run, Weights.RANDOM, config=GEMMA, device="cpu")
+    assert [s.size for s in stored(meta)] == [s.size for s in stored(real)]
+
+
+def test_projection_leaves_no_trace():
+    """Autocast and attention are as they were."""
+    before = torch.is_autocast_enabled("cuda"), torch.nn.functional.scaled_dot_product_attention
+    plan()
+    assert (torch.is_autocast_enabled("cuda"), torch.nn.functional.scaled_dot_product_attention) == before
+
+
+def test_another_card_widens_the_band_and_says_why():
+    found = project_memory(spec(), GEMMA, family_of(GEMMA), gpu("l4"), Shape(tokens=64, soft_tokens=20))
+    assert found.band > plan().band
+    assert found.doubts == ("extrapolated: nothing was measured on a L4",)
+    assert {row.name: row.basis for row in GPUS}["h100"] == "measured"
+
+
+def test_several_cards_add_buckets_or_divide():
+    run = spec()
+    family, shape = family_of(GEMMA), Shape(tokens=64, soft_tokens=20)
+    ddp = replace(run, hardware=replace(run.hardware, count=4))
+    sharded = replace(ddp, training=replace(run.training, fsdp="full_shard"))
+    one, many, parts = (project_memory(each, GEMMA, family, H100, shape) for each in (run, ddp, sharded))
+    assert many.allocated_bytes - one.allocated_bytes == many.of("gradient buckets")
+    assert parts.of("quantised weights") * 4 - one.of("quantised weights") in range(4)
+    assert many.doubts
+    assert parts.doubts
+
+
+def test_rows_say_what_they_assume():
+    shape = shape_of(spec(), transformers_config(GEMMA).to_dict())
+    assert shape.assumptions
+    assert not shape_of(replace(spec(), data=replace(spec().data, max_soft_tokens=70)),
+                        transformers_config(GEMMA).to_dict(), tokens=128).assumptions  # fmt: skip

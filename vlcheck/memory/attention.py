@@ -1,0 +1,132 @@
+"""Which attention kernel a GPU picks, and what that kernel keeps and takes.
+
+The choice follows torch 2.11 to 2.13, `sdp_utils.cpp`; the sizes were measured on an H100 with torch 2.11
+(`fixtures/measured/attention-h100.jsonl`; `tests/memory/test_attention.py` holds them against it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+
+from vlcheck.memory.blocks import Blocks
+
+
+class Kernel(Enum):
+    """Backends of `scaled_dot_product_attention`."""
+
+    CUDNN = "cudnn"
+    FLASH = "flash"
+    EFFICIENT = "efficient"
+    MATH = "math"
+
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Arch:
+    """What of a GPU decides the kernel: its compute capability, or that it is an AMD card."""
+
+    major: int
+    minor: int = 0
+    amd: bool = False
+
+    @property
+    def half(self) -> tuple[torch.dtype, ...]:
+        """16-bit types that the efficient kernel takes."""
+        return HALF if self.amd or self.major >= 8 else (torch.float16,)
+
+    @property
+    def like(self) -> Arch:
+        """A GPU that picks the same kernels: one simulation serves all of its kind."""
+        if self.amd or self.major < 8:
+            return self
+        if self.major in (9, 10):
+            return HOPPER
+        return Arch(8) if (self.major, self.minor) == (8, 0) else Arch(8, 9)
+
+
+HOPPER = Arch(9)
+
+
+def choose(arch: Arch, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
+           dropout: float) -> Kernel:  # fmt: skip
+    """The kernel that torch takes, in its order of preference."""
+    width, half, grouped = query.shape[-1], query.dtype in HALF, query.shape[-3] != key.shape[-3]
+    training = query.requires_grad or key.requires_grad or value.requires_grad
+    if query.dim() != 4:
+        return Kernel.MATH
+    if arch.major in (9, 10) and not arch.amd and half and width <= 256 and width % 8 == 0 and not dropout:
+        return Kernel.CUDNN
+    ada = not arch.amd and (arch.major == 12 or (arch.major == 8 and arch.minor in (6, 7, 9)))
+    refused = ada and training and (192 < width <= 224 or (width > 224 and dropout))
+    widest = 512 if arch.amd else 256
+    if arch.major >= 8 and half and mask is None and width <= widest and not refused:
+        return Kernel.FLASH
+    aligned = width % (8 if half else 4) == 0
+    if not grouped and aligned and (query.dtype in arch.half or query.dtype is torch.float32):
+        return Kernel.EFFICIENT
+    return Kernel.MATH
+
+
+class Fused(torch.autograd.Function):
+    """A fused kernel on meta: keeps what the real one keeps, and takes what it takes."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
+                kernel: Kernel, blocks: Blocks) -> torch.Tensor:  # fmt: skip
+        """Output and log-sum-exp; the mask in the kernel's own form."""
+        rows, heads, tokens, _ = query.shape
+        bias = _bias(mask, query, kernel)
+        out = query.new_empty(rows, tokens, heads, value.shape[-1]).transpose(1, 2)
+        padded = -(-tokens // 32) * 32 if kernel is Kernel.EFFICIENT else tokens
+        sums = torch.empty(rows, heads, padded, dtype=torch.float32, device=query.device)
+        if kernel is Kernel.EFFICIENT and query.shape[-1] > 128 and query.dtype in HALF:
+            blocks.flash(4 * out.numel(), "attention workspace")
+        ctx.save_for_backward(query, key, value, out, sums, bias)
+        ctx.kernel, ctx.blocks = kernel, blocks
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
+        """Gradients of the three inputs, and the kernel's workspace while it runs."""
+        query, key, value, *_ = ctx.saved_tensors
+        with ctx.blocks.while_held(*_workspace(ctx.kernel, query, key), cause="attention workspace"):
+            made = [
+                like.new_empty(like.shape[0], like.shape[2], like.shape[1], like.shape[3]).transpose(1, 2)
+                for like in (query, key, value)
+            ]
+        return (*made, None, None, None)
+
+
+def _bias(mask: torch.Tensor | None, query: torch.Tensor, kernel: Kernel) -> torch.Tensor | None:
+    """Boolean masks become numbers, a copy for each call; the efficient kernel wants rows of eight."""
+    if mask is None or kernel is Kernel.FLASH:
+        return None
+    ragged = kernel is Kernel.EFFICIENT and mask.shape[-1] % 8 != 0
+    if mask.dtype is not torch.bool and not ragged:
+        return mask
+    shape = (*mask.shape[:-1], -(-mask.shape[-1] // 8) * 8 if ragged else mask.shape[-1])
+    return query.new_empty(shape)
+
+
+def _workspace(kernel: Kernel, query: torch.Tensor, key: torch.Tensor) -> tuple[int, ...]:
+    """Bytes that the backward pass takes beside the gradients, block by block."""
+    rows, heads, tokens, width = query.shape
+    keys = key.shape[2]
+    grouped = 2 * (2 * rows * heads * keys * width,) if key.shape[1] != heads else ()
+    if kernel is Kernel.CUDNN:
+        return (256 + 4 * rows * heads * tokens * (width + 1), *grouped)
+    if kernel is Kernel.FLASH:
+        rounded, wide = -(-tokens // 128) * 128, 32 if width <= 128 else 64
+        sums = 4 * rows * heads * rounded
+        return (sums * (-(-width // wide) * wide), sums, *grouped)
+    wide = 64 if width <= 64 else -(-width // 128) * 128
+    sums = -(-tokens // 64) * 64 * wide * 4 + tokens
+    if query.dtype in HALF and width > 128:  # keys and values are summed in fp32 too, 64 rows for each split
+        sums += 2 * 64 * max(1, min(-(-keys // 64), 200 // (rows * heads))) * wide * 4
+    return (4 * rows * heads * tokens, rows * heads * sums)

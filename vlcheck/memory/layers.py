@@ -1,0 +1,241 @@
+"""Layers that are built alike need not all be run: one of them stands for the rest.
+
+A layer may be left out when another was run whose two neighbours on either side are of the same kinds. What that one
+allocated and released is written to the tape again in its place, with each block replaced by its counterpart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten
+
+from vlcheck.memory.blocks import Blocks
+
+SHORTEST = 6
+"""Lists with fewer layers are run as they are."""
+NUMBERS = frozenset({"layer_idx", "layer_id", "index", "idx"})
+
+
+class Unlike(Exception):
+    """A layer that was to stand for others is not like them after all."""
+
+
+@dataclass
+class Region:
+    """Events and blocks of one pass through one layer."""
+
+    first_event: int
+    first_block: int
+    last_event: int = -1
+    last_block: int = -1
+    boundary: int | None = None
+    """The block that it hands on: its output forward, the gradient of its input backward."""
+
+
+@dataclass
+class Layer:
+    """A layer of a list: the one that stands for it, or None where it is run itself."""
+
+    module: Any
+    place: tuple[str, int]
+    like: tuple[str, int] | None = None
+    regions: dict[str, Region] = field(default_factory=dict)
+    arguments: Any = None
+    output: Any = None
+
+
+@dataclass
+class Layers:
+    """All layers of a model by list and index, and the order in which their passes came."""
+
+    blocks: Blocks
+    found: dict[tuple[str, int], Layer]
+    passes: list[tuple[str, tuple[str, int]]] = field(default_factory=list)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Record the passes of every layer; those that another stands for do nothing."""
+        hooks = []
+        for layer in self.found.values():
+            hooks.append(layer.module.register_forward_pre_hook(self._before(layer), with_kwargs=True))
+            hooks.append(layer.module.register_forward_hook(self._after(layer)))
+            if layer.like is not None:
+                layer.module.forward = self._stand_in(layer)
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for layer in self.found.values():
+                layer.module.__dict__.pop("forward", None)
+
+    def _begin(self, layer: Layer, way: str) -> None:
+        if way in layer.regions:
+            raise Unlike(f"{layer.place} runs twice")
+        self.end()
+        tape = self.blocks.tape
+        layer.regions[way] = Region(len(tape.events), len(tape.sizes))
+        self.passes.append((way, layer.place))
+
+    def _before(self, layer: Layer) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            self._begin(layer, "forward")
+            layer.arguments = _describe(args, kwargs)
+            if layer.like is not None and layer.arguments != self.found[layer.like].arguments:
+                raise Unlike(f"{layer.place} is called with other arguments than {layer.like}")
+
+        return hook
+
+    def _after(self, layer: Layer) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            tensor = _tensor(output)
+            if tensor is None:
+                return
+            layer.output = type(output), tensor.shape, tensor.dtype, tensor.stride()
+            layer.regions["forward"].boundary = self.blocks.block_of(tensor)
+            if tensor.requires_grad:
+                tensor.register_hook(self._backward(layer))  # type: ignore[no-untyped-call]
+            if (layer.place[0], layer.place[1] + 1) not in self.found:
+                self.end()
+
+        return hook
+
+    def _backward(self, layer: Layer) -> Callable[[torch.Tensor], None]:
+        def hook(gradient: torch.Tensor) -> None:
+            path, index = layer.place
+            if (after := self.found.get((path, index + 1))) is not None and "backward" in after.regions:
+                after.regions["backward"].boundary = self.blocks.block_of(gradient)
+            self._begin(layer, "backward")
+            self.blocks.tape.mark(f"backward of {path}.{index}")
+
+        return hook
+
+    def _stand_in(self, layer: Layer) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            like = self.found[layer.like]  # type: ignore[index]
+            if like.output is None:
+                raise Unlike(f"{like.place} does not return a tensor")
+            kind, shape, dtype, stride = like.output
+            needing = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor) and t.requires_grad]
+            if len(needing) > 1:  # its gradients would meet those of other layers: run them all
+                self._run_whole(layer.place[0])
+                return layer.module.forward(*args, **kwargs)
+            given = needing[0] if needing else None
+            if given is None:
+                made: Any = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+            else:
+                made = Skipped.apply(given, shape, stride, dtype)  # type: ignore[no-untyped-call]
+            return made if kind is not tuple else (made,)
+
+        return forward
+
+    def _run_whole(self, path: str) -> None:
+        for place, layer in self.found.items():
+            if place[0] == path:
+                layer.like = None
+                layer.module.__dict__.pop("forward", None)
+
+    def end(self) -> None:
+        """The last pass is over."""
+        if self.passes:
+            way, place = self.passes[-1]
+            region = self.found[place].regions[way]
+            if region.last_event < 0:
+                region.last_event, region.last_block = len(self.blocks.tape.events), len(self.blocks.tape.sizes)
+
+
+class Skipped(torch.autograd.Function):
+    """A layer that is not run: an output and a gradient of the right shape."""
+
+    @staticmethod
+    def forward(ctx: Any, given: torch.Tensor, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
+        """The output; the input stays, as it would."""
+        ctx.save_for_backward(given)
+        return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
+        """A gradient of the input."""
+        return torch.empty_like(ctx.saved_tensors[0]), None, None, None
+
+
+Likeness: TypeAlias = Mapping[tuple[str, int], tuple[Any, tuple[str, int] | None]]
+"""Every layer by list and index, and the one that may stand for it."""
+
+
+def find_likeness(model: nn.Module, kinds: Mapping[str, Sequence[Hashable]]) -> Likeness:
+    """The layer lists of a model, and which layers may stand for which.
+
+    Args:
+        kinds: what a family knows of its lists, beside what the modules themselves show.
+    """
+    found: dict[tuple[str, int], tuple[Any, tuple[str, int] | None]] = {}
+    lists: list[str] = []
+    for path, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList) or len(module) < SHORTEST or path.startswith(tuple(lists)):
+            continue
+        lists.append(path + ".")
+        told = kinds.get(path, ())
+        if len(told) != len(module):
+            told = [None] * len(module)
+        alike = [(kind, _signature(layer)) for kind, layer in zip(told, module, strict=True)]
+        padded = [None, None, *alike, None, None]
+        settings = [tuple(padded[n : n + 5]) for n in range(len(alike))]
+        firsts: dict[Any, int] = {}
+        for n, setting in enumerate(settings):
+            firsts.setdefault(setting, n)
+        run = {near for n in firsts.values() for near in (n - 1, n, n + 1)}
+        for n, layer in enumerate(module):
+            found[path, n] = layer, None if n in run else (path, firsts[settings[n]])
+    return found
+
+
+def layers_of(likeness: Likeness, blocks: Blocks, *, whole: bool = False) -> Layers:
+    """The layers of one step; `whole` lets every one be run."""
+    return Layers(
+        blocks, {place: Layer(layer, place, None if whole else like) for place, (layer, like) in likeness.items()}
+    )
+
+
+def _signature(layer: nn.Module) -> Hashable:
+    """What decides how a layer runs: its tensors and its modules' plain settings."""
+    tensors = tuple(
+        (n, tuple(t.shape), t.dtype, t.requires_grad) for n, t in [*layer.named_parameters(), *layer.named_buffers()]
+    )
+    settings = tuple(
+        (name, key, value)
+        for name, module in layer.named_modules()
+        for key, value in sorted(vars(module).items())
+        if isinstance(value, int | float | str | bool | None) and key not in NUMBERS
+    )
+    return type(layer).__name__, tensors, settings
+
+
+def _tensor(output: Any) -> torch.Tensor | None:
+    """The one tensor that a layer returns."""
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, tuple) and len(output) == 1 and isinstance(output[0], torch.Tensor):
+        return output[0]
+    return None
+
+
+def _describe(args: Any, kwargs: Any) -> Any:
+    """What of the arguments decides how a layer runs; small whole numbers by value."""
+    flat, _ = tree_flatten((args, kwargs))
+    described: list[Any] = []
+    for each in flat:
+        if isinstance(each, torch.Tensor):
+            values = tuple(each.flatten().tolist()) if not each.is_meta and each.numel() <= 1000 else ()
+            described.append((tuple(each.shape), each.dtype, each.requires_grad, values))
+        elif isinstance(each, int | float | str | bool | None):
+            described.append(each)
+        else:
+            described.append(type(each).__name__)
+    return described

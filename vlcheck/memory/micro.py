@@ -1,0 +1,189 @@
+"""Forward and backward of one micro-batch on meta, every storage followed."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlcheck.family import Family, Values
+from vlcheck.memory.attention import HOPPER, Arch
+from vlcheck.memory.batch import make_batch
+from vlcheck.memory.blocks import Blocks
+from vlcheck.memory.expansion import expand
+from vlcheck.memory.layers import Likeness, find_likeness, layers_of
+from vlcheck.memory.mixed import CudaFunctions
+from vlcheck.memory.shape import Shape
+from vlcheck.memory.simulate import META, FollowStorages
+from vlcheck.memory.step import forward_loss, trainable
+from vlcheck.memory.tape import Tape
+from vlcheck.memory.weights import settle
+from vlcheck.model import base_of
+from vlcheck.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model that steps are taken on, and what of it is looked up in every one of them."""
+
+    model: nn.Module
+    family: Family
+    config: Values
+    known: tuple[torch.Tensor, ...]
+    parameters: tuple[nn.Parameter, ...]
+    """What trains."""
+    checkpointed: tuple[tuple[str, Any], ...]
+    """Modules that may be run again in the backward pass."""
+    likeness: Likeness
+
+
+def bench(model: nn.Module, family: Family) -> Bench:
+    """Look a model up; it is packed and prepared."""
+    settle(model)
+    base: Any = base_of(model)
+    config = base.config.to_dict()
+    kinds = family.layer_kinds(config) if family.layer_kinds else {}
+    return Bench(
+        model=model,
+        family=family,
+        config=config,
+        known=(*model.parameters(), *model.buffers(), *_states(model)),
+        parameters=tuple(trainable(model)),
+        checkpointed=tuple((n, m) for n, m in base.named_modules() if hasattr(m, "gradient_checkpointing")),
+        likeness=find_likeness(base, kinds),
+    )
+
+
+class MicroStep:
+    """One micro-batch forward and backward, followed."""
+
+    def __init__(self, bench: Bench, spec: RunSpec, shape: Shape, arch: Arch = HOPPER, *, whole: bool = False) -> None:
+        self.bench, self.spec, self.shape = bench, spec, shape
+        self.blocks = Blocks()
+        low = torch.bfloat16 if spec.training.bf16 else torch.float16 if spec.training.fp16 else None
+        self.functions = CudaFunctions(arch, self.blocks, low)
+        self.storages = FollowStorages(self.blocks)
+        self.layers = layers_of(bench.likeness, self.blocks, whole=whole)
+
+    def run(self) -> tuple[Tape, list[int]]:
+        """The tape, and the blocks of the gradients in the order in which they came."""
+        base: Any = base_of(self.bench.model)
+        self.storages.vocabulary = int(base.config.get_text_config().vocab_size)
+        self.blocks.know(self.bench.known)
+        parameters = self.bench.parameters
+        batch = make_batch(self.bench.config, self.shape, pixels=META)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            stack.enter_context(_autocast_flag(self.functions.low))
+            for hook in self._watch():
+                stack.callback(hook.remove)
+            stack.enter_context(self._recomputation())
+            stack.enter_context(self.layers.watched())
+            stack.enter_context(META)
+            stack.enter_context(self.storages)
+            stack.enter_context(self.functions)
+            for tensor in batch.values():
+                self.blocks.hold(tensor, "input batch")
+            self.blocks.tape.mark("forward")
+            with self._casting():
+                loss = forward_loss(self.bench.model, batch, supervised_only=self.spec.training.logits == "supervised")
+            self.blocks.tape.mark("backward of the loss")
+            self.storages.phase = "backward"
+            loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [self.blocks.block_of(p.grad) for p in parameters if p.grad is not None]
+        self.blocks.close()
+        for parameter in parameters:
+            parameter.grad = None
+        tape, made = expand(self.layers)
+        return tape, sorted(block for old in gradients if old is not None for block in made[old])
+
+    @contextlib.contextmanager
+    def _casting(self) -> Iterator[None]:
+        self.functions.casting = True
+        try:
+            yield
+        finally:
+            self.functions.casting = False
+            self.functions.forget()
+
+    def _watch(self) -> Iterator[Any]:
+        """Say which part runs, and mark where each layer's backward pass begins."""
+        for path, part in self.bench.family.parts.items():
+            try:
+                module = base_of(self.bench.model).get_submodule(path)
+            except AttributeError:
+                continue
+            yield module.register_forward_pre_hook(self._now(part.value))
+            yield module.register_forward_hook(self._now("between the parts"), always_call=True)
+
+        head = base_of(self.bench.model).get_output_embeddings()  # type: ignore[operator]
+        yield head.register_forward_pre_hook(self._at_head)
+
+    def _at_head(self, *_: Any) -> None:
+        self.storages.at_head = True
+
+    def _now(self, part: str) -> Callable[..., None]:
+        def hook(module: nn.Module, *_: Any) -> None:
+            if self.storages.phase == "forward":
+                self.storages.part = part
+                self.blocks.tape.mark(f"forward, {part}")
+
+        return hook
+
+    @contextlib.contextmanager
+    def _recomputation(self) -> Iterator[None]:
+        """Know when a checkpointed block runs again: autocast is in force there."""
+        touched: list[tuple[Any, Any]] = []
+        for name, module in self.bench.checkpointed:
+            original = getattr(module, "_gradient_checkpointing_func", None)
+            if original is not None:
+                touched.append((module, original))
+                module._gradient_checkpointing_func = self._checkpointed(name, original)
+        try:
+            yield
+        finally:
+            for module, original in touched:
+                module._gradient_checkpointing_func = original
+
+    def _checkpointed(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            def run(*inner: Any, **more: Any) -> Any:
+                if self.storages.phase != "backward":
+                    return function(*inner, **more)
+                self.storages.phase, self.storages.at_head = "recompute", False
+                try:
+                    with self.functions, self._casting():  # torch leaves function modes for the backward pass
+                        return function(*inner, **more)
+                finally:
+                    self.storages.phase = "backward"
+
+            return original(run, *args, **kwargs)
+
+        return checkpoint
+
+
+def _states(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Tensors of quantisation states, which no module lists."""
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None:
+            yield from (state.absmax, state.code)
+            if state.state2 is not None:
+                yield from (state.offset, state.state2.absmax, state.state2.code)
+
+
+@contextlib.contextmanager
+def _autocast_flag(low: torch.dtype | None) -> Iterator[None]:
+    """Libraries ask torch whether autocast is on; on meta only the answer matters."""
+    before = torch.is_autocast_enabled("cuda")
+    torch.set_autocast_enabled("cuda", low is not None)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", before)

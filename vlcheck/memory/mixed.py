@@ -1,0 +1,92 @@
+"""What a CUDA device does to functions before they reach their kernels: autocast, fused dropout and attention.
+
+Tensors on meta know no autocast, take the unfused dropout and the attention that keeps its matrix. This mode
+stands where those decisions are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
+
+from vlcheck.memory.attention import Arch, Fused, Kernel, choose
+from vlcheck.memory.blocks import Blocks
+
+LOWER = frozenset({
+    "linear", "matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "addmm", "baddbmm", "addbmm", "conv1d", "conv2d",
+    "conv3d", "conv_transpose1d", "conv_transpose2d", "einsum", "prelu", "scaled_dot_product_attention",
+})  # fmt: skip
+"""Functions that autocast runs in 16 bits (torch 2.11, `autocast_mode.h`)."""
+UPPER = frozenset({
+    "exp", "log", "log2", "log10", "log1p", "expm1", "pow", "__pow__", "rsqrt", "reciprocal", "softplus", "layer_norm",
+    "group_norm", "norm", "nll_loss", "cross_entropy", "mse_loss", "cosine_similarity", "logsumexp", "softmax",
+    "log_softmax", "cumsum", "cumprod", "sum", "prod", "sinh", "cosh", "tan",
+})  # fmt: skip
+"""Functions that autocast runs in fp32."""
+
+
+class CudaFunctions(TorchFunctionMode):
+    """Casts, dropout and attention as on a CUDA device."""
+
+    def __init__(self, arch: Arch, blocks: Blocks, low: torch.dtype | None) -> None:
+        super().__init__()
+        self.arch, self.blocks, self.low = arch, blocks, low
+        self.casting = False
+        """Whether autocast is in force: in the forward pass and where it is run again."""
+        self.kernels: dict[str, int] = {}
+        """Attention calls by kernel."""
+        self._copies: dict[int, torch.Tensor] = {}
+
+    def forget(self) -> None:
+        """Autocast's copies of the weights die with its outermost context."""
+        self._copies.clear()
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if self.casting and self.low is not None:
+            if name in LOWER:
+                args, kwargs = tree_map_only(torch.Tensor, self._lowered, (args, kwargs))
+            elif name in UPPER:
+                args, kwargs = tree_map_only(torch.Tensor, self._raised, (args, kwargs))
+        if func is functional.scaled_dot_product_attention:
+            return self._attention(func, *args, **kwargs)
+        if func is functional.dropout:
+            return _dropout(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _lowered(self, tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point() or tensor.dtype in (self.low, torch.float64):
+            return tensor
+        if not (tensor.is_leaf and tensor.requires_grad and tensor.dtype is torch.float32) or tensor._is_view():
+            return tensor.to(self.low)
+        if id(tensor) not in self._copies:
+            with self.blocks.meant_for("16-bit copies of adapters"):
+                self._copies[id(tensor)] = tensor.to(self.low)
+        return self._copies[id(tensor)]
+
+    def _raised(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+    def _attention(self, func: Callable[..., Any], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+                   attn_mask: torch.Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
+                   **more: Any) -> torch.Tensor:  # fmt: skip
+        kernel = choose(self.arch, query, key, value, attn_mask, dropout_p)
+        self.kernels[kernel.value] = self.kernels.get(kernel.value, 0) + 1
+        if kernel is Kernel.MATH:
+            made: torch.Tensor = func(query, key, value, attn_mask, dropout_p, is_causal, **more)
+            return made
+        fused: torch.Tensor = Fused.apply(query, key, value, attn_mask, kernel, self.blocks)  # type: ignore[no-untyped-call]
+        return fused
+
+
+def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    """CUDA's dropout keeps a boolean mask."""
+    if not training or p == 0:
+        return input
+    return torch.native_dropout(input, p, True)[0]

@@ -1,0 +1,126 @@
+"""The projection of a run: what its card will hold at the worst moment, by cause, and how sure that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+
+from vlcheck.gpus import Gpu
+from vlcheck.memory.allocator import play
+from vlcheck.memory.shape import Shape
+from vlcheck.memory.tape import Tape
+
+MEASURED_BAND = 0.015
+"""Of 70 measured runs none was farther off (`fixtures/measured`); also the least that is claimed."""
+DOUBT_BAND = 0.03
+"""What each doubt adds."""
+RESERVED_BAND = 0.03
+"""How far segments may be off: what order the blocks come in differs a little from run to run."""
+MANAGED_GRAIN = 128 * 2**20
+"""The driver takes managed memory in pieces of this size (seen on an H100, driver 580)."""
+
+
+class Verdict(Enum):
+    """Whether a run fits its card."""
+
+    FITS = "fits"
+    TIGHT = "within the error band"
+    OVER = "does not fit"
+
+
+@dataclass(frozen=True)
+class Line:
+    """Bytes of one cause at the peak."""
+
+    cause: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """What a run's step takes on one card.
+
+    The lines add up to `allocated_bytes`, to the byte.
+    """
+
+    gpu: Gpu
+    shape: Shape
+    lines: tuple[Line, ...]
+    reserved_bytes: int
+    """Peak of the segments that torch takes from the driver."""
+    managed_bytes: int = 0
+    """State of a paged optimizer: on the card, outside the allocator."""
+    moment: str = ""
+    """Where in the step the peak is reached."""
+    moments: dict[str, int] = field(default_factory=dict)
+    """Allocated peak of each moment, in the order of the step."""
+    kernels: dict[str, int] = field(default_factory=dict)
+    """Attention calls that were simulated, by kernel."""
+    doubts: tuple[str, ...] = ()
+    """What widens the band, each for a reason."""
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Peak of `torch.cuda.max_memory_allocated`."""
+        return sum(line.size for line in self.lines)
+
+    @property
+    def band(self) -> float:
+        """Share by which the allocated peak may be off, upward or downward; from measurement."""
+        return MEASURED_BAND + DOUBT_BAND * len(self.doubts)
+
+    @property
+    def upper_bytes(self) -> int:
+        """No run should allocate more."""
+        return int(self.allocated_bytes * (1 + self.band))
+
+    @property
+    def outside_bytes(self) -> int:
+        """What is on the card beside torch's segments: managed memory and the context."""
+        return -(-self.managed_bytes // MANAGED_GRAIN) * MANAGED_GRAIN + self.gpu.context_bytes
+
+    @property
+    def driver_bytes(self) -> int:
+        """What the driver counts as used."""
+        return self.reserved_bytes + self.outside_bytes
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it fits. Segments that hold nothing are given back before torch gives up, so what is certainly
+        needed is what is allocated.
+        """
+        room = self.gpu.total_bytes - self.outside_bytes
+        if self.allocated_bytes * (1 - self.band) > room:
+            return Verdict.OVER
+        return Verdict.FITS if self.reserved_bytes * (1 + self.band + RESERVED_BAND) <= room else Verdict.TIGHT
+
+    @property
+    def headroom_bytes(self) -> int:
+        """What the driver would count as free; negative where it does not fit."""
+        return self.gpu.total_bytes - self.driver_bytes
+
+    def of(self, *causes: str) -> int:
+        """Bytes of the lines whose cause starts with one of these."""
+        return sum(line.size for line in self.lines if line.cause.startswith(causes))
+
+
+def plan_of(tape: Tape, gpu: Gpu, shape: Shape, *, managed: int = 0, kernels: dict[str, int] | None = None,
+            doubts: tuple[str, ...] = ()) -> MemoryPlan:  # fmt: skip
+    """Read the plan off a tape."""
+    played = play(tape)
+    sizes: Counter[str] = Counter()
+    for block, size in played.blocks.items():
+        sizes[tape.causes[block]] += tape.sizes[block]
+        sizes["allocator rounding"] += size - tape.sizes[block]
+    return MemoryPlan(
+        gpu=gpu,
+        shape=shape,
+        lines=tuple(Line(cause, size) for cause, size in sizes.most_common() if size),
+        reserved_bytes=played.reserved_bytes,
+        managed_bytes=managed,
+        moment=tape.moment_at(played.peak_event),
+        moments=played.segments,
+        kernels=kernels or {},
+        doubts=doubts,
+    )

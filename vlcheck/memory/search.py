@@ -1,0 +1,223 @@
+"""What else would fit: the largest micro-batch, rank and image, other cards, and the plan to recommend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from vlcheck.family import Family, Values
+from vlcheck.finding import Unavailable
+from vlcheck.gpus import Gpu
+from vlcheck.memory.evidence import Alternative, changes
+from vlcheck.memory.host import Host, host_of
+from vlcheck.memory.plan import RESERVED_BAND, MemoryPlan, Verdict
+from vlcheck.memory.project import Simulation
+from vlcheck.memory.rows import shape_of
+from vlcheck.memory.shape import Shape
+from vlcheck.model import build_reference
+from vlcheck.spec import RunSpec
+
+TRIES = 3
+"""Simulations that one search may take."""
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """How to take the run's effective batch on its card."""
+
+    rows: int
+    accumulation: int
+    checkpointed: float
+    """Share of layers."""
+    driver_bytes: int
+
+
+@dataclass(frozen=True)
+class OnCard:
+    """The run as it is described, on another card."""
+
+    plan: MemoryPlan
+    largest_rows: int
+    """About: the slope is that of the run's own card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Everything `vlcheck fit` says."""
+
+    plan: MemoryPlan
+    remedy: Alternative | None
+    largest_rows: int
+    largest_rank: int
+    largest_soft_tokens: int | None
+    """None where the model gives every image the same number."""
+    recommended: Recommended | None
+    cards: tuple[OnCard, ...]
+    host: Host
+
+
+def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[Gpu, ...] = (),
+        shape: Shape | None = None) -> Fit:  # fmt: skip
+    """Search around a run.
+
+    Raises:
+        Unavailable: if its step cannot be simulated.
+    """
+    simulation = Simulation(spec, config, family)
+    shape = shape or shape_of(spec, simulation.config)
+    seen: dict[int, MemoryPlan] = {}
+
+    def at_rows(rows: int) -> MemoryPlan:
+        if rows not in seen:
+            seen[rows] = simulation.plan(card, replace(shape, rows=rows))
+        return seen[rows]
+
+    plan = at_rows(shape.rows)
+    effective = shape.rows * spec.training.gradient_accumulation_steps
+    rows = largest(at_rows, shape.rows, second=effective if effective > shape.rows else 0)
+    return Fit(
+        plan=plan,
+        remedy=_remedy(simulation, card, spec, plan),
+        largest_rows=rows,
+        largest_rank=_largest_rank(spec, config, family, card, shape, plan),
+        largest_soft_tokens=_largest_image(simulation, spec, card, shape),
+        recommended=_recommend(simulation, spec, card, shape, at_rows, rows),
+        cards=tuple(_on_card(simulation, other, shape, seen) for other in others),
+        host=host_of(
+            build_reference(config),
+            simulation.model,
+            platform=spec.launch.platform,
+            kept=spec.training.save_total_limit or 1,
+        ),
+    )
+
+
+def largest(
+    plan_at: Callable[[int], MemoryPlan], start: int, *, second: int = 0, step: int = 1, most: int = 4096
+) -> int:
+    """The largest number whose plan fits; memory grows with it, so a few secants find it.
+
+    Args:
+        start: where to begin.
+        second: where to go on when that fits; without it, eight times as far.
+        step: numbers are multiples of this; the answer is at most a little too small.
+    """
+    low, high = 0, most + 1
+    tried: dict[int, int] = {}
+    number = start
+    for _ in range(TRIES):
+        plan = plan_at(number)
+        tried[number] = needed(plan)
+        if plan.verdict is Verdict.FITS:
+            low = max(low, number)
+        else:
+            high = min(high, number)
+        if high - low <= max(step, low // 16 // step * step):
+            break
+        number = _next(tried, low, high, plan.gpu.total_bytes, step, second or 8 * low)
+    if low and high in tried and low in tried:  # memory grows ever faster, so the line between the two lies above it
+        room = plan.gpu.total_bytes
+        low += int((room - tried[low]) / (tried[high] - tried[low]) * (high - low)) // step * step
+    return low
+
+
+def needed(plan: MemoryPlan) -> int:
+    """What must be free for the plan to fit with its band."""
+    return int(plan.reserved_bytes * (1 + plan.band + RESERVED_BAND)) + plan.outside_bytes
+
+
+def _next(tried: Mapping[int, int], low: int, high: int, room: int, step: int, second: int) -> int:
+    """Where the line through two tried numbers meets the room."""
+    if low == 0:
+        return max(step, high // 2 // step * step)
+    if len(tried) == 1:
+        return min(second, high - step)
+    less, more = sorted(tried)[-2:] if high > max(tried) else (low, high)
+    slope = (tried[more] - tried[less]) / (more - less)
+    guess = int(low + (room - tried[low]) / slope) if slope > 0 else 2 * low
+    guess = min(guess, 16 * low) // step * step
+    return min(max(guess, low + step), high - step)
+
+
+def _remedy(simulation: Simulation, card: Gpu, spec: RunSpec, plan: MemoryPlan) -> Alternative | None:
+    if plan.verdict is Verdict.FITS:
+        return None
+    for change, changed in changes(spec):
+        other = simulation.plan(card, spec=changed)
+        if other.verdict is Verdict.FITS:
+            return Alternative(change, other)
+    return None
+
+
+def _largest_rank(spec: RunSpec, config: Values, family: Family, card: Gpu, shape: Shape, plan: MemoryPlan) -> int:
+    def at_rank(rank: int) -> MemoryPlan:
+        if rank == spec.lora.r:
+            return plan
+        return Simulation(replace(spec, lora=replace(spec.lora, r=rank)), config, family).plan(card, shape)
+
+    step = 8 if spec.lora.r % 8 == 0 else 1
+    if plan.verdict is not Verdict.FITS:
+        return largest(at_rank, spec.lora.r, step=step)
+    doubled = needed(at_rank(2 * spec.lora.r))  # all that a rank adds is as long as the rank
+    slope = max(1.0, (doubled - needed(plan)) / spec.lora.r)
+    rank = spec.lora.r + int((card.total_bytes - needed(plan)) / slope) // step * step
+    return min(rank, WIDEST)
+
+
+def _largest_image(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape) -> int | None:
+    """The largest image budget that fits, among the doublings that the processor knows."""
+    text = shape.tokens - shape.images * shape.soft_tokens
+    most = GEMMA4_MOST if simulation.config.get("model_type") == "gemma4" else 16 * shape.soft_tokens
+    for factor in (16, 8, 4, 2, 1):
+        soft = shape.soft_tokens * factor
+        if soft > most:
+            continue
+        try:
+            wider = replace(shape, soft_tokens=soft, tokens=text + shape.images * soft)
+            if simulation.plan(card, wider).verdict is Verdict.FITS:
+                return soft
+        except Unavailable:
+            return None
+    return 0
+
+
+WIDEST = 4096
+"""No larger rank is named: the layers themselves are hardly wider."""
+GEMMA4_MOST = 1120
+"""Largest soft-token budget of Gemma 4's processor."""
+
+
+def _recommend(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape, at_rows: Callable[[int], MemoryPlan],
+               most: int) -> Recommended | None:  # fmt: skip
+    """The largest micro-batch that divides the effective batch, and as little checkpointing as fits beside it."""
+    effective = shape.rows * spec.training.gradient_accumulation_steps
+    fitting = [rows for rows in range(min(most, effective), 0, -1) if effective % rows == 0]
+    for rows in fitting:
+        steps = effective // rows
+        changed = replace(
+            spec, training=replace(spec.training, gradient_accumulation_steps=steps, gradient_checkpointing=True)
+        )
+        full = simulation.plan(card, replace(shape, rows=rows), changed)
+        if full.verdict is not Verdict.FITS:
+            continue
+        changed = replace(changed, training=replace(changed.training, gradient_checkpointing=False))
+        none = simulation.plan(card, replace(shape, rows=rows), changed)
+        if none.verdict is Verdict.FITS:
+            return Recommended(rows, steps, 0.0, none.driver_bytes)
+        over = needed(none) - card.total_bytes
+        share = min(1.0, math.ceil(20 * over / max(1, needed(none) - needed(full))) / 20)
+        return Recommended(
+            rows, steps, share, int(full.driver_bytes + (1 - share) * (none.driver_bytes - full.driver_bytes))
+        )
+    return None
+
+
+def _on_card(simulation: Simulation, card: Gpu, shape: Shape, seen: Mapping[int, MemoryPlan]) -> OnCard:
+    plan = simulation.plan(card, shape)
+    points = sorted((rows, needed(other)) for rows, other in seen.items())
+    (first, least), (last, most) = points[0], points[-1]
+    slope = (most - least) / (last - first) if last > first else 0
+    room = card.total_bytes - needed(plan)
+    rows = shape.rows + math.floor(room / slope) if slope > 0 else shape.rows
+    return OnCard(plan, max(0, rows) if plan.verdict is not Verdict.FITS else max(shape.rows, rows))

@@ -1,0 +1,60 @@
+"""Put a run's tape together: loading, then one optimizer step after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from vlcheck.memory.optimizer import step_blocks
+from vlcheck.memory.tape import Tape
+from vlcheck.memory.weights import Stored, load
+from vlcheck.spec import RunSpec
+
+
+def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], spec: RunSpec, micro: Tape,
+               gradients: list[int], workspaces: tuple[int, ...] = ()) -> Tape:  # fmt: skip
+    """Load, then two optimizer steps: the second meets the optimizer's state."""
+    tape = Tape()
+    tape.mark("loading")
+    load(stored, tape, upcast=spec.training.kbit_preparation)
+    for size in workspaces:
+        tape.allocate(size, "cuBLAS workspace")
+    state: list[int] = []
+    for _ in range(2):
+        kept = _play(tape, micro, gradients)
+        if spec.training.gradient_accumulation_steps > 1 and state:
+            _play(tape, micro, gradients, accumulate=True)
+        tape.mark("optimizer step")
+        state += step_blocks(parameters, spec, tape, first=not state)
+        for block in kept:
+            tape.release(block)
+    return tape
+
+
+def _play(tape: Tape, micro: Tape, gradients: list[int], *, accumulate: bool = False) -> list[int]:
+    """Add a micro-step; where gradients are there already, new ones are added to them and die at once."""
+    shift, begin = len(tape.sizes), len(tape.events)
+    fresh = set(gradients)
+    moved: list[int] = []
+    marks = iter([*micro.marks, (len(micro.events) + 1, "")])
+    at, moment = next(marks)
+    alive: set[int] = set()
+    for number, event in enumerate(micro.events):
+        while number == at:
+            tape.marks.append((begin + len(moved), moment))
+            at, moment = next(marks)
+        moved.append(event + shift if event >= 0 else event - shift)
+        if event >= 0:
+            alive.add(event)
+            if accumulate and event in fresh:
+                moved.append(~(event + shift))
+                alive.discard(event)
+        else:
+            alive.discard(~event)
+    tape.events += moved
+    tape.sizes += micro.sizes
+    tape.causes += ["gradients" if n in fresh else cause for n, cause in enumerate(micro.causes)]
+    for block in sorted(alive - fresh):
+        tape.release(block + shift)  # the batch
+    return [block + shift for block in gradients if not accumulate]

@@ -1,0 +1,175 @@
+"""Run a real training step without storage and follow every storage it would have had.
+
+Floats live on meta; integers and booleans stay real on the CPU, so that code that depends on data just runs:
+split sizes, boolean indexing, counts of image tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import bitsandbytes  # noqa: F401  registers its operations
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter, tree_map_only
+
+from vlcheck.memory.blocks import Blocks
+
+ATEN = torch.ops.aten
+META = torch.device("meta")
+INTEGERS = frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool})
+ARANGES = frozenset({ATEN.arange.default, ATEN.arange.start, ATEN.arange.start_step})
+FACTORIES = ARANGES | {
+    ATEN.zeros.default, ATEN.ones.default, ATEN.full.default, ATEN.empty.memory_format, ATEN.scalar_tensor.default,
+}  # fmt: skip
+INDEXED = frozenset({ATEN.index.Tensor, ATEN.index_put_.default, ATEN.index_put.default})
+CAUSES = {"forward": "activations: ", "recompute": "recomputed activations", "backward": "gradients of activations"}
+"""What a new tensor is for, by the pass that makes it."""
+SUMS = frozenset({ATEN.add.Tensor})
+
+
+class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Every new storage is charged to a cause until it dies."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.blocks = blocks
+        self.part = "between the parts"
+        """Part of the model that runs."""
+        self.phase = "forward"
+        self.vocabulary = -1
+        self.at_head = False
+        """From the language model's head to the first layer that runs again."""
+
+    def cause(self, tensor: torch.Tensor) -> str:
+        """What a new tensor is for; gradients and optimizer state are told apart later."""
+        if self.at_head and tensor.dim() and tensor.shape[-1] == self.vocabulary:
+            return "logits and loss"
+        return f"{CAUSES[self.phase]}{self.part if self.phase == 'forward' else ''}"
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        devices = {each.is_meta for each in tree_iter((args, kwargs)) if isinstance(each, torch.Tensor)}
+        if op in SUMS and self.phase == "backward" and True in devices and (kept := _accumulated(args)) is not None:
+            return kept
+        if op in CUDA:
+            result = CUDA[op](self, op, args, kwargs)
+        else:
+            args, kwargs = _placed(op, args, kwargs, devices)
+            result = op(*args, **kwargs)
+        for each in (result,) if isinstance(result, torch.Tensor) else tree_iter(result):
+            if isinstance(each, torch.Tensor):
+                self.blocks.hold(each, self.cause(each))
+        return result
+
+
+def _placed(op: Any, args: Any, kwargs: Any, devices: set[bool]) -> tuple[Any, Any]:
+    """Arguments on one device: floats on meta, whole numbers on the CPU as long as nothing else takes part."""
+    device = kwargs.get("device")
+    if op in FACTORIES and device is not None and torch.device(device).type == "meta":
+        dtype = kwargs.get("dtype")
+        if dtype in INTEGERS or (dtype is None and op in ARANGES and all(isinstance(a, int) for a in args)):
+            kwargs = {**kwargs, "device": "cpu"}
+    elif len(devices) == 2:
+        if op in INDEXED:
+            args = (args[0], _indices(args[1]), *args[2:])
+        args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
+    elif op is ATEN._to_copy.default and device is not None:
+        if True in devices:  # there is one device, the GPU
+            kwargs = {**kwargs, "device": META}
+        elif {args[0].dtype, kwargs.get("dtype") or args[0].dtype} <= INTEGERS:
+            kwargs = {**kwargs, "device": "cpu"}
+    return args, kwargs
+
+
+def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.is_meta else tensor.to(META)
+
+
+def _indices(given: Any) -> list[torch.Tensor | None]:
+    """A real mask has a real count: turn it into indices before it becomes meta."""
+    out: list[torch.Tensor | None] = []
+    for index in given:
+        if index is None or index.dtype is not torch.bool:
+            out.append(index)
+        elif index.is_meta:  # no value says which: all of them
+            out.extend(torch.ones(index.shape, dtype=torch.bool).nonzero().unbind(1))
+        else:
+            out.extend(index.nonzero().unbind(1))
+    return out
+
+
+def _accumulated(args: Any) -> torch.Tensor | None:
+    """The engine adds gradients up in place where one of them is nobody else's; under a mode it would not."""
+    first, second = args[0], args[1]
+    if not isinstance(second, torch.Tensor) or first.shape != second.shape or first.dtype != second.dtype:
+        return None
+    for mine in (first, second):
+        storage = mine.untyped_storage()
+        if torch._C._storage_Use_Count(storage._cdata) <= OWN_USES:
+            return mine
+    return None
+
+
+OWN_USES = 2
+
+
+# --------------------------------------------------------------------------- operations that differ on CUDA
+
+
+def _gemm_4bit(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    """Bitsandbytes expands the weight to 16 bits for the product, its statistics first (0.50, `cuda/ops.py`)."""
+    rows, columns = args[2]
+    nested = kwargs.get("absmax_8bit")
+    sizes = [2 * (4 * nested.numel(),)] if nested is not None else []
+    taken = [*(size for pair in sizes for size in pair), rows * columns * args[0].element_size()]
+    with mode.blocks.while_held(*taken, cause="dequantisation"):
+        return op(*args, **kwargs)
+
+
+def _dequantise(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    result = op(*args, **kwargs)
+    mode.blocks.hold(result, "dequantisation")
+    return result
+
+
+def _masked_scatter(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    """CUDA counts the mask's ones before it copies: eight bytes an element."""
+    args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
+    with mode.blocks.while_held(8 * args[0].numel(), cause="temporary"):
+        return op(*args, **kwargs)
+
+
+def _topk(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    """Places that depend on values: spread evenly, as a router that balances its experts would."""
+    values, places = op(*args, **kwargs)
+    width = args[0].shape[-1]
+    real = (torch.arange(places.numel()) % width).reshape(places.shape)
+    return values, real
+
+
+def _histc(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    """CUDA counts whole numbers; the CPU wants them as floats."""
+    if args[0].is_meta or args[0].is_floating_point():
+        return op(*args, **kwargs)
+    return op(args[0].float(), *args[1:], **kwargs).to(args[0].dtype)
+
+
+def _equal(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    """Values on meta are unknown; models that compare them look for padding, and there is none."""
+    if isinstance(args[1], torch.Tensor) or not args[0].is_meta:
+        args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs)) if args[0].is_meta else (args, kwargs)
+        return op(*args, **kwargs)
+    return torch.zeros(args[0].shape, dtype=torch.bool)
+
+
+CUDA: Mapping[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
+    torch.ops.bitsandbytes.gemm_4bit.default: _gemm_4bit,
+    torch.ops.bitsandbytes.dequantize_4bit.default: _dequantise,
+    torch.ops.bitsandbytes.dequantize_blockwise.default: _dequantise,
+    ATEN.masked_scatter.default: _masked_scatter,
+    ATEN.topk.default: _topk,
+    ATEN.histc.default: _histc,
+    ATEN.eq.Scalar: _equal,
+}
