@@ -6,7 +6,7 @@ import json
 import lzma
 import tempfile
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -86,13 +86,14 @@ class Setting:
 
 
 class ImagesBySize:
-    """An image processor that looks at each arrangement of sizes once, and keeps shapes in place of pixels.
+    """An image processor that looks at each size once, and keeps shapes in place of pixels.
 
-    No label depends on a pixel; ten thousand batches would spend their time on nothing else.
+    No label depends on a pixel; ten thousand batches would spend their time on nothing else. Where a family's
+    images lie end to end in a batch, whatever row they are of, each is looked at alone, else each arrangement.
     """
 
-    def __init__(self, inner: Any) -> None:
-        self.__dict__.update(inner=inner, made={})
+    def __init__(self, inner: Any, *, end_to_end: bool) -> None:
+        self.__dict__.update(inner=inner, made={}, end_to_end=end_to_end)
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":  # while a copy is being made
@@ -103,6 +104,13 @@ class ImagesBySize:
         setattr(self.inner, name, value)
 
     def __call__(self, images: Any, **options: Any) -> BatchFeature:
+        if not self.end_to_end:
+            return BatchFeature(dict(self.seen(images, options)))
+        single = [self.seen([[image]], options) for row in images for image in row]
+        return BatchFeature({key: _joined([each[key] for each in single]) for key in single[0]})
+
+    def seen(self, images: Any, options: dict[str, Any]) -> Any:
+        """What the processor makes of these images, from memory if it has seen as large ones."""
         sizes = [[image.size for image in row] if isinstance(row, list) else row.size for row in images]
         limits = [getattr(self.inner, name, None) for name in ("max_soft_tokens", "size", "max_patches")]
         key = repr((sizes, options, limits))
@@ -111,11 +119,21 @@ class ImagesBySize:
             if isinstance(made.get("pixel_values"), torch.Tensor):
                 made["pixel_values"] = torch.zeros(()).expand(made["pixel_values"].shape)
             self.made[key] = made
-        return BatchFeature(dict(self.made[key]))
+        return self.made[key]
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    """Images end to end; shapes that stand for pixels stay shapes."""
+    if not isinstance(values[0], torch.Tensor):
+        return [each for value in values for each in value]
+    first, count = values[0], sum(len(value) for value in values)
+    if first.stride(-1) == 0:
+        return first[:1].expand(count, *first.shape[1:])
+    return torch.cat(list(values))
 
 
 def _setting(name: str, values: Mapping[str, Any], processor: Any, *, nfc: bool = False) -> Setting:
-    processor.image_processor = ImagesBySize(processor.image_processor)
+    processor.image_processor = ImagesBySize(processor.image_processor, end_to_end="gemma" in name)
     made = Setting(name, values, processor, nfc=nfc, budgets=GEMMA4_BUDGETS if "gemma-4" in name else ())
     if made.budgets and made.dialogue.budget:
         made.dialogue.budget(processor, made.budgets[0])

@@ -114,3 +114,18 @@ def test_special_tokens_have_the_ids_of_the_real_tokenizer(real, hub_id):
     tokens = family_of(entry(hub_id).config).stand_in.tokens
 
     assert {token: vocabulary.get(token) for token in tokens} == dict(tokens)
+
+
+@pytest.mark.parametrize("name", ["google/gemma-4-E2B-it", "google/gemma-3-4b-it", "Qwen/Qwen3-VL-2B-Instruct"])
+def test_the_laws_look_at_the_batches_of_the_processor_itself(name):
+    """Computing each size once changes nothing but the pixels."""
+    fast = setting(name)
+    whole = build_stand_in(fast.family, fast.values)
+    if fast.budgets:
+        fast.dialogue.budget(whole, fast.budgets[0])
+    rows = [row((PHOTO, "a", noise(3, 60, 1)), "b"), row("c", "b"), row((noise(16, 320, 2),), "b")]
+    quick, slow = fast.collate()(rows), Collator(whole, fast.dialogue)(rows)
+
+    assert quick.keys() == slow.keys()
+    assert quick["pixel_values"].shape == slow["pixel_values"].shape
+    assert all(torch.equal(quick[key], slow[key]) for key in quick if key != "pixel_values")
