@@ -98,14 +98,17 @@ def _add(bench: Bench, judged: Judged, collator: Collator, lens: Lens, probes: S
     conversations, first = [probe.conversation for probe in probes], probes[0]
     names = ", ".join(str(conversation) for conversation in conversations)
     with budget(collator, first.budget):
+        asked = first.kind != "grown" and not bench.of(first.kind)
         try:
-            expected = _expected(collator, conversations, prompts=first.kind != "grown" and not bench.of(first.kind))
+            expected = _expected(collator, conversations, prompts=asked, twice=not judged.ours or first.kind != "data")
         except BadRow as bad:  # a built-in probe may have a shape that the family takes no picture of
             return _refused(bench, first, names, str(bad)) if first.kind == "data" else bench
         try:
             batch = _checked(judged.call(conversations))
         except Exception as error:  # it may be the user's code
             return _refused(bench, first, names, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    if not expected.tensors:
+        expected = replace(expected, tensors={key: value for key, value in batch.items() if key != "labels"})
     bench = replace(bench, keys=bench.keys or _shapes(batch))
     count = len(batch["input_ids"])
     subjects = _subjects(probes, expected, lens, count)
@@ -135,12 +138,16 @@ def _with_rows(
     )
 
 
-def _expected(collator: Collator, conversations: Sequence[Conversation], *, prompts: bool) -> Expected:
-    """Prompts cost another pass over the images, so they are made of the first batch of each kind."""
+def _expected(collator: Collator, conversations: Sequence[Conversation], *, prompts: bool, twice: bool) -> Expected:
+    """Each pass over the images costs as much as the collator itself.
+
+    So prompts are made of the first batch of each kind, and without `twice` the tensors are left to the collator
+    that is judged, which is ours: it hands the processor's on as they are.
+    """
     rows = tuple(collator.template.rows(conversation) for conversation in conversations)
     return Expected(
         rows,
-        collator.tensors([row for own in rows for row in own]),
+        collator.tensors([row for own in rows for row in own]) if twice else {},
         tuple(_prompts(collator, conversation) for conversation in conversations) if prompts else (),
     )
 
