@@ -108,7 +108,13 @@ def image_options(values: Values) -> dict[str, Any]:
 
 
 def budget(processor: Any, soft_tokens: int) -> None:
-    """Cap an image's soft tokens."""
+    """Cap an image's soft tokens.
+
+    Raises:
+        ValueError: if the family's image processor knows no such cap.
+    """
+    if soft_tokens not in SOFT_TOKENS:
+        raise ValueError(f"{soft_tokens} seen; allowed: {', '.join(map(str, SOFT_TOKENS))}")
     processor.image_processor.max_soft_tokens = soft_tokens
 
 
@@ -127,6 +133,9 @@ def _layers_with_own_cache(text: Values) -> int:
     """Layers before the first that reuses another's keys and values."""
     return int(text["num_hidden_layers"]) - int(text.get("num_kv_shared_layers") or 0)
 
+
+SOFT_TOKENS = (70, 140, 280, 560, 1120)
+"""What `Gemma4ImageProcessor` takes for `max_soft_tokens` (transformers 5.23)."""
 
 DIALOGUE = Dialogue(
     end="<turn|>",
