@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import transformers
 from tests import data_samples, label_samples, tiny
 from tests.broken import patches
 from vlcheck.engine import audit
+from vlcheck.evidence import Evidence
 from vlcheck.finding import Report
 from vlcheck.gpus import Gpu
 from vlcheck.model import attention_support, build_reference
+from vlcheck.model_config import ModelConfig
 from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 
 TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))
@@ -27,6 +30,15 @@ VISION = r"model\.vision_tower\.encoder\..*\.linear"
 PROJECTOR = r"model\.embed_vision\.embedding_projection"
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4")
 TRAIN_ALL = Intent(vision="train", projector="train", language="train")
+
+
+@cache
+def judged_labels(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the label rules see of our collator on a model: the same for every run that differs elsewhere."""
+    evidence = Evidence(RunSpec(model=ModelRef(id="none"), lora=Lora()), {"config": ModelConfig(model(), "test")})
+    names = ("processor", "own_collator", "bench", "trial")
+    return dict(zip(names, evidence.call(lambda processor, own_collator, bench, trial: (
+        processor, own_collator, bench, trial)), strict=True))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,8 @@ class Run:
         given = self.changes.get("given")
         if given is not None:
             options = {**given(self.model()), **options}
+        elif not self.changes.keys() & {"data", "patch", "training"}:
+            options = {**judged_labels(self.model), **options}
         with patches.undone():
             return audit(self.spec(folder), allow_code=True, offline=True, **self.given, **options)
 

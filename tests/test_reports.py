@@ -17,9 +17,9 @@ ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path.stem for path in (ROOT / "vlcheck/recipes").glob("*.yaml"))
 HISTORY = {
     "1-gemma3-plain-names": {"VLC404", "VLC410"},
-    "2-gemma4-linear-list": {"VLC106", "VLC401", "VLC404", "VLC410", "VLC806"},
-    "3-gemma4-linear-list-slower": {"VLC106", "VLC401", "VLC404", "VLC410", "VLC806"},
-    "4-gemma4-all-linear": {"VLC106", "VLC410", "VLC806"},
+    "2-gemma4-linear-list": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
+    "3-gemma4-linear-list-slower": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
+    "4-gemma4-all-linear": {"VLC106", "VLC217", "VLC410", "VLC806"},
 }
 GOLDEN = {
     "gemma4-31b-pet": "vlcheck/recipes/gemma4-31b-pet.yaml",

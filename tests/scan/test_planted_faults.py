@@ -53,7 +53,9 @@ def test_sound_data_is_silent(sound):
     """Nothing is raised, and every rule looked at something or says why it does not apply."""
     report = scanned(run_on(sound))
     assert codes(report) == set()
-    assert {o.rule.code for o in report.outcomes if o.verdict is not Verdict.PASSED} == set()
+    assert {o.rule.code for o in report.outcomes if o.verdict is not Verdict.PASSED} == {
+        "VLC512"
+    }  # a stand-in tokenizer
 
 
 def test_table_is_long_enough():
