@@ -15,9 +15,10 @@ import torch
 from vlcheck import catalogue
 from vlcheck.bench.judging import Judged, judge
 from vlcheck.bench.probes import picture
-from vlcheck.collate import IGNORE_INDEX, Collator, Span, label_answers
+from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation, Turn
 from vlcheck.families.gemma4 import FAMILY
+from vlcheck.labelling import IGNORE_INDEX, Span, label_answers
 from vlcheck.standin import build_stand_in
 
 ROWS, TOKENS, TURNS = 8, 3000, 6

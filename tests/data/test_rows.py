@@ -432,7 +432,7 @@ def test_hub_data_set_offline():
     with pytest.raises(Unavailable, match="nobody/pets is not in the cache of `datasets`") as refused:
         list(read_rows(Data(dataset="nobody/pets"), "train", offline=True))
     assert refused.value.unlock == (
-        "run once where the Hub is reached, or load it there: datasets.load_dataset('nobody/pets')"
+        "run with --stream where the Hub is reached, or load it there once: datasets.load_dataset('nobody/pets')"
     )
 
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from tests.families.settings import STAND_INS, config, setting
 from vlcheck.batch_model import build_batch_model
-from vlcheck.collate import IGNORE_INDEX, Collator
+from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation, Picture, Turn
 from vlcheck.families import family_of
 from vlcheck.finding import Unavailable
+from vlcheck.labelling import IGNORE_INDEX
 from vlcheck.standin import build_stand_in
 from vlcheck.template import BadRow
 

@@ -18,8 +18,8 @@ from hypothesis.strategies import SearchStrategy
 
 from tests import strategies
 from tests.families.settings import Setting
-from vlcheck.collate import IGNORE_INDEX
 from vlcheck.conversation import Conversation, Picture, Turn
+from vlcheck.labelling import IGNORE_INDEX
 from vlcheck.template import BadRow
 
 Ids = list[int]

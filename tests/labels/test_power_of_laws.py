@@ -12,8 +12,9 @@ import torch
 from tests.families.settings import setting
 from tests.labels.laws import LAWS
 from tests.labels.test_laws import hold
-from vlcheck.collate import IGNORE_INDEX, Collator
+from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation
+from vlcheck.labelling import IGNORE_INDEX
 
 Spoil = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 

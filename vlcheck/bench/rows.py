@@ -11,8 +11,9 @@ import torch
 from vlcheck.bench.probes import Kind, Probe
 from vlcheck.bench.region import Region
 from vlcheck.bench.regions import Lens, divide
-from vlcheck.collate import IGNORE_INDEX, Collator
+from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation
+from vlcheck.labelling import IGNORE_INDEX
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from vlcheck.bench.regions import Lens
-from vlcheck.collate import IGNORE_INDEX
+from vlcheck.labelling import IGNORE_INDEX
 
 Look = Literal["supervised", "prompt", "image", "supervised image", "padding", "supervised padding"]
 

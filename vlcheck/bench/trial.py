@@ -11,8 +11,9 @@ from torch import nn
 
 from vlcheck.bench.judging import Judged
 from vlcheck.bench.probes import ask, picture
-from vlcheck.collate import IGNORE_INDEX, Batch, Collator
+from vlcheck.collate import Batch, Collator
 from vlcheck.conversation import Conversation
+from vlcheck.labelling import IGNORE_INDEX
 
 SIZE = (96, 64)
 SHORT, LONG = "Beagle", "It is a Russian_Blue that sits on a sofa"

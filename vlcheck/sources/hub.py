@@ -92,10 +92,10 @@ def _from_hub(name: str, split: str, *, offline: bool) -> Any:
     except (ConnectionError, FileNotFoundError) as missing:
         if not offline and hub_answers():
             return datasets.load_dataset(name, split=split, streaming=True)
-        why = "the Hub was not asked (offline)" if offline else "the Hub was not reached"
+        why = "the Hub was not asked" if offline else "the Hub was not reached"
         raise Unavailable(
             f"the data set {name} is not in the cache of `datasets`, and {why}",
-            f"run once where the Hub is reached, or load it there: datasets.load_dataset({name!r})",
+            f"run with --stream where the Hub is reached, or load it there once: datasets.load_dataset({name!r})",
         ) from missing
 
 
