@@ -37,8 +37,6 @@ class Opening:
     """What the generation prompt opens beyond a rendered turn's header; empty where it is that header."""
     bos: str
     """The first token of a text, where the template writes it itself."""
-    user_ends: bool
-    """Whether a question ends with the same token as an answer."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ def read_template(processor: Any, dialogue: Dialogue) -> Template:
     if tokenizer.convert_tokens_to_ids(dialogue.end) in (None, tokenizer.unk_token_id):
         raise BadRow(f"the tokenizer has no token {dialogue.end!r}, which ends this family's turns")
     if dialogue.suffix:
-        return Template(processor, dialogue, Opening("", False, "", "", "", user_ends=False))
+        return Template(processor, dialogue, Opening("", False, "", "", ""))
     if not getattr(processor, "chat_template", None):
         raise BadRow("the processor has no chat template")
     question, answer = Turn("user", (QUESTION,)), Turn("assistant", (ANSWER,))
@@ -175,7 +173,6 @@ def read_template(processor: Any, dialogue: Dialogue) -> Template:
             lead=before[len(generation) :] if before.startswith(generation) else "",
             primer="" if before.startswith(generation) else generation[_alike(generation, before) :],
             bos=bos if bos and generation.startswith(bos) else "",
-            user_ends=dialogue.end in tail,
         ),
     )
 

@@ -18,6 +18,10 @@ from hypothesis.strategies import SearchStrategy
 
 from tests import strategies
 from tests.families.settings import Setting
+from vlcheck.bench.probes import Probe
+from vlcheck.bench.region import Region
+from vlcheck.bench.regions import focus
+from vlcheck.bench.rows import Subject, see
 from vlcheck.conversation import Conversation, Picture, Turn
 from vlcheck.labelling import IGNORE_INDEX
 from vlcheck.template import BadRow
@@ -160,6 +164,21 @@ def every_key_reaches_the_batch(setting: Setting, drawn: Any) -> None:
     soft = setting.processor.tokenizer.convert_tokens_to_ids(setting.dialogue.image_tokens[0])
     types = made.get("mm_token_type_ids", None if setting.dialogue.suffix else made.get("token_type_ids"))
     assert types is None or torch.equal(types == 1, made["input_ids"] == soft)
+
+
+@law(one)
+def the_oracle_of_the_rules_raises_no_alarm(setting: Setting, row: Conversation) -> None:
+    """Held against the conversation as the label rules do it, every row of a sound batch is lawful."""
+    assume(sayable(setting, [row]))
+    collator = setting.collate()
+    made, lens = collator.collate([row]), focus(collator.template)
+
+    for number, text in enumerate(made.rows):
+        turns = tuple(place.turn for place in text.places)
+        seen = see(Subject(Probe("data", row), turns, 0), made.batch, number, collator, lens)
+        assert seen.lawful, seen
+        assert not seen.supervised[Region.HEADER] + seen.supervised[Region.AFTER], seen
+        assert (seen.gap, seen.moved, seen.foreign_labels) == (0, 0, 0), seen
 
 
 def expected(setting: Setting, row: Conversation) -> list[str]:

@@ -47,14 +47,20 @@ class Lens:
     soft_id: int
     special_ids: frozenset[int]
     byte_level: bool
-    user_ends: bool
-    """Whether user turns end with the same token as answers."""
     _bytes: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def tokenizer(self) -> Any:
         """The processor's."""
         return self.template.processor.tokenizer
+
+    def normal(self, text: str) -> str:
+        """A text as the tokenizer changes it before it cuts: composed characters, in Qwen's."""
+        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        if normalizer is None:
+            return text
+        changed: str = normalizer.normalize_str(text).replace("\u2581", " ")
+        return changed[1:] if changed.startswith(" ") and not text.startswith(" ") else changed
 
     def bytes_of(self, number: int) -> bytes:
         """The bytes that an id puts into a text."""
@@ -89,7 +95,6 @@ def focus(template: Template) -> Lens:
         numbers[0],
         frozenset(tokenizer.convert_tokens_to_ids(list(special_tokens(tokenizer)))),
         byte_level=any("\u0120" in piece for piece in pieces),
-        user_ends=template.opening.user_ends,
     )
 
 
@@ -117,7 +122,7 @@ def divide(
     for at, stop, has_end in found:
         end = len(lens.template.dialogue.end.encode()) if has_end else 0
         of[written & (starts >= _header(text, at, lens)) & (stops <= at)] = Region.HEADER
-        of[written & (stops > at) & (starts < stop - end)] = Region.ANSWER
+        of[(stops > starts) & (stops > at) & (starts < stop - end)] = Region.ANSWER  # it may name an image's frame
         of[written & (starts >= stop - end) & (starts < stop)] = Region.END
         behind = int(np.searchsorted(stops, stop, side="right"))
         while behind < len(ids) and written[behind] and ids[behind] not in lens.special_ids:
@@ -133,12 +138,12 @@ def _answers(text: bytes, conversation: Conversation, turns: Sequence[int], lens
     end = lens.template.dialogue.end.encode()
     places: list[tuple[int, int, bool]] = []
     bound, later = len(text), len(conversation.turns)
+    if tuple(turns) != conversation.answers:  # one of several rows of a conversation, which ends with its answer
+        later = turns[-1] + 1
     for turn in reversed(turns):
         answer = _said(conversation.turns[turn], lens)
         wanted = answer + end
-        between = [t for t in conversation.turns[turn + 1 : later] if t.role == "user"]
-        asked = [t.text.strip().encode("utf-8", "replace") + (end if lens.user_ends else b"") for t in between]
-        at = _nth_last(text, wanted, sum(said.count(wanted) for said in asked), bound)
+        at = _nth_last(text, wanted, _asked(conversation, turn, later, lens).count(wanted), bound)
         if at >= 0:
             stop, lead = at + len(wanted), lens.template.opening.lead.encode()
             at -= len(lead) if text[:at].endswith(lead) else 0
@@ -152,11 +157,21 @@ def _answers(text: bytes, conversation: Conversation, turns: Sequence[int], lens
     return places
 
 
+def _asked(conversation: Conversation, turn: int, later: int, lens: Lens) -> bytes:
+    """What a template writes between an answer and the next, where it may say the same once more."""
+    turns = conversation.turns
+    if not any(between.role == "user" for between in turns[turn + 1 : later]):
+        return b""
+    before = lens.template.render(turns[: turn + 1], prompt=False)
+    whole = lens.template.render(turns[:later], prompt=False)
+    return lens.normal(whole[len(before) :]).encode("utf-8", "replace") if whole.startswith(before) else b""
+
+
 def _said(turn: Turn, lens: Lens) -> bytes:
     """What an answer is in bytes, its thinking before it."""
     opens, closes = lens.template.dialogue.thought or ("", "")
-    thought = opens + turn.thinking.strip() + closes if turn.thinking else ""
-    return (thought + turn.text.strip()).encode("utf-8", "replace")
+    thought = opens + turn.thinking.strip() + closes if turn.thinking.strip() else ""
+    return lens.normal(thought + turn.text.strip()).encode("utf-8", "replace")
 
 
 def _nth_last(text: bytes, wanted: bytes, skip: int, bound: int) -> int:
