@@ -31,8 +31,8 @@ TIED = {"google/gemma-4-E2B-it", "google/gemma-4-26B-A4B-it", "google/gemma-4-12
 STARVED = {"google/gemma-4-E2B-it", "google/gemma-4-26B-A4B-it", "Qwen/Qwen3-VL-2B-Instruct",
            "Qwen/Qwen3-VL-30B-A3B-Instruct"}  # fmt: skip
 """Their towers name no input embeddings, so `enable_input_require_grads` leaves the input of the first block frozen."""
-UNCLIPPED = {"google/gemma-4-26B-A4B-it": {"VLC106"}}
-"""A note on every run of this checkpoint: its wrappers are there and clip nothing."""
+NOTED = {"google/gemma-4-26B-A4B-it": {"VLC106", "VLC217"}, "llava-hf/llava-onevision-qwen2-0.5b-ov-hf": {"VLC217"}}
+"""Notes on every run of these: wrappers that clip nothing, a generation prompt that rendered turns do not start with."""
 
 
 @pytest.fixture(params=SMALLEST)
@@ -47,8 +47,8 @@ def codes(hub_id: str, folder, lora: Lora, **changes) -> set[str]:
     report = audit(spec, offline=True, reference=small_reference(hub_id))
     assert [o.reason for o in report.with_verdict(Verdict.ERROR)] == []
     found = {outcome.rule.code for outcome in report.found()}
-    assert found >= UNCLIPPED.get(hub_id, set())
-    return found - UNCLIPPED.get(hub_id, set())
+    assert found >= NOTED.get(hub_id, set())
+    return found - NOTED.get(hub_id, set())
 
 
 def test_language_model_not_adapted(hub_id, tmp_path):
