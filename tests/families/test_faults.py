@@ -32,7 +32,7 @@ STARVED = {"google/gemma-4-E2B-it", "google/gemma-4-26B-A4B-it", "Qwen/Qwen3-VL-
            "Qwen/Qwen3-VL-30B-A3B-Instruct"}  # fmt: skip
 """Their towers name no input embeddings, so `enable_input_require_grads` leaves the input of the first block frozen."""
 NOTED = {"google/gemma-4-26B-A4B-it": {"VLC106", "VLC217"}, "llava-hf/llava-onevision-qwen2-0.5b-ov-hf": {"VLC217"}}
-"""Notes on every run of these: wrappers that clip nothing, a generation prompt that rendered turns do not start with."""
+"""Notes on every run of these: wrappers that clip nothing, a prompt that rendered turns do not start with."""
 
 
 @pytest.fixture(params=SMALLEST)
