@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests import tiny
 from tests.broken import collators
-from tests.families.models import entry
+from tests.families.models import entry, miniature
 from tests.label_samples import rows
 from vlcheck import check_collator
 from vlcheck.bench.judging import Judged
@@ -57,6 +58,44 @@ def test_verdict(hub_id, name, codes, roots):
     assert [outcome.reason for outcome in report.with_verdict(Verdict.ERROR)] == []
     assert {outcome.rule.code for outcome in report.found()} == codes
     assert {cause for outcome in report.found() for cause in outcome.explained_by} == roots
+
+
+PLAIN_RENDERING = {
+    "google/gemma-3-4b-it": {"VLC209", "VLC210"},
+    "Qwen/Qwen3-VL-2B-Instruct": {"VLC209", "VLC210"},
+    "HuggingFaceTB/SmolVLM2-256M-Video-Instruct": {"VLC209", "VLC210"},
+    "llava-hf/llava-v1.6-mistral-7b-hf": {"VLC209", "VLC210"},
+    "OpenGVLab/InternVL3-1B-hf": {"VLC209", "VLC210"},
+    "meta-llama/Llama-3.2-11B-Vision-Instruct": {"VLC210"},
+    "llava-hf/llava-onevision-qwen2-0.5b-ov-hf": {"VLC210", "VLC217", "VLC218"},
+}
+"""Families in miniature, and the codes that their rendered conversations get under an "everything" collator.
+
+Llama 3.2 and LLaVA-OneVision write nothing behind an answer's end; a rendered turn of OneVision has a space that its
+generation prompt has not.
+"""
+
+
+@pytest.mark.parametrize("hub_id", PLAIN_RENDERING)
+@pytest.mark.parametrize("name", ["prefix_without_image", "first_search", "everything"])
+def test_verdict_in_every_family(hub_id, name, tmp_path):
+    """The same fault has the same root in every family; an image of Llama 3.2 takes one id, so no mask is short."""
+    values = miniature(hub_id)
+    processor = build_stand_in(family_of(values), values)
+    model = str(tiny.write_folder(tmp_path, values))
+    frame = PLAIN_RENDERING[hub_id]
+
+    report = check_collator(getattr(collators, name)(processor), processor, rows(), model=model)
+
+    codes = {outcome.rule.code for outcome in report.found()}
+    if name == "prefix_without_image":
+        expands = "Llama-3.2" not in hub_id
+        assert codes - {"VLC202", "VLC205"} == ({"VLC201"} | frame if expands else set())
+        assert ("VLC202" in codes) == expands
+    elif name == "first_search":
+        assert codes == FOUND_IN_LIST | frame - FRAME
+    else:
+        assert codes == EVERYTHING | frame
 
 
 MUTANTS = {

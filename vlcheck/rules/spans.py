@@ -31,7 +31,9 @@ def span_moves(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
     yield Examined(len({row.soft_tokens for row in rows if row.kind == "grown"}), "numbers of soft tokens")
     spans = [row for row in rows if row.gap is not None and row.solid and not row.unmasked and not row.moved]
     grown = {row.soft_tokens: row for row in spans if row.kind == "grown"}
-    short = {row.soft_tokens: row for row in spans if row.gap and row.gap == row.unexpanded_gap}
+    short = {  # with or without the token that some tokenizers begin every text with
+        row.soft_tokens: row for row in spans if row.gap and row.unexpanded_gap - row.gap in (0, 1)
+    }
     moves = len({row.gap for row in grown.values()}) > 1 and any(row.gap for row in grown.values())
     if moves or short:
         shown = sorted((grown if moves else short).values(), key=lambda row: row.soft_tokens)
