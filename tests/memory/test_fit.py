@@ -23,7 +23,7 @@ CONFIG = """
 model: {id: ./model, dtype: bfloat16}
 quantization: {load_in_4bit: true, bnb_4bit_quant_type: nf4}
 lora: {r: 4, target_modules: all-linear}
-data: {max_soft_tokens: 20}
+data: {max_soft_tokens: 70}
 training: {bf16: true, gradient_checkpointing: true, gradient_accumulation_steps: 4, per_device_train_batch_size: 1}
 hardware: {gpu: h100}
 """
@@ -79,7 +79,7 @@ def test_fit_document_adds_up(folder):
     shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h100", "--offline", "--format", "json", "--tokens", "128")
     document = json.loads(shown.stdout)
     assert sum(line["bytes"] for line in document["plan"]["lines"]) == document["plan"]["allocated_bytes"]
-    assert document["plan"]["shape"] == {"rows": 1, "tokens": 128, "soft_tokens": 20}
+    assert document["plan"]["shape"] == {"rows": 1, "tokens": 128, "soft_tokens": 70}
 
 
 def test_unknown_card_is_one_clear_error(folder):
