@@ -10,7 +10,7 @@ from tests.broken import collators
 from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation, Picture, Turn
 from vlcheck.families import family_of
-from vlcheck.spec import Data, Intent, Training
+from vlcheck.spec import Data, Training
 from vlcheck.standin import build_stand_in
 
 ANSWER = "american_bulldog with a white chest"
@@ -84,7 +84,6 @@ def handed_in(values: dict[str, Any]) -> dict[str, Any]:
 
 
 GEMMA = {"bos": 2, "soft": 258880, "types": "mm_token_type_ids"}
-TINY_ANSWER_SIDE = {"intent": Intent(language="train", vision="train", projector="train")}
 
 BROKEN: dict[str, dict[str, Any]] = {
     "VLC201": foreign(collators.prefix_without_image),

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
 from transformers import AutoProcessor, AutoTokenizer
 
 from vlcheck.family import Family, Values
 from vlcheck.finding import Unavailable
+from vlcheck.model import transformers_config
 from vlcheck.model_config import ModelConfig, hub_answers
 from vlcheck.spec import ConfigError, Problem, RunSpec
-from vlcheck.standin import assemble, build_stand_in
+from vlcheck.standin import assemble, build_stand_in, transformers_class
 
 MARKS = ("tokenizer.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 """Files of which any says that a folder means to hold a processor."""
@@ -115,19 +115,19 @@ def _from_parts(folder: Path, family: Family, values: Values) -> Any:
     if made is None:
         raise ValueError(f"vlcheck does not know the parts of a {family.name} processor")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    image_class = getattr(transformers, made.image_processor)
+    image_class, full = transformers_class(made.image_processor), transformers_config(values).to_dict()
     has_settings = any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
     image_processor = (
         image_class.from_pretrained(folder, local_files_only=True)
         if has_settings
-        else image_class(**made.image_options(values))
+        else image_class(**made.image_options(full))
     )
     return assemble(
-        getattr(transformers, made.processor),
+        transformers_class(made.processor),
         image_processor=image_processor,
         tokenizer=tokenizer,
         chat_template=_chat_template(folder) or tokenizer.chat_template,
-        **made.options(values),
+        **made.options(full),
     )
 
 

@@ -53,12 +53,12 @@ def build_stand_in(family: Family, values: Values) -> Any:
     template = made.template(full)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kind = _class(made.image_processor)
+        kind = transformers_class(made.image_processor)
         with _installed(kind):
             image_processor = kind(**made.image_options(full))
         text = None if template is None else read_template(template)
         return assemble(
-            _class(made.processor),
+            transformers_class(made.processor),
             image_processor=image_processor,
             tokenizer=tokenizer,
             chat_template=text,
@@ -168,14 +168,13 @@ def _arrange(
         backend.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
 
 
-def _class(name: str) -> type:
+def transformers_class(name: str) -> Any:
     """A class of transformers, by name.
 
     Raises:
         Unavailable: if the installed transformers has none of that name.
     """
     try:
-        found: type = getattr(transformers, name)
+        return getattr(transformers, name)
     except AttributeError as missing:
         raise Unavailable(f"transformers {transformers.__version__} has no {name}") from missing
-    return found
