@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vlcheck.finding import NotApplicable, Unavailable
-from vlcheck.sources import folders, hub, tables
+from vlcheck.sources import folders, generated, hub, tables
 from vlcheck.sources.row import NoSuchSplit, Row, RowProblem, capped
 from vlcheck.spec import Data
 
@@ -43,10 +43,12 @@ def read_rows(data: Data, split: str, *, offline: bool = False) -> Iterator[Row 
         Unavailable: if the data cannot be had here; the exception says what would change that.
     """
     most = data.train_samples if split == data.train_split else data.eval_samples
+    if data.generated is not None:
+        return capped(generated.draw_rows(data, split), most)
     if data.dataset is not None:
         return capped(hub.read_examples(data.dataset, data, split, offline=offline), most)
     if data.path is None:
-        raise NotApplicable("the run names no data: neither data.path nor data.dataset is set")
+        raise NotApplicable("the run names no data: none of data.path, data.dataset and data.generated is set")
     try:
         return capped(_local(Path(data.path), data, split, offline=offline), most)
     except OSError as error:

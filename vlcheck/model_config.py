@@ -38,7 +38,8 @@ def find_config(spec: RunSpec, *, offline: bool = False) -> ModelConfig:
         ConfigError: if no place has it, or the file found is not a usable config.
     """
     model = spec.model
-    found = _local(model) or _cached(model) or (None if offline else _downloaded(model)) or _known(model)
+    unknown_here = offline or (model.weights == "random" and _known(model))
+    found = _local(model) or _cached(model) or (None if unknown_here else _downloaded(model)) or _known(model)
     where = spec.where("model.id")
     if found is None:
         raise ConfigError(Problem(where, _nowhere(model, offline)))

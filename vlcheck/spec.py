@@ -90,6 +90,8 @@ class ModelRef:
     """Branch, tag or commit on the Hub."""
     dtype: DType = "bfloat16"
     """Storage type of everything that is not quantised."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """`random` draws the weights from training.seed: a run that downloads nothing and teaches nothing but the loop."""
     attn_implementation: Attention | None = None
     """Passed to `from_pretrained`; unset lets each submodel choose."""
     patch: Function | None = None
@@ -171,6 +173,8 @@ class Data:
     """Hub id of a dataset."""
     path: Text | None = None
     """Local folder or JSONL file, relative to the config file."""
+    generated: Literal["shapes"] | None = None
+    """Pictures drawn on the spot, for runs that need no data: `shapes` shows one shape in one of six colours."""
     train_split: Text = "train"
     """Split to train on."""
     eval_split: Text | None = None
@@ -195,13 +199,15 @@ class Data:
     """Longest row in tokens, after image expansion; unset means no limit."""
     overflow: Literal["error", "drop"] = "error"
     """What becomes of a row longer than max_length: the run stops, or leaves it out and counts it."""
+    max_unreadable: Share = 0.01
+    """Share of training rows that may be unreadable; the run leaves them out, lists them, and stops beyond it."""
     collator: Function | None = None
     """`package.module:function`, your own collator, or what makes one of a processor; runs only with --allow-code."""
 
     def __post_init__(self) -> None:
         _check_function("collator", self.collator)
-        if self.dataset is not None and self.path is not None:
-            raise ValueError("dataset and path exclude each other")
+        if sum(source is not None for source in (self.dataset, self.path, self.generated)) > 1:
+            raise ValueError("dataset, path and generated exclude each other")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +283,8 @@ class Training:
     """Write a checkpoint every so many optimizer steps."""
     save_total_limit: Count | None = None
     """Checkpoints kept."""
+    dataloader_num_workers: Index = 0
+    """Processes that decode images while the model trains; with 0 a thread does."""
     remove_unused_columns: bool = True
     """transformers' Trainer drops columns that the model's forward does not name; vlcheck's own loop drops none."""
     fsdp: Text | None = None
