@@ -464,7 +464,7 @@ def test_hub_data_set_from_the_cache(tmp_path, examples, monkeypatch):
 
 def test_no_data():
     """A run that names no data has no rows to judge."""
-    with pytest.raises(NotApplicable, match=r"neither data.path nor data.dataset is set"):
+    with pytest.raises(NotApplicable, match=r"none of data.path, data.dataset and data.generated is set"):
         read_rows(Data(), "train")
 
 
