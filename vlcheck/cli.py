@@ -222,6 +222,37 @@ def probe(
     )
 
 
+# --------------------------------------------------------------------------- vlcheck train
+
+
+@app.command()
+@guarded
+def train(
+    config: Config,
+    force: Annotated[bool, typer.Option("--force", help="Train in spite of the audit's errors.")] = False,
+    auto_batch: Annotated[
+        bool, typer.Option("--auto-batch", help="Let the memory plan split the effective batch.")
+    ] = False,
+    allow_code: AllowCode = False,
+    offline: Offline = False,
+    stream: Stream = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Audit a run, then train its adapters; takes an interrupted run up where it ended.
+
+    SIGTERM and Ctrl-C write the last finished step; the same command goes on from there. On several GPUs:
+    accelerate launch --module vlcheck train CONFIG
+    """
+    from vlcheck.terminal.training import run_training
+
+    if allow_code:
+        sys.path.append(str(Path.cwd()))
+    run_training(
+        _loaded(config), force=force, auto=auto_batch, debug=debug, allow_code=allow_code, offline=offline,
+        stream=stream,
+    )  # fmt: skip
+
+
 # --------------------------------------------------------------------------- what both do
 
 

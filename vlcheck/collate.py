@@ -33,6 +33,14 @@ class Dropped:
         return f"{self.name}: {self.tokens} tokens after image expansion; allowed: at most {self.limit}"
 
 
+class NoRowLeft(BadRow):
+    """Every row of a batch is too long; `dropped` says how long each is."""
+
+    def __init__(self, dropped: tuple[Dropped, ...]) -> None:
+        super().__init__(f"every row of this batch is too long; {dropped[0]}")
+        self.dropped = dropped
+
+
 @dataclass(frozen=True)
 class Collated:
     """A batch, the rows it holds in order, and those that it does not."""
@@ -105,7 +113,7 @@ class Collator:
         if long:
             kept = [row for row, n in zip(rows, lengths, strict=True) if n <= (limit or n)]
             if not kept:
-                raise BadRow(f"every row of this batch is too long; {long[0]}")
+                raise NoRowLeft(tuple(long))
             return replace(self.collate_rows(kept), dropped=tuple(long))
         return Collated({**batch, "labels": self._labels(rows, batch)}, tuple(rows))
 

@@ -70,6 +70,11 @@ def audit(
     return _judged(spec, choose(tuple(select), tuple(ignore)), evidence)
 
 
+def judge_all(spec: RunSpec, evidence: Evidence) -> Report:
+    """Run every rule over evidence that the caller keeps, as the trainer does: it trains what was audited."""
+    return _judged(spec, choose(), evidence)
+
+
 def check_adapter(
     spec: RunSpec,
     adapter: str | os.PathLike[str] | SavedAdapter,

@@ -1,0 +1,67 @@
+"""The recipe `tiny`, cut down to a run of seconds, and what `train` needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vlcheck import dialects
+from vlcheck.collate import Collator
+from vlcheck.evidence import Evidence
+from vlcheck.spec import RunSpec
+from vlcheck.train import Rows, Trained, read_training_rows, train
+
+
+@cache
+def recipe() -> RunSpec:
+    """The recipe as it ships."""
+    return dialects.load(Path(str(files("vlcheck") / "recipes" / "tiny.yaml")))
+
+
+def small(output: Path | str, **training: Any) -> RunSpec:
+    """A run of few small steps: micro-batch 1, two of them a step, a checkpoint every second step, dropout on."""
+    spec = recipe()
+    settings = {
+        "output_dir": str(output), "max_steps": 4, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2,
+        "save_steps": 2,
+    }  # fmt: skip
+    return replace(
+        spec,
+        training=replace(spec.training, **{**settings, **training}),
+        lora=replace(spec.lora, r=2, lora_alpha=4, lora_dropout=0.1),
+        data=replace(spec.data, train_samples=16),
+    )
+
+
+@cache
+def parts() -> dict[str, Any]:
+    """Config, family and processor of the tiny model."""
+    evidence = Evidence(recipe(), {}, offline=True)
+    found: dict[str, Any] = evidence.call(
+        lambda config, family, processor, dialogue: {
+            "config": config.values, "family": family, "processor": processor.processor, "dialogue": dialogue,
+        }
+    )  # fmt: skip
+    return found
+
+
+def collator(spec: RunSpec) -> Collator:
+    """The run's collator."""
+    return Collator(parts()["processor"], parts()["dialogue"], spec.data.max_length, spec.data.overflow)
+
+
+def run(spec: RunSpec, say: Callable[[str], None] = lambda line: None, rows: Rows | None = None, **given: Any) -> Trained:
+    """Train it."""
+    return train(
+        spec,
+        config=parts()["config"],
+        family=parts()["family"],
+        collator=collator(spec),
+        rows=rows or read_training_rows(spec, offline=True),
+        say=say,
+        **given,
+    )

@@ -1,0 +1,95 @@
+"""A run that was interrupted ends where it would have ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.training.runs import run, small
+from vlcheck.training.checkpoint import OtherRun
+from vlcheck.training.record import read_metrics
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+class Cut(Exception):
+    pass
+
+
+def interrupted(spec, after: int) -> None:
+    """Train until a step's line has been said, then stop without a word."""
+
+    def say(line: str) -> None:
+        if line.startswith(f"step {after + 1}/"):
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(spec, say)
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "paged_adamw_8bit"])
+def test_resumed_equals_uninterrupted(tmp_path, optim):
+    """Adapter and losses are the same to the last bit, dropout and data order included."""
+    whole, parted = (small(tmp_path / name, optim=optim) for name in ("whole", "parted"))
+    run(whole)
+    interrupted(parted, 2)
+    told: list[str] = []
+    assert run(parted, told.append).resumed_from == 2
+    assert any("checkpoint-2" in line for line in told)
+    assert digest(tmp_path / "whole") == digest(tmp_path / "parted")
+    losses = [[m["loss"] for m in read_metrics(tmp_path / name)] for name in ("whole", "parted")]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 4
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    spec = small(tmp_path / "run", max_steps=2)
+    run(spec)
+    before = digest(tmp_path / "run")
+    told: list[str] = []
+    assert run(spec, told.append).resumed_from == 2
+    assert told == [f"nothing to do: {tmp_path / 'run' / 'adapter'} is the adapter that this very run has left"]
+    assert digest(tmp_path / "run") == before
+
+
+def test_another_run_is_refused(tmp_path):
+    """A checkpoint of other settings is never taken up, and the message names each setting."""
+    spec = small(tmp_path / "run")
+    interrupted(spec, 2)
+    other = replace(spec, training=replace(spec.training, learning_rate=1e-4))
+    with pytest.raises(OtherRun, match=r"training\.learning_rate: 0\.005 there, 0\.0001 here"):
+        run(other)
+
+
+def test_settings_that_teach_nothing_may_change(tmp_path):
+    spec = small(tmp_path / "run")
+    interrupted(spec, 2)
+    assert run(replace(spec, training=replace(spec.training, save_steps=3, logging_steps=7))).resumed_from == 2
+
+
+def test_half_a_metrics_line_is_survived(tmp_path):
+    spec = small(tmp_path / "run")
+    interrupted(spec, 2)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    run(spec)
+    assert [m["step"] for m in read_metrics(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_broken_checkpoints_are_passed_over(tmp_path):
+    """The newest is cut short: the one before is taken, and the log says why."""
+    spec = small(tmp_path / "run", max_steps=6)
+    interrupted(spec, 4)
+    file = tmp_path / "run" / "checkpoint-4" / "optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-7])
+    told: list[str] = []
+    assert run(spec, told.append).resumed_from == 2
+    assert any("optimizer.safetensors has" in line for line in told)
+    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert "broken-checkpoint" in {event.get("event") for event in events}

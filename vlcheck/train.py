@@ -1,0 +1,257 @@
+"""The reference QLoRA trainer: one loop, straight from the first row to the saved adapter.
+
+It differs from transformers' Trainer in what the detectors look for: the loss is summed over the supervised ids of
+the *effective* batch and divided by their number, so that accumulation and the number of processes change nothing;
+logits are computed where a label needs them; nothing that a row holds is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vlcheck.collate import Collator
+from vlcheck.conversation import Conversation
+from vlcheck.data import Row, RowProblem, read_rows
+from vlcheck.family import Family, Values
+from vlcheck.memory.batch import to_device
+from vlcheck.memory.plan import MemoryPlan
+from vlcheck.memory.step import autocast, finish, micro_step
+from vlcheck.model import Patch
+from vlcheck.spec import RunSpec
+from vlcheck.training.checkpoint import Found
+from vlcheck.training.effective import Counts, counted, weighed
+from vlcheck.training.feed import feed
+from vlcheck.training.keeper import Keeper
+from vlcheck.training.record import Record, Silent
+from vlcheck.training.setup import build, make_accelerator, order_of
+from vlcheck.training.watch import NotFinite, RunStopped, Watch, norms_by_part
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a run trains on."""
+
+    conversations: Sequence[Conversation]
+    broken: tuple[tuple[str, str], ...] = ()
+    """Rows that are no conversation, and why."""
+
+    @property
+    def total(self) -> int:
+        """Rows of the split."""
+        return len(self.conversations) + len(self.broken)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run left behind."""
+
+    adapter: Path
+    steps: int
+    resumed_from: int = 0
+    """Step of the checkpoint that the run was taken up from."""
+    first_loss: float = math.nan
+    last_loss: float = math.nan
+    seconds: float = 0.0
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+
+def train(  # noqa: PLR0915  one loop, to be read from top to bottom
+    spec: RunSpec,
+    *,
+    config: Values,
+    family: Family,
+    collator: Collator,
+    rows: Rows,
+    plan: MemoryPlan | None = None,
+    patch: Patch | None = None,
+    say: Callable[[str], None] = print,
+) -> Trained:
+    """Train a run's adapters, or take the run up where its newest checkpoint ends.
+
+    Args:
+        config: the model's config.json.
+        collator: the object that the audit judges.
+        plan: the projection for this card, to hold what is measured against.
+        patch: the user's monkeypatch, where they allowed it to run.
+        say: prints one line.
+
+    Raises:
+        ConfigError: for settings that this loop does not support, or a split without rows.
+        RunStopped: where going on makes no sense; the last finished step is on disk.
+        OtherRun: if the output folder belongs to a run with other settings.
+        CheckpointNotWritten: if the disk does not take what must be kept.
+        BadRow: at a row that cannot be trained for another reason than an unreadable image.
+        AdapterRefused, UnbuildableConfig: as `build_model` does.
+    """
+    accelerator = make_accelerator(spec)
+    rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+    say = _nothing if rank else say
+    order = order_of(spec, len(rows.conversations), processes)
+    keeper = Keeper(spec, order, rank, say)
+    unreadable = dict(rows.broken)
+    check_share(unreadable, rows.total, spec.data.max_unreadable)
+    if (done := keeper.finished()) is not None:
+        say(f"nothing to do: {done} is the adapter that this very run has left")
+        return Trained(done, order.steps, order.steps)
+
+    live = build(spec, config, accelerator, order, patch)
+    keeper.check_room(live.state)
+    accelerator.wait_for_everyone()
+    found, kept = keeper.resume(live.state)
+    begun_at = step = found.checkpoint.step if found.checkpoint else 0
+    unreadable |= dict(kept.get("unreadable", ()))
+
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(
+            Silent() if rank else Record(keeper.folder, order.steps, say, int(spec.training.logging_steps))
+        )
+        _tell_start(found, rows, record)
+        watch = Watch(live.names, family, spec.intent)
+        keeper.capture(step, live.state, unreadable)
+        stack.enter_context(keeper)
+        first_loss = last_loss = math.nan
+        start = ended = time.perf_counter()
+
+        for micro_batches in feed(
+            rows.conversations, order, collator, rank=rank, start=step, workers=spec.training.dataloader_num_workers
+        ):
+            step, begun = step + 1, time.perf_counter()
+            counts = counted(micro_batches, processes)
+            _tell_left_out(step, counts, unreadable, record)
+            check_share(unreadable, rows.total, spec.data.max_unreadable)
+
+            # ------------------------------------------------------ forward, backward
+            loss = torch.zeros((), device=device)
+            for number, (batch, share) in enumerate(weighed(micro_batches, counts.supervised), 1):
+                alone = number < len(micro_batches)  # processes exchange gradients in the last backward pass only
+                with accelerator.no_sync(live.model) if alone else contextlib.nullcontext():
+                    mean = micro_step(
+                        live.model,
+                        to_device(batch, device),
+                        spec,
+                        context=functools.partial(autocast, spec, device.type),
+                        share=share * processes,  # DDP divides by the number of processes
+                    )
+                loss += mean * share
+            last_loss = float(accelerator.reduce(loss, "sum"))
+
+            # ------------------------------------------------------ look, clip, step
+            norms = {part: float(norm) for part, norm in norms_by_part(live.names, family).items()}
+            try:
+                record.warn(watch.step(step, last_loss, norms))
+            except NotFinite as stopped:
+                folder = keeper.keep_batch(step, micro_batches)
+                keeper.save_now()
+                raise NotFinite(f"{stopped}; its batches are in {folder}, step {step - 1} is on disk") from None
+            rate = live.state.schedule.get_last_lr()[0]
+            finish(live.parameters, live.state.optimizer, spec)
+            live.state.schedule.step()
+            record.warn(watch.moved(step))
+
+            # ------------------------------------------------------ keep, record
+            keeper.capture(step, live.state, unreadable)
+            before, ended = ended, time.perf_counter()
+            first_loss = last_loss if math.isnan(first_loss) else first_loss
+            record.step({
+                "step": step,
+                "epoch": round(min(step * order.effective_batch, order.total) / order.rows, 4),
+                "loss": last_loss,
+                "learning_rate": rate,
+                "grad_norm": {**norms, "total": math.hypot(*norms.values())},
+                "supervised": counts.supervised,
+                "tokens": counts.tokens,
+                "images": counts.images,
+                "seconds": ended - before,
+                "wait_seconds": begun - before,
+                "images_per_second": counts.images / (ended - before),
+                "seconds_left": (ended - start) / (step - begun_at) * (order.steps - step),
+                **measured_memory(),
+            })  # fmt: skip
+            if step == begun_at + 2:
+                _compare(plan, record)
+            keeper.save_if_due(step, record, first=step == begun_at + 1)
+
+        accelerator.wait_for_everyone()
+        adapter, seconds = keeper.publish_adapter(), time.perf_counter() - start
+        record.event("finished", f"{adapter}: the adapter after {step} steps", after=step, seconds=seconds)
+        accelerator.wait_for_everyone()
+    return Trained(adapter, step, begun_at, first_loss, last_loss, seconds, tuple(sorted(unreadable.items())))
+
+
+def read_training_rows(spec: RunSpec, *, offline: bool = False) -> Rows:
+    """The rows of the training split, and those of it that are no conversation.
+
+    Raises:
+        NoSuchSplit, NotApplicable, Unavailable: as `read_rows` does.
+    """
+    found = list(read_rows(spec.data, spec.data.train_split, offline=offline))
+    sound = tuple(row.conversation for row in found if isinstance(row, Row))
+    return Rows(sound, tuple((row.name, row.message) for row in found if isinstance(row, RowProblem)))
+
+
+def check_share(unreadable: dict[str, str], rows: int, allowed: float) -> None:
+    """Hold the rows that were left out against the share that a run may lose.
+
+    Raises:
+        RunStopped: if they are more.
+    """
+    if len(unreadable) > allowed * rows:
+        name, reason = next(iter(unreadable.items()))
+        raise RunStopped(
+            f"{len(unreadable):,} of {rows:,} rows cannot be read, the first is {name}: {reason}; "
+            f"data.max_unreadable allows a share of {allowed:g}"
+        )
+
+
+def measured_memory() -> dict[str, int]:
+    """Bytes on the card: what torch allocated and reserved at most, what the driver counts now; empty without one."""
+    if not torch.cuda.is_available():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {
+        "allocated_bytes": torch.cuda.max_memory_allocated(),
+        "reserved_bytes": torch.cuda.max_memory_reserved(),
+        "driver_bytes": total - free,
+    }
+
+
+def _tell_start(found: Found, rows: Rows, record: Record) -> None:
+    for text in found.broken:
+        record.event("broken-checkpoint", f"warning: passed over: {text}")
+    if found.checkpoint is not None:
+        record.event("resumed", f"resumed from {found.checkpoint.folder}", after=found.checkpoint.step)
+    for name, reason in rows.broken:
+        record.event("unreadable", f"left out: {name}: {reason}", row=name)
+
+
+def _tell_left_out(step: int, counts: Counts, unreadable: dict[str, str], record: Record) -> None:
+    for name, reason in counts.unreadable.items():
+        if name not in unreadable:
+            record.event("unreadable", f"step {step}: left out: {name}: {reason}", row=name)
+            unreadable[name] = reason
+    for text in counts.dropped:
+        record.event("too-long", f"step {step}: left out: {text}")
+
+
+def _compare(plan: MemoryPlan | None, record: Record) -> None:
+    """Hold measured memory against the plan; by the second step the optimizer's state is there."""
+    if plan is None or not torch.cuda.is_available():
+        return
+    measured = torch.cuda.max_memory_allocated()
+    gib = {"measured": measured, "projected": plan.allocated_bytes, "upper": plan.upper_bytes}
+    text = "allocated peak {measured:.2f} GiB; projected {projected:.2f}, at most {upper:.2f}".format(
+        **{name: size / 2**30 for name, size in gib.items()}
+    )
+    record.event("memory", text if measured <= plan.upper_bytes else f"warning: {text}", **gib)
+
+
+def _nothing(line: str) -> None:
+    pass

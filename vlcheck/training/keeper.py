@@ -1,0 +1,208 @@
+"""What keeps a run's state safe: when a checkpoint is due, where it lies, what a signal does."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+from safetensors.torch import save_file
+
+from vlcheck.spec import RunSpec
+from vlcheck.training.checkpoint import (
+    BrokenCheckpoint,
+    Checkpoint,
+    CheckpointNotWritten,
+    Content,
+    Found,
+    OtherRun,
+    find_newest,
+    free_name,
+    prune,
+    publish,
+    remove,
+    seconds_to_write,
+    verify,
+)
+from vlcheck.training.feed import MicroBatch, Order
+from vlcheck.training.guard import Guard
+from vlcheck.training.identity import differences, identity_of
+from vlcheck.training.record import Record
+from vlcheck.training.snapshot import ADAPTER, Snapshots, State, restore, rng_state
+
+ADAPTER_FOLDER = "adapter"
+GRACE_SECONDS = {"cloud-run": 10.0}
+"""From SIGTERM to SIGKILL. Quoted from Google's documentation of Cloud Run, not measured by us."""
+EIGHT_BIT_FROM = 4096
+"""Parameters with fewer elements keep 32-bit state in an 8-bit optimizer (bitsandbytes 0.50)."""
+
+
+class Keeper:
+    """Keeps one run's state in `training.output_dir`.
+
+    While it is entered, SIGTERM and SIGINT write the last finished step and end the process.
+
+    Args:
+        rank: of this process; only process 0 writes.
+    """
+
+    def __init__(self, spec: RunSpec, order: Order, rank: int, say: Callable[[str], None]) -> None:
+        self.folder = Path(spec.training.output_dir)
+        self._spec, self._order, self._rank = spec, order, rank
+        self._identity = identity_of(spec, order.processes)
+        self._snapshots = Snapshots()
+        self._on_disk: Checkpoint | None = None
+        self._guard = Guard(self._save_last, say)
+
+    def finished(self) -> Path | None:
+        """The adapter that this very run has left before; a half-written one is removed.
+
+        Raises:
+            OtherRun: if another run left one.
+        """
+        folder = self.folder / ADAPTER_FOLDER
+        if not folder.exists():
+            return None
+        try:
+            found = verify(folder)
+        except BrokenCheckpoint:
+            remove(folder)
+            return None
+        if found.identity != self._identity:
+            told = "; ".join(differences(found.identity, self._identity))
+            raise OtherRun(f"{folder} was written by another run: {told}; choose another training.output_dir")
+        return folder
+
+    def check_room(self, state: State) -> None:
+        """Find out before training what can be known of the disk.
+
+        Raises:
+            CheckpointNotWritten: if the folder cannot be written to or has no room for what the run keeps.
+        """
+        if self._rank:
+            return
+        seconds_to_write(self.folder, 0)
+        adapter = sum(tensor.numel() * tensor.element_size() for tensor in state.adapter.values())
+        kept = (self._spec.training.save_total_limit or 1) + 1  # one more while the newest is being written
+        needed = (adapter + state_bytes(state)) * kept + adapter
+        if (free := shutil.disk_usage(self.folder).free) < needed:
+            raise CheckpointNotWritten(
+                f"{self.folder}: {free / 2**20:,.0f} MiB free; {kept} checkpoints and the adapter take "
+                f"{needed / 2**20:,.0f} MiB"
+            )
+
+    def resume(self, state: State) -> tuple[Found, dict[str, Any]]:
+        """Take the newest whole checkpoint up, if there is one; returns it and what else it holds.
+
+        Raises:
+            OtherRun: if another run wrote it.
+            StateMismatch: if it does not fit the model.
+        """
+        found = find_newest(self.folder, self._identity)
+        if found.checkpoint is None:
+            return found, {}
+        self._on_disk = found.checkpoint
+        return found, restore(found.checkpoint, state, self._rank)
+
+    def capture(self, step: int, state: State, unreadable: Mapping[str, str]) -> None:
+        """Keep a step that has just ended in host memory."""
+        told = rng_state()
+        ranks = gather_object([told]) if self._order.processes > 1 else [told]
+        if self._rank == 0:
+            self._snapshots.capture(step, state, ranks, unreadable=sorted(unreadable.items()))
+
+    def save_if_due(self, step: int, record: Record, *, first: bool) -> None:
+        """Write the step where a checkpoint is due; after the first step of a process too, to see how long it takes."""
+        if self._rank or not (first or self._due(step)):
+            return
+        started = time.perf_counter()
+        try:
+            with self._guard.writing:
+                self._save()
+        except CheckpointNotWritten as refused:
+            record.event("checkpoint-not-written", f"warning: checkpoint not written: {refused}", step=step)
+            return
+        if first:
+            self._tell_save_time(time.perf_counter() - started, record)
+
+    def save_now(self) -> None:
+        """Write the last finished step."""
+        if self._rank == 0:
+            with self._guard.writing:
+                self._save()
+
+    def keep_batch(self, step: int, micro_batches: Sequence[MicroBatch]) -> Path:
+        """Write a step's batches, to be looked at or run again; returns the folder."""
+        folder = self.folder / f"replay-step-{step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, micro in enumerate(micro_batches):
+            if micro.batch is not None:
+                tensors = {key: tensor.contiguous() for key, tensor in micro.batch.items()}
+                save_file(tensors, folder / f"process-{self._rank}-micro-batch-{number}.safetensors")
+        rows = json.dumps([micro.names for micro in micro_batches], ensure_ascii=False)
+        (folder / f"process-{self._rank}-rows.json").write_text(rows, "utf-8")
+        return folder
+
+    def publish_adapter(self) -> Path:
+        """Write the adapter as PEFT loads it.
+
+        Raises:
+            CheckpointNotWritten: if the disk refuses it.
+        """
+        folder = self.folder / ADAPTER_FOLDER
+        if self._rank == 0:
+            with self._guard.writing:
+                last = self._snapshots.newest
+                content = Content({ADAPTER: last.files[ADAPTER]}, {"adapter_config.json": last.config})
+                publish(folder, last.step, content, self._identity)
+        return folder
+
+    def __enter__(self) -> Keeper:
+        self._guard.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._guard.__exit__(*raised)
+
+    def _save(self) -> None:
+        last = self._snapshots.newest
+        if self._on_disk is None or self._on_disk.step != last.step:
+            folder = free_name(self.folder, last.step)
+            self._on_disk = publish(folder, last.step, last.content, self._identity)
+            prune(self.folder, self._on_disk, self._spec.training.save_total_limit)
+
+    def _save_last(self) -> str:
+        if self._rank:
+            return "process 0 writes the checkpoint"
+        step = self._snapshots.freeze().step
+        self._save()
+        return f"step {step} is on disk; start the same command again to go on from there"
+
+    def _due(self, step: int) -> bool:
+        settings, order = self._spec.training, self._order
+        if settings.save_strategy == "no":
+            return False
+        if settings.save_strategy == "epoch":
+            before, after = (number * order.effective_batch // order.rows for number in (step - 1, step))
+            return after > before
+        every = settings.save_steps if settings.save_steps >= 1 else math.ceil(settings.save_steps * order.steps)
+        return step % max(1, int(every)) == 0
+
+    def _tell_save_time(self, seconds: float, record: Record) -> None:
+        platform, size = self._spec.launch.platform, self._snapshots.newest.content.size
+        grace = GRACE_SECONDS.get(platform, math.inf)
+        allowed = f"; {platform} gives {grace:g} s after SIGTERM" if grace < math.inf else ""
+        text = f"a checkpoint of {size / 2**20:,.1f} MiB takes {seconds:.2f} s{allowed}"
+        record.event("save-time", f"warning: {text}" if seconds > grace else text, seconds=seconds, bytes=size)
+
+
+def state_bytes(state: State) -> int:
+    """Bytes of an optimizer's state after its first step: two values a parameter, in 8-bit optimizers of a byte."""
+    eight_bit = getattr(getattr(state.optimizer, "args", None), "optim_bits", 32) == 8
+    widths = (1 if eight_bit and p.numel() >= EIGHT_BIT_FROM else 4 for p in state.parameters)
+    return sum(2 * width * p.numel() for width, p in zip(widths, state.parameters, strict=True))

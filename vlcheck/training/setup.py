@@ -1,0 +1,108 @@
+"""A run's live objects, built as its description says: processes, order of rows, model, optimizer, schedule."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
+from torch import nn
+from transformers import get_scheduler
+
+from vlcheck.family import Values
+from vlcheck.memory.step import make_optimizer, prepare
+from vlcheck.model import Patch, Weights, base_of, build_model
+from vlcheck.spec import ConfigError, Problem, RunSpec
+from vlcheck.training.feed import Order
+from vlcheck.training.snapshot import State, live_adapter
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the loop works on."""
+
+    model: nn.Module
+    """As the loop calls it: inside DDP where several processes train."""
+    base: nn.Module
+    """The transformers model inside."""
+    names: Mapping[str, nn.Parameter]
+    """What trains, by path in the base."""
+    state: State
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What trains."""
+        return list(self.names.values())
+
+
+def make_accelerator(spec: RunSpec) -> Accelerator:
+    """Processes and devices, as `accelerate launch` set them up.
+
+    Raises:
+        ConfigError: for a way of training that the loop does not know.
+    """
+    settings = spec.training
+    for field, refused, allowed in (
+        ("fsdp", settings.fsdp, "leave it out; vlcheck trains on one GPU, or on several with DDP"),
+        ("fp16", settings.fp16 or None, "bf16: true, or neither"),
+        ("save_strategy", settings.save_strategy if settings.save_strategy == "best" else None, "no, steps, epoch"),
+    ):
+        if refused is not None:
+            message = f"training.{field} is {refused}; vlcheck train allows: {allowed}"
+            raise ConfigError(Problem(spec.where(f"training.{field}"), message))
+    # a row without an image leaves the vision tower's adapters without a gradient
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        seen = accelerator.distributed_type.value
+        message = f"accelerate was set up for {seen}; vlcheck train allows: one process, or several with DDP"
+        raise ConfigError(Problem(spec.where("training"), message))
+    return accelerator
+
+
+def order_of(spec: RunSpec, rows: int, processes: int) -> Order:
+    """The order in which a run takes its rows.
+
+    Raises:
+        ConfigError: if there are none.
+    """
+    settings = spec.training
+    if not rows:
+        message = f"split {spec.data.train_split!r} holds no usable row; nothing can be trained"
+        raise ConfigError(Problem(spec.where("data.train_split"), message))
+    micro, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+    fixed = settings.max_steps > 0
+    total = settings.max_steps * micro * accumulation * processes if fixed else settings.num_train_epochs * rows
+    return Order(rows, math.ceil(total), micro, accumulation, processes, settings.seed)
+
+
+def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order, patch: Patch | None) -> Live:
+    """Model, optimizer and schedule, ready for the first step.
+
+    Raises:
+        AdapterRefused, UnbuildableConfig: as `build_model` does.
+    """
+    settings = spec.training
+    set_seed(settings.seed)
+    weights = Weights(spec.model.weights)
+    model = build_model(spec, weights, config=config, patch=patch, device=str(accelerator.device), seed=settings.seed)
+    prepare(model, spec)
+    base = base_of(model)
+    names = {name: p for name, p in base.named_parameters() if p.requires_grad}
+    optimizer = make_optimizer(list(names.values()), spec)
+    warmup = settings.warmup_steps * (order.steps if settings.warmup_steps < 1 else 1)
+    schedule = get_scheduler(settings.lr_scheduler_type, optimizer, math.ceil(warmup), order.steps)
+    state = State(live_adapter(model), tuple(names.values()), optimizer, schedule, adapter_config(model))
+    called = accelerator.prepare_model(model, device_placement=False)
+    set_seed(settings.seed, device_specific=True)  # each process drops out differently
+    return Live(called, base, names, state)
+
+
+def adapter_config(model: Any) -> str:
+    """PEFT's adapter_config.json of a model."""
+    config = {**model.peft_config["default"].to_dict(), "inference_mode": True}
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    return json.dumps(plain, indent=2, sort_keys=True, default=str)
