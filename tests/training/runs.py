@@ -54,7 +54,9 @@ def collator(spec: RunSpec) -> Collator:
     return Collator(parts()["processor"], parts()["dialogue"], spec.data.max_length, spec.data.overflow)
 
 
-def run(spec: RunSpec, say: Callable[[str], None] = lambda line: None, rows: Rows | None = None, **given: Any) -> Trained:
+def run(
+    spec: RunSpec, say: Callable[[str], None] = lambda line: None, rows: Rows | None = None, **given: Any
+) -> Trained:
     """Train it."""
     return train(
         spec,

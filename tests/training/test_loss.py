@@ -1,0 +1,137 @@
+"""The loss is the mean over the supervised ids of the effective batch, however that is divided."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.training.runs import collator, parts, run, small
+from vlcheck.conversation import Conversation, Turn
+from vlcheck.memory.step import forward_loss, micro_step, prepare, trainable
+from vlcheck.model import Weights, build_model
+from vlcheck.train import read_training_rows
+from vlcheck.training.effective import weighed
+from vlcheck.training.feed import collate_rows
+from vlcheck.training.record import read_metrics
+
+
+@pytest.fixture(scope="module")
+def model():
+    spec = small("none")
+    spec = replace(spec, lora=replace(spec.lora, lora_dropout=0.0))
+    torch.manual_seed(0)
+    built = build_model(spec, Weights.RANDOM, config=parts()["config"])
+    prepare(built, spec)
+    with torch.no_grad():
+        for parameter in trainable(built):
+            parameter.add_(torch.randn_like(parameter) * 0.05)  # lora_B at zero would hide half of the gradients
+    return built
+
+
+def conversations(lengths):
+    """Rows whose answers have this many words."""
+    rows = read_training_rows(small("none"), offline=True).conversations
+    words = ("red", "green", "blue", "yellow")
+    return [
+        Conversation((row.turns[0], Turn("assistant", (" ".join(words[n % 4] for n in range(length)),))), f"row {at}")
+        for at, (row, length) in enumerate(zip(rows, lengths, strict=False))
+    ]
+
+
+def gradients(model, rows, micro_batch):
+    """Gradients of a step over these rows, as the loop takes it; its loss."""
+    model.zero_grad(set_to_none=True)
+    spec, make = small("none"), collator(small("none"))
+    micro = [collate_rows(make, rows[at : at + micro_batch]) for at in range(0, len(rows), micro_batch)]
+    loss = 0.0
+    for batch, share in weighed(micro, sum(each.supervised for each in micro)):
+        loss += float(micro_step(model, batch, spec, context=nullcontext, share=share)) * share
+    return loss, [p.grad.clone() for p in trainable(model)]
+
+
+ROUNDING = 5e-5
+"""Of fp32 sums in another order, relative to the gradient's norm."""
+
+
+def distance(ours, theirs) -> float:
+    """Norm of the difference of two gradients, relative to the first's."""
+    apart = torch.cat([(a - b).flatten() for a, b in zip(ours, theirs, strict=True)]).norm()
+    return float(apart / torch.cat([a.flatten() for a in ours]).norm())
+
+
+@settings(max_examples=4)
+@given(st.lists(st.integers(1, 12), min_size=4, max_size=4))
+def test_accumulation_changes_nothing(model, lengths):
+    """4 x 1 gives the gradients of 1 x 4, with answers of any lengths."""
+    rows = conversations(lengths)
+    loss, one = gradients(model, rows, 4)
+    split_loss, four = gradients(model, rows, 1)
+    assert split_loss == pytest.approx(loss, rel=1e-5)
+    assert distance(one, four) < ROUNDING
+
+
+def test_equal_weight_of_micro_batches_would_be_noticed(model):
+    """What a trainer does that averages each micro-batch by itself is far from the same gradient."""
+    rows = conversations([1, 12, 1, 1])
+    _, right = gradients(model, rows, 4)
+    each = [gradients(model, [row], 1)[1] for row in rows]
+    naive = [sum(found) / 4 for found in zip(*each, strict=True)]
+    assert distance(right, naive) > 1_000 * ROUNDING
+
+
+@settings(max_examples=4)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4))
+def test_logits_where_a_label_needs_them(model, lengths):
+    """Loss and gradients of full logits, to fp32 rounding."""
+    batch = collator(small("none"))(conversations(lengths))
+    found = []
+    for supervised_only in (True, False):
+        model.zero_grad(set_to_none=True)
+        loss = forward_loss(model, batch, supervised_only=supervised_only)
+        loss.backward()
+        found.append((float(loss.detach()), [p.grad.clone() for p in trainable(model)]))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert distance(found[0][1], found[1][1]) < ROUNDING
+
+
+DDP = """
+import sys
+from tests.training.runs import run, small
+from dataclasses import replace
+spec = small(sys.argv[1], gradient_accumulation_steps=int(sys.argv[2]), max_steps=3, warmup_steps=0)
+run(replace(spec, lora=replace(spec.lora, lora_dropout=0.0)))
+"""
+
+
+def test_two_processes_give_the_curve_of_one(tmp_path):
+    """DDP over gloo: the same losses, and the same adapter to fp32 rounding."""
+    from safetensors.torch import load_file
+
+    root = Path(__file__).parents[2]
+    (tmp_path / "ddp.py").write_text(DDP)
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    own = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    for name, prefix, accumulation in (("one", [], 4), ("two", launch, 2)):
+        command = [sys.executable, *prefix, str(tmp_path / "ddp.py"), str(tmp_path / name), str(accumulation)]
+        done = subprocess.run(command, cwd=root, env={**os.environ, **own}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = ([m["loss"] for m in read_metrics(tmp_path / name)] for name in ("one", "two"))
+    assert len(one) == 3
+    assert two == pytest.approx(one, rel=1e-5)
+    first, second = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "two"))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_the_curve_falls(tmp_path):
+    trained = run(small(tmp_path, max_steps=8, per_device_train_batch_size=2))
+    assert trained.last_loss < trained.first_loss - 0.3
