@@ -107,8 +107,8 @@ def ticks(least: float, greatest: float, *, whole: bool = False) -> list[float]:
     """
     least, greatest = float(least), float(greatest)
     span = greatest - least
-    if not span > 1e-12 * max(abs(least), abs(greatest)):  # one value, or too near for a step between them
-        span = abs(least) or 1.0
+    if not span > max(1e-9 * max(abs(least), abs(greatest)), 1e-100):  # one value, or too near for steps between
+        span = max(abs(least), abs(greatest), 1e-100) if max(abs(least), abs(greatest)) > 1e-100 else 1.0
     exponent = math.floor(math.log10(span / 6))
     steps = (factor * 10.0**power for power in (exponent, exponent + 1) for factor in (1, 2, 5))
     step = next(step for step in steps if step * 6 >= span * (1 - 1e-9))
