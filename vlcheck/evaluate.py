@@ -175,7 +175,7 @@ def _answered(
     lengths = prompts["attention_mask"].sum(1).tolist()
     for (number, conversation), ids, length in zip(rows, ids_BN, lengths, strict=True):
         at = next((place for place, token in enumerate(ids) if token in ends), None)
-        thinking, text = _spoken(collator, ids if at is None else ids[:at])
+        thinking, text = spoken(collator, ids if at is None else ids[:at])
         expected = conversation.turns[conversation.answers[-1]].text
         yield Answer(
             number, str(conversation), expected, text, thinking, length, len(ids) if at is None else at + 1,
@@ -183,7 +183,7 @@ def _answered(
         )  # fmt: skip
 
 
-def _spoken(collator: Collator, ids: Sequence[int]) -> tuple[str, str]:
+def spoken(collator: Collator, ids: Sequence[int]) -> tuple[str, str]:
     """Thinking block and answer of generated ids; a block that was cut off leaves no answer."""
     tokenizer = collator.processor.tokenizer
     thought = collator.dialogue.thought
