@@ -14,8 +14,8 @@ from torch import nn
 
 from vlcheck.adapter_fit import Fit, expect, fit_into
 from vlcheck.family import Family, Values
-from vlcheck.model import Patch, UnbuildableConfig, Weights, build_unadapted
-from vlcheck.modules import ModuleTable, holds_adapter
+from vlcheck.model import Patch, UnbuildableConfig, Weights, base_of, build_unadapted
+from vlcheck.modules import ModuleTable
 from vlcheck.saved_adapter import SETTINGS, SavedAdapter
 from vlcheck.spec import ConfigError, Lora, Problem, RunSpec
 from vlcheck.stored_tensors import open_regular, refusal, shown
@@ -106,6 +106,8 @@ def differences(spec: RunSpec, saved: SavedAdapter, model: nn.Module, targeted: 
         model: with the adapter attached.
         targeted: paths of the modules that the config's settings name; None where that is not known.
     """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     assert saved.settings is not None
     own: Lora | None = saved.settings.lora
     assert own is not None
@@ -115,12 +117,11 @@ def differences(spec: RunSpec, saved: SavedAdapter, model: nn.Module, targeted: 
         if _value(getattr(own, name)) != _value(getattr(spec.lora, name))
     ]
     if targeted is not None:
-        inner: Any = model
-        adapted = {name for name, module in inner.get_base_model().named_modules() if holds_adapter(module)}
+        adapted = {name for name, module in base_of(model).named_modules() if isinstance(module, BaseTunerLayer)}
         if more := adapted - set(targeted):
-            said.append(f"the adapter changes {_listed(sorted(more))} that the config does not name")
+            said.append(f"modules that the adapter changes and the config does not name: {_listed(sorted(more))}")
         if fewer := set(targeted) - adapted:
-            said.append(f"the adapter leaves out {_listed(sorted(fewer))} that the config names")
+            said.append(f"modules that the config names and the adapter leaves alone: {_listed(sorted(fewer))}")
     if saved.settings.base not in ("", spec.model.id):
         said.append(f"the adapter was trained on {shown(saved.settings.base)}, the config names {spec.model.id}")
     return said

@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlcheck.attach import attach, build_evaluated, differences, digest
+from vlcheck.model import build_reference
 from vlcheck.saved_adapter import SETTINGS, WEIGHTS, read_adapter
 from vlcheck.spec import ConfigError, Lora
+from vlcheck.targets import resolve
 
 
 @pytest.fixture
@@ -24,6 +26,11 @@ def folder(adapter, tmp_path):
 def rewrite(folder, change):
     """The file with other tensors."""
     save_file(change(load_file(folder / WEIGHTS)), folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def named(tiny):
+    """Modules that the recipe's settings name."""
+    return list(resolve(build_reference(tiny.values), tiny.spec.lora, tiny.family).modules)
 
 
 def logits(model, tiny):
@@ -110,12 +117,20 @@ def test_rank_and_targets_are_the_adapter_s(tiny, tmp_path):
     saved = read_adapter(tmp_path / "other")
     spec = replace(tiny.spec, lora=Lora(r=16, lora_alpha=32, target_modules="all-linear"))
     attached = build_evaluated(spec, tiny.family, saved, config=tiny.values)
-    own = sorted({name for name, _ in attached.get_base_model().named_modules() if name.endswith("q_proj")})
-    said = differences(spec, saved, attached, [*own, "lm_head"])
+    said = differences(spec, saved, attached, named(tiny))
 
     torch.testing.assert_close(logits(attached, tiny), logits(model, tiny))
     assert "lora.r is 2 in the adapter, 16 in the config" in said
-    assert any(sentence.startswith("the adapter leaves out ") and "lm_head" in sentence for sentence in said)
+    left = len(named(tiny)) - 4
+    assert any(f"the config names and the adapter leaves alone: {left} (" in sentence for sentence in said)
+
+
+def test_an_adapter_of_the_config_is_as_the_config_says(tiny, adapter):
+    """Nothing to remark on rank, targets or base."""
+    saved = read_adapter(adapter)
+    model = build_evaluated(tiny.spec, tiny.family, saved, config=tiny.values)
+
+    assert differences(tiny.spec, saved, model, named(tiny)) == []
 
 
 def test_digest_sees_settings_and_tensors(folder):

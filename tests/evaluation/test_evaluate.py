@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 from transformers import GenerationConfig
 
+from vlcheck.batch_model import build_batch_model
 from vlcheck.conversation import Conversation, Picture, Turn
 from vlcheck.evaluate import Answer, Unasked, answer_tokens, end_ids, evaluate, generate, spoken
+from vlcheck.evidence import Evidence
 from vlcheck.labelling import IGNORE_INDEX
 from vlcheck.model import base_of, prepare_for_training
+from vlcheck.spec import Lora, ModelRef, RunSpec
 
 TOKENS = 6
 
@@ -29,11 +33,13 @@ UNEQUAL = [asked("Which? " * (1 + 4 * number), (60 + 50 * number, 90)) for numbe
 
 def ids_of(model, tiny, rows, batch_size):
     turns = [row.answers[-1] for row in rows]
-    found = []
+    ends, found = end_ids(model, tiny.collator), []
     for start in range(0, len(rows), batch_size):
         stop = start + batch_size
         batch = tiny.collator.prompts(rows[start:stop], turns[start:stop])
-        found += generate(model, batch, ends=end_ids(model, tiny.collator), pad=0, max_new_tokens=TOKENS).tolist()
+        for ids in generate(model, batch, ends=ends, pad=0, max_new_tokens=TOKENS).tolist():
+            stops = [place for place, token in enumerate(ids) if token in ends]
+            found.append(ids[: stops[0] + 1] if stops else ids)  # what follows an end is padding
     return found
 
 
@@ -77,13 +83,29 @@ def test_batching_changes_no_answer(tiny, base):
     assert ids_of(base, tiny, UNEQUAL, 4) == ids_of(base, tiny, UNEQUAL, 1)
 
 
+@pytest.mark.parametrize(
+    "hub_id",
+    ["google/gemma-3-4b-it", "Qwen/Qwen2.5-VL-3B-Instruct", "llava-hf/llava-1.5-7b-hf", "google/paligemma2-3b-pt-224"],
+)
+def test_batching_changes_no_answer_of_other_families(hub_id):
+    """Positions, masks and image features of other models survive padding on the left as well."""
+    spec = RunSpec(model=ModelRef(id=hub_id), lora=Lora())
+    config, family, processor, collator = Evidence(spec, {}, offline=True).call(
+        lambda config, family, processor, own_collator: (config, family, processor, own_collator)
+    )
+    model = build_batch_model(config.values, family, processor.processor)
+    other = SimpleNamespace(collator=collator)
+
+    assert ids_of(model, other, UNEQUAL, 4) == ids_of(model, other, UNEQUAL, 1)
+
+
 def test_padding_on_the_right_would(tiny, base):
     """The test above sees a wrong side."""
     rows = [tiny.collator.template.prompt(row, 1) for row in UNEQUAL]
     wrong = tiny.collator.tensors(rows, side="right")
     found = generate(base, wrong, ends=end_ids(base, tiny.collator), pad=0, max_new_tokens=TOKENS)
 
-    assert found.tolist() != ids_of(base, tiny, UNEQUAL, 1)
+    assert [ids[:3] for ids in found.tolist()] != [ids[:3] for ids in ids_of(base, tiny, UNEQUAL, 1)]
 
 
 def test_sampling_settings_of_a_checkpoint_do_not_count(tiny, base):
