@@ -253,6 +253,66 @@ def train(
     )  # fmt: skip
 
 
+# --------------------------------------------------------------------------- vlcheck evaluate, compare
+
+
+@app.command()
+@guarded
+def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
+    config: Config,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of a saved adapter; left out, the base alone.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the evaluation; by default in training.output_dir."
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most tokens of an answer; by default the longest label's and 8.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Evaluate the first N rows only.", show_default=False)
+    ] = None,
+    form: Format = ReportFormat.TEXT,
+    allow_code: AllowCode = False,
+    offline: Offline = False,
+    stream: Stream = False,
+    debug: Debug = False,
+) -> None:
+    """Let the run's model answer its evaluation split, and score the answers by exact match.
+
+    Prompts and images are made by the collator that trains. What was predicted is kept when the command is
+    interrupted; the same command takes it up.
+    """
+    from vlcheck.terminal.evaluation import show_evaluation
+
+    wanted = {
+        "max_new_tokens": max_new_tokens,
+        "limit": limit,
+        "allow_code": allow_code,
+        "offline": offline,
+        "stream": stream,
+    }
+    show_evaluation(_loaded(config), adapter, output, wanted, as_json=form is ReportFormat.JSON, debug=debug)
+
+
+@app.command()
+@guarded
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of an evaluation.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another.", show_default=False)],
+    form: Format = ReportFormat.TEXT,
+) -> None:
+    """Say whether one evaluation is better than another, row by row: McNemar's exact test."""
+    from vlcheck.terminal.evaluation import show_comparison
+
+    show_comparison(first, second, as_json=form is ReportFormat.JSON)
+
+
 # --------------------------------------------------------------------------- what both do
 
 

@@ -60,6 +60,28 @@ def build_model(
     """The model that the run trains: base, user's patch, 4-bit layers, adapters, in this order.
 
     Args:
+        weights, config, patch, device, seed: as `build_unadapted`.
+
+    Raises:
+        AdapterRefused: if PEFT rejects the targets.
+        UnbuildableConfig: if the base cannot be built or its weights cannot be loaded.
+    """
+    base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
+    return adapt(base, spec.lora, device="meta" if weights is Weights.META else device)
+
+
+def build_unadapted(
+    spec: RunSpec,
+    weights: Weights,
+    *,
+    config: Values,
+    patch: Patch | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> nn.Module:
+    """The model that adapters are attached to: base, user's patch, 4-bit layers.
+
+    Args:
         weights: META takes no storage; RANDOM never holds more than one layer unquantised; PRETRAINED
             reads the safetensors of `spec.model`, shard by shard, and nothing else.
         config: the model's config.json.
@@ -70,7 +92,6 @@ def build_model(
         seed: of RANDOM weights; equal seeds give equal weights on equal devices and versions.
 
     Raises:
-        AdapterRefused: if PEFT rejects the targets.
         UnbuildableConfig: if the base cannot be built or its weights cannot be loaded.
     """
     if patch is not None and not takes_model(patch):
@@ -88,7 +109,7 @@ def build_model(
             materialise(base, device, seed)
     if patch is not None and takes_model(patch):
         base = patch(base) or base
-    return adapt(base, spec.lora, device="meta" if weights is Weights.META else device)
+    return base  # type: ignore[no-any-return]
 
 
 def takes_model(patch: Patch) -> bool:

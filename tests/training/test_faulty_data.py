@@ -151,7 +151,7 @@ ENDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "no such path": (lambda folder: folder / "nowhere", {}, "does not exist"),
     "empty file of rows": (table(count=0), {}, "holds no usable row"),
     "empty folder": (lambda folder: folder, {}, "holds no usable row"),
-    "unknown split": (classes, {"train_split": "learn"}, "no split "learn""),
+    "unknown split": (classes, {"train_split": "learn"}, 'no split "learn"'),
     "a file of unknown kind": (single("rows.xlsx", b"PK"), {}, "rows.xlsx"),
     "parquet cut short": (single("a.parquet", b"PAR1"), {}, "a.parquet"),
     "every image broken": (broken_only, {}, "rows cannot be read"),

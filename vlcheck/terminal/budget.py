@@ -23,7 +23,7 @@ def show_fit(spec: RunSpec, source: str, names: Sequence[str], tokens: int | Non
     card = own or (_card(spec.hardware.gpu, "hardware.gpu") if spec.hardware.gpu else None)
     if card is None:
         fail(f"the config names no hardware.gpu: give --gpu (known: {', '.join(row.name for row in GPUS)})")
-    with _working(debug) as progress:
+    with working(debug) as progress:
         from vlcheck.memory.search import fit
         from vlcheck.terminal.fit import fit_document, render_fit
 
@@ -36,7 +36,7 @@ def show_fit(spec: RunSpec, source: str, names: Sequence[str], tokens: int | Non
 def show_probe(spec: RunSpec, source: str, steps: int, tokens: int | None, *, as_json: bool, offline: bool,
                debug: bool) -> None:  # fmt: skip
     """Print measured beside projected."""
-    with _working(debug) as progress:
+    with working(debug) as progress:
         from vlcheck.memory.probe import probe, probe_document
         from vlcheck.terminal.fit import render_probe
 
@@ -47,7 +47,7 @@ def show_probe(spec: RunSpec, source: str, steps: int, tokens: int | None, *, as
 
 
 @contextlib.contextmanager
-def _working(debug: bool) -> Iterator[Callable[[str], None]]:
+def working(debug: bool) -> Iterator[Callable[[str], None]]:
     """Quiet libraries, a spinner, and one line for what cannot be done."""
     from vlcheck.finding import Unavailable
 

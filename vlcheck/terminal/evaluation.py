@@ -1,0 +1,58 @@
+"""Run `vlcheck evaluate` and `vlcheck compare`, and print what they found."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlcheck.terminal.budget import working
+from vlcheck.terminal.delivery import terminal_options
+from vlcheck.terminal.streams import say
+
+if TYPE_CHECKING:
+    from vlcheck.spec import RunSpec
+
+
+def show_evaluation(
+    spec: RunSpec, adapter: Path | None, output: Path | None, wanted: dict[str, Any], *, as_json: bool, debug: bool
+) -> None:
+    """Evaluate a run and print the scores.
+
+    Args:
+        wanted: `max_new_tokens`, `limit` and the fields of `Options`.
+    """
+    folder = output or Path(spec.training.output_dir) / ("evaluation-base" if adapter is None else "evaluation")
+    if wanted.get("allow_code"):
+        sys.path.append(str(Path.cwd()))  # where a training script finds its modules; last, so that none is shadowed
+    with working(debug) as progress:
+        from vlcheck.evaluation import evaluate_run
+        from vlcheck.options import Options
+        from vlcheck.render.evaluation import render_evaluation
+
+        document = evaluate_run(
+            spec,
+            folder,
+            adapter=adapter,
+            max_new_tokens=wanted.pop("max_new_tokens"),
+            limit=wanted.pop("limit"),
+            options=Options(**wanted),
+            progress=progress,
+        )
+    say(
+        _document(document) if as_json else render_evaluation(document, str(folder), **terminal_options()), utf8=as_json
+    )
+
+
+def show_comparison(first: Path, second: Path, *, as_json: bool) -> None:
+    """Compare two evaluations and print what became better or worse."""
+    from vlcheck.compare import compare, comparison_document
+    from vlcheck.render.evaluation import render_comparison
+
+    document = comparison_document(compare(first, second))
+    say(_document(document) if as_json else render_comparison(document, **terminal_options()), utf8=as_json)
+
+
+def _document(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
