@@ -127,6 +127,10 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
             counts = counted(micro_batches, processes)
             _tell_left_out(step, counts, unreadable, record)
             check_share(unreadable, rows.total, spec.data.max_unreadable)
+            if not counts.supervised:
+                record.event("empty-step", f"step {step}: every row was left out, so nothing is learnt", step=step)
+                live.state.schedule.step()
+                continue
 
             # ------------------------------------------------------ forward, backward
             loss = torch.zeros((), device=device)

@@ -154,7 +154,7 @@ ENDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "unknown split": (classes, {"train_split": "learn"}, 'no split "learn"'),
     "a file of unknown kind": (single("rows.xlsx", b"PK"), {}, "rows.xlsx"),
     "parquet cut short": (single("a.parquet", b"PAR1"), {}, "a.parquet"),
-    "every image broken": (broken_only, {}, "rows cannot be read"),
+    "every image broken": (broken_only, {}, "4 of 4 rows cannot be read"),
     "more than the run allows": (
         table({"label": "red"}, {"label": "red"}), {"max_unreadable": 0.1}, "2 of 14 rows cannot be read"
     ),
@@ -200,3 +200,13 @@ def test_a_folder_in_place_of_an_image_is_told(tmp_path):
     """It is no image, and its name looks like one: nothing of it is trained."""
     rows = read_training_rows(spec_of(directory(tmp_path), tmp_path / "run"))
     assert len(rows.conversations) == 12
+
+
+def test_a_step_of_bad_rows_only_is_passed_over(tmp_path):
+    """The run goes on with the next one, as long as the share allows it."""
+    folder = in_folder("cut.png", b"")(tmp_path / "data")
+    spec = spec_of(folder, tmp_path / "run")
+    spec = replace(spec, training=replace(spec.training, per_device_train_batch_size=1, gradient_accumulation_steps=1))
+    told: list[str] = []
+    assert run(spec, told.append).steps == 13
+    assert sum("every row was left out" in line for line in told) == 1

@@ -138,7 +138,7 @@ def collate_rows(collator: Collator, rows: Sequence[Conversation]) -> MicroBatch
         try:
             opened = {picture: Picture(open_picture(picture), str(picture)) for picture in row.pictures}
         except BadPicture as bad:
-            unreadable.append((str(row), str(bad)))
+            unreadable.append((str(row), str(bad).removeprefix(f"{row}: ")))
             continue
         texts += [
             replace(text, pictures=tuple(opened[picture] for picture in text.pictures))

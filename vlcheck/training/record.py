@@ -105,7 +105,7 @@ def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             with contextlib.suppress(ValueError):
                 values = json.loads(line)
-                if isinstance(values, dict) and "step" in values and "event" not in values:
+                if isinstance(values, dict) and "loss" in values:
                     steps[values["step"]] = values
     yield from (steps[number] for number in sorted(steps))
 
