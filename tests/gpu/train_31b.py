@@ -1,0 +1,53 @@
+"""Train the 31B recipe with random weights on this machine's GPU: `python -m tests.gpu.train_31b FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from vlcheck import dialects
+from vlcheck.collate import Collator
+from vlcheck.evidence import Evidence
+from vlcheck.memory.probe import this_card
+from vlcheck.memory.project import project_memory
+from vlcheck.spec import Data, RunSpec
+from vlcheck.train import read_training_rows, train
+
+STEPS, EVERY = 20, 10
+RECIPE = Path(__file__).parents[2] / "vlcheck" / "recipes" / "gemma4-31b-pet.yaml"
+
+
+def run_of(folder: Path) -> RunSpec:
+    """The recipe with random weights, drawn pictures, and two micro-batches a step."""
+    spec = dialects.load(RECIPE)
+    return replace(
+        spec,
+        model=replace(spec.model, weights="random"),
+        data=Data(generated="shapes", instruction=spec.data.instruction, max_soft_tokens=spec.data.max_soft_tokens),
+        training=replace(
+            spec.training, output_dir=str(folder), max_steps=STEPS, save_steps=EVERY, gradient_accumulation_steps=2
+        ),
+    )
+
+
+def main() -> None:
+    """Train, or take the run up."""
+    spec = run_of(Path(sys.argv[1]))
+
+    def start(config, family, processor, dialogue) -> None:
+        plan = project_memory(spec, config.values, family, this_card())
+        collator = Collator(processor.processor, dialogue)
+        rows = read_training_rows(spec)
+        train(spec, config=config.values, family=family, collator=collator, rows=rows, plan=plan, say=tell)
+
+    Evidence(spec, {}, offline=True).call(start)
+
+
+def tell(line: str) -> None:
+    """At once, or a killed process has said nothing."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
