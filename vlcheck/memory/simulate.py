@@ -128,15 +128,14 @@ def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _indices(given: Any) -> list[torch.Tensor | None]:
-    """A real mask has a real count: turn it into indices before it becomes meta."""
+    """A real mask has a real count: turn it into as many indices before it becomes meta."""
     out: list[torch.Tensor | None] = []
     for index in given:
         if index is None or index.dtype is not torch.bool:
             out.append(index)
-        elif index.is_meta:  # no value says which: all of them
-            out.extend(torch.ones(index.shape, dtype=torch.bool).nonzero().unbind(1))
-        else:
-            out.extend(index.nonzero().unbind(1))
+            continue
+        count = index.numel() if index.is_meta else int(index.count_nonzero())  # on meta no value says which: all
+        out += [torch.empty(count, dtype=torch.int64, device=META)] * index.dim()
     return out
 
 
