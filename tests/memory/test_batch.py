@@ -21,6 +21,8 @@ from vlcheck.standin import build_stand_in
 
 SIZE = (960, 672)
 """20 by 14 soft tokens of Gemma 4, its whole budget: smaller images are padded, a synthetic one never is."""
+FILLING = {"llava_next": (672, 672), "llava_onevision": (768, 768)}
+"""Sizes that fill their tiles, as a synthetic image does."""
 LACKING = {"smolvlm": {"pixel_attention_mask"}}
 """Keys that the synthetic batches of the measured runs had not either: 8 bytes a pixel of a tile, in each row."""
 MODELS = {
@@ -38,7 +40,8 @@ def test_synthetic_batch_has_the_keys_shapes_and_types_of_a_real_one(values: dic
         collator = Collator(build_stand_in(family, values), family.dialogue)
     except Unavailable as missing:
         pytest.skip(missing.reason)
-    real = collator([ask("row", "Which breed is it?", "Beagle", picture(SIZE))] * 2)
+    size = FILLING.get(values["model_type"], SIZE)
+    real = collator([ask("row", "Which breed is it?", "Beagle", picture(size))] * 2)
     shape = Shape(
         rows=2,
         tokens=real["input_ids"].shape[1],
