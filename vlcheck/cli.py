@@ -59,7 +59,10 @@ def main() -> None:
     """Run the `vlcheck` command."""
     gc.set_threshold(100_000)  # what torch and transformers import stays: looking for garbage there costs seconds
     tolerate_encodings()
-    app(prog_name="vlcheck")
+    try:
+        app(prog_name="vlcheck")
+    finally:
+        gc.freeze()  # or the interpreter walks over it all once more on its way out
 
 
 def _version(wanted: bool) -> None:
