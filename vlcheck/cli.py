@@ -5,6 +5,7 @@ Imports stay inside the commands, so that each starts fast: none but `audit` and
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,8 +57,12 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the `vlcheck` command."""
+    gc.set_threshold(100_000)  # what torch and transformers import stays: looking for garbage there costs seconds
     tolerate_encodings()
-    app(prog_name="vlcheck")
+    try:
+        app(prog_name="vlcheck")
+    finally:
+        gc.freeze()  # or the interpreter walks over it all once more on its way out
 
 
 def _version(wanted: bool) -> None:

@@ -13,7 +13,7 @@ from tests import tiny
 from vlcheck.families import family_of
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, gpu
-from vlcheck.memory.batch import PICTURES
+from vlcheck.memory.batch import PICTURES, layouts_of, make_batch
 from vlcheck.memory.micro import MicroStep
 from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.memory.rows import shape_of
@@ -57,9 +57,25 @@ def test_every_described_family_is_projected(hub_id):
     assert not found.doubts
 
 
+@pytest.mark.parametrize("hub_id", ["llava-hf/llava-v1.6-mistral-7b-hf", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"])
+def test_a_family_that_was_never_measured_is_projected_with_a_doubt(hub_id):
+    values = tiny.shrunken(hub_id)
+    soft = min(layouts_of(transformers_config(values).to_dict()))
+    found = plan(values, Shape(rows=2, tokens=64, soft_tokens=soft))
+    assert sum(line.size for line in found.lines) == found.allocated_bytes > 0
+    assert found.doubts == (f"no {family_of(values).name} run was measured",)
+
+
+def test_images_that_leave_a_tile_unfilled_are_refused():
+    """How many soft tokens they have depends on their proportions too."""
+    config = transformers_config(tiny.shrunken("llava-hf/llava-v1.6-mistral-7b-hf")).to_dict()
+    with pytest.raises(Unavailable, match=r"images that fill their tiles have \d+.* not 7"):
+        make_batch(config, Shape(tokens=64, soft_tokens=7))
+
+
 def test_described_families_are_the_tested_ones():
     described = {"gemma4", "gemma3", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "idefics3", "llava",
-                 "internvl", "paligemma", "mistral3"}  # fmt: skip
+                 "internvl", "paligemma", "mistral3", "llava_next", "llava_onevision"}  # fmt: skip
     assert set(PICTURES) == described
 
 

@@ -75,15 +75,18 @@ def _row(answer: str, seed: int) -> Conversation:
     return ask(f"trial, {answer}", "Which breed is it?", answer, picture(SIZE, seed))
 
 
-def _logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _output(model: nn.Module, batch: Mapping[str, torch.Tensor], **options: Any) -> Any:
     with torch.no_grad():
-        made: torch.Tensor = model(**batch).logits
+        return model(**batch, **options)
+
+
+def _logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    made: torch.Tensor = _output(model, batch).logits
     return made
 
 
-def _loss(model: nn.Module, batch: Mapping[str, torch.Tensor], **options: Any) -> float:
-    with torch.no_grad():
-        return float(model(**batch, **options).loss)
+def _loss(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> float:
+    return float(_output(model, batch).loss)
 
 
 def _change(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -137,35 +140,32 @@ def _several(trial: Trial, model: nn.Module, judged: Judged) -> Trial:
     try:
         together, apart = dict(judged.call(rows)), [dict(judged.call([row])) for row in rows]
         merged = len(together["input_ids"]) < len(rows)
-        single = [_answers(model, row) for row in apart]
-        whole = _answers(model, together) if merged else _answers(model, together, apart)
-        trial = replace(trial, packed=_change(whole, torch.cat(single)), packed_labels=sum(map(len, single)))
-        if not merged:
-            trial = replace(trial, accumulated=_accumulated(model, together, apart))
-        return trial
+        options = {} if merged else _loss_options(model, together)
+        whole, *single = (_output(model, batch, **options) for batch in (together, *apart))
+        answers = [_answers(own.logits, row) for own, row in zip(single, apart, strict=True)]
+        found = _answers(whole.logits, together, () if merged else apart)
+        trial = replace(trial, packed=_change(found, torch.cat(answers)), packed_labels=sum(map(len, answers)))
+        if merged:
+            return trial
+        losses = [float(own.loss) for own in single]
+        return replace(trial, accumulated=(float(whole.loss), sum(losses) / (1 if options else len(losses))))
     except Exception as error:  # the user's code, or a model's forward
         return replace(trial, problem=f"two rows at once: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
-def _accumulated(
-    model: nn.Module, together: Mapping[str, torch.Tensor], apart: Sequence[Mapping[str, torch.Tensor]]
-) -> tuple[float, float]:
-    """The loss of a step, as transformers' Trainer adds it up.
+def _loss_options(model: nn.Module, together: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """How transformers' Trainer adds a step's loss up.
 
     It hands the number of labels of the whole step to a model that takes it; the loss of others it averages.
     """
     count = int((together["labels"][:, 1:] != IGNORE_INDEX).sum())
-    if getattr(model, "accepts_loss_kwargs", True):
-        options = {"num_items_in_batch": count}
-        return _loss(model, together, **options), sum(_loss(model, row, **options) for row in apart)
-    return _loss(model, together), sum(_loss(model, row) for row in apart) / len(apart)
+    return {"num_items_in_batch": count} if getattr(model, "accepts_loss_kwargs", True) else {}
 
 
 def _answers(
-    model: nn.Module, batch: Mapping[str, torch.Tensor], alone: Sequence[Mapping[str, torch.Tensor]] = ()
+    logits: torch.Tensor, batch: Mapping[str, torch.Tensor], alone: Sequence[Mapping[str, torch.Tensor]] = ()
 ) -> torch.Tensor:
     """Logits at supervised positions; with `alone`, at those that each row has when it is by itself."""
-    logits = _logits(model, batch)
     if not alone:
         return logits[batch["labels"] != IGNORE_INDEX]
     wanted = [row["labels"][0][_real(row)[0]] != IGNORE_INDEX for row in alone]

@@ -22,7 +22,7 @@ class OutOfMemory(Exception):
     """A request that does not fit even once every unused segment was given back."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Block:
     """A stretch of a segment; neighbours are linked, so that free ones can be joined."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
@@ -137,6 +137,45 @@ def _llava(config: Values, shape: Shape, device: torch.device) -> Picture:
     return Picture(tuple([soft] * count), soft, {"pixel_values": torch.ones(1, 3, side, side, device=device)})
 
 
+def _llava_next(config: Values, shape: Shape, device: torch.device) -> Picture:
+    """The image as a whole, then its tiles; a newline ends each row of soft tokens over the tiles."""
+    vision, soft, layouts = config["vision_config"], _soft_id(config), layouts_of(config)
+    if shape.soft_tokens not in layouts:
+        raise Unavailable(f"images that fill their tiles have {', '.join(map(str, sorted(layouts)))} soft tokens in "
+                          f"this {config['model_type']} model, not {shape.soft_tokens}")  # fmt: skip
+    high, wide = layouts[shape.soft_tokens]
+    side = vision["image_size"]
+    tensors = {"pixel_values": torch.ones(1, 1 + high * wide, 3, side, side, device=device),
+               "image_sizes": torch.tensor([[high * side, wide * side]])}  # fmt: skip
+    return Picture(tuple([soft] * shape.soft_tokens), soft, tensors)
+
+
+def _llava_onevision(config: Values, shape: Shape, device: torch.device) -> Picture:
+    """As LLaVA-NeXT, and the number of images of each row; where they are several, none is cut into tiles."""
+    if shape.images > 1:
+        raise Unavailable("LLaVA-OneVision's processor is described for one image a row")
+    picture = _llava_next(config, shape, device)
+    return replace(picture, tensors={**picture.tensors, "batch_num_images": torch.tensor([1])})
+
+
+def layouts_of(config: Values) -> dict[int, tuple[int, int]]:
+    """Soft tokens of an image that fills its tiles, to the tiles' rows and columns.
+
+    LLaVA-OneVision shrinks what many tiles give (`anyres_max_9`); such images are left out.
+    """
+    vision = config["vision_config"]
+    side, patches = vision["image_size"], vision["image_size"] // vision["patch_size"]
+    limit = config.get("vision_aspect_ratio")
+    most = int(limit.removeprefix("anyres_max_")) if limit else 10**6
+    extra = config["model_type"] == "llava_next" and config.get("vision_feature_select_strategy") == "full"
+    tiles = [(high // side, wide // side) for high, wide in config["image_grid_pinpoints"]]
+    return {
+        patches**2 + extra + high * patches * (wide * patches + 1): (high, wide)
+        for high, wide in tiles
+        if high * wide <= most
+    }
+
+
 def _internvl(config: Values, shape: Shape, device: torch.device) -> Picture:
     vision, soft = config["vision_config"], _soft_id(config)
     (side, _), (patch, _) = vision["image_size"], vision["patch_size"]
@@ -179,11 +218,15 @@ PICTURES: Mapping[str, Callable[[Values, Shape, torch.device], Picture]] = {
     "smolvlm": _smolvlm,
     "idefics3": _smolvlm,
     "llava": _pixtral_or_llava,
+    "llava_next": _llava_next,
+    "llava_onevision": _llava_onevision,
     "internvl": _internvl,
     "paligemma": _paligemma,
     "mistral3": _mistral3,
 }
 """Model types whose processors are described, each by a function of config and shape."""
+UNMEASURED = frozenset({"llava_next", "llava_onevision"})
+"""Of these, those whose projection was never held against a run of any relative."""
 
 
 def _soft_id(config: Values) -> int:

@@ -8,6 +8,7 @@ from vlcheck.family import Family, Values
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
+from vlcheck.memory.batch import UNMEASURED
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, bench
 from vlcheck.memory.optimizer import managed_size
@@ -100,6 +101,8 @@ def doubts(spec: RunSpec, family: Family, gpu: Gpu) -> tuple[str, ...]:
         found.append("no fp16 run was measured")
     if spec.lora.use_dora:
         found.append("no DoRA run was measured")
+    if UNMEASURED & set(family.model_types):
+        found.append(f"no {family.name} run was measured")
     if family.doubt:
         found.append(family.doubt)
     if spec.model.patch is not None:

@@ -6,7 +6,7 @@ import torch
 
 from vlcheck.family import Values
 from vlcheck.finding import Unavailable
-from vlcheck.memory.batch import PICTURES
+from vlcheck.memory.batch import PICTURES, layouts_of
 from vlcheck.memory.shape import Shape
 from vlcheck.spec import RunSpec
 
@@ -54,7 +54,7 @@ def shape_of(spec: RunSpec, config: Values, *, rows: int | None = None, tokens: 
         raise Unavailable(str(impossible)) from impossible
 
 
-def _soft_tokens(kind: str, config: Values, wanted: int | None) -> tuple[int, str]:
+def _soft_tokens(kind: str, config: Values, wanted: int | None) -> tuple[int, str]:  # noqa: PLR0911  one a family
     """Soft tokens of an image, and what was assumed for it."""
     vision = config["vision_config"]
     high, wide = PHOTO
@@ -70,6 +70,10 @@ def _soft_tokens(kind: str, config: Values, wanted: int | None) -> tuple[int, st
         tile, most = _tile(kind, config), 13
         tiles = max(1, wanted // tile) if wanted else most
         return tile * tiles, "" if wanted else f"{most} tiles an image, as a landscape photo gives"
+    if kind in ("llava_next", "llava_onevision"):
+        squares = {rows: soft for soft, (rows, columns) in layouts_of(config).items() if rows == columns}
+        tiles = 2 if 2 in squares else max(squares)
+        return squares[tiles], f"images that fill {tiles} x {tiles} tiles"
     if wanted:
         return wanted, ""
     side = vision["patch_size"] * (vision.get("spatial_merge_size") or config.get("spatial_merge_size") or 1)
