@@ -118,7 +118,7 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
         keeper.capture(step, live.state, unreadable)
         stack.enter_context(keeper)
         first_loss = last_loss = math.nan
-        start = ended = time.perf_counter()
+        start = ready = time.perf_counter()
 
         for micro_batches in feed(
             rows.conversations, order, collator, rank=rank, start=step, workers=spec.training.dataloader_num_workers
@@ -162,7 +162,7 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
 
             # ------------------------------------------------------ keep, record
             keeper.capture(step, live.state, unreadable)
-            before, ended = ended, time.perf_counter()
+            ended = time.perf_counter()
             first_loss = last_loss if math.isnan(first_loss) else first_loss
             record.step({
                 "step": step,
@@ -173,15 +173,16 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
                 "supervised": counts.supervised,
                 "tokens": counts.tokens,
                 "images": counts.images,
-                "seconds": ended - before,
-                "wait_seconds": begun - before,
-                "images_per_second": counts.images / (ended - before),
+                "seconds": ended - ready,
+                "wait_seconds": begun - ready,
+                "images_per_second": counts.images / (ended - ready),
                 "seconds_left": (ended - start) / (step - begun_at) * (order.steps - step),
                 **measured_memory(),
             })  # fmt: skip
             if step == begun_at + 2:
                 _compare(plan, record)
             keeper.save_if_due(step, record, first=step == begun_at + 1)
+            ready = time.perf_counter()
 
         accelerator.wait_for_everyone()
         adapter, seconds = keeper.publish_adapter(), time.perf_counter() - start

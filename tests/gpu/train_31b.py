@@ -6,6 +6,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from vlcheck import dialects
 from vlcheck.collate import Collator
 from vlcheck.evidence import Evidence
@@ -32,7 +34,12 @@ def run_of(folder: Path) -> RunSpec:
 
 
 def main() -> None:
-    """Train, or take the run up."""
+    """Train, or take the run up, with deterministic kernels.
+
+    A deep model with random weights is chaotic: with ordinary kernels two equal runs part at the third step.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     spec = run_of(Path(sys.argv[1]))
 
     def start(config, family, processor, dialogue) -> None:

@@ -15,6 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,12 @@ def publish(folder: Path, step: int, content: Content, identity: Identity) -> Ch
     """
     try:
         folder.mkdir(parents=True)
-        for name, tensors in content.tensors.items():
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / name)
-            (folder / name).chmod(READABLE)  # safetensors lets nobody else read its files
-            _sync(folder / name)
+        with ThreadPoolExecutor(len(content.tensors) or 1) as pool:  # one file is hashed while another is written
+            written = list(pool.map(lambda name: _stored(folder / name, content.tensors[name]), content.tensors))
         for name, text in content.texts.items():
             _write(folder / name, text)
-        files = {name: _described(folder / name) for name in (*content.tensors, *content.texts)}
+        files = dict(zip(content.tensors, written, strict=True))
+        files |= {name: _described(folder / name) for name in content.texts}
         body = {"schema": SCHEMA, "step": step, "files": files, "identity": identity}
         _write(folder / MANIFEST, json.dumps({**body, "sha256": fingerprint(body)}, indent=1))
         for each in (folder, folder.parent):
@@ -224,6 +224,13 @@ def seconds_to_write(root: Path, size: int) -> float:
 
 def _pieces(size: int) -> Iterator[int]:
     return iter(range(0, max(size, 1), _PIECE))
+
+
+def _stored(file: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, file)
+    file.chmod(READABLE)  # safetensors lets nobody else read its files
+    _sync(file)
+    return _described(file)
 
 
 def _described(file: Path) -> dict[str, Any]:
