@@ -38,7 +38,7 @@ def main() -> None:
 
     A deep model with random weights is chaotic: with ordinary kernels two equal runs part at the third step.
     """
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     spec = run_of(Path(sys.argv[1]))
 
