@@ -20,6 +20,7 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavaila
 from vlcheck.materialise import materialise
 from vlcheck.model import build_base
 from vlcheck.spec import ConfigError, Data, ModelRef
+from vlcheck.versions import untested
 
 
 def outcome(check, spec=None, **given):
@@ -228,7 +229,7 @@ def test_default_remark_names_what_was_not_seen(tmp_path):
 def test_versions_outside_the_tested_range_are_said():
     """One remark a package, with the range."""
     seen = {"torch": "2.14.0+cu130", "transformers": "5.16.2", "peft": "0.21.9", "bitsandbytes": "missing"}
-    assert engine.untested(seen) == [
+    assert untested(seen) == [
         "torch 2.14.0+cu130 is outside the tested range 2.11 to 2.13; findings may not hold there",
         "transformers 5.16.2 is outside the tested range 5.17 to 5.23; findings may not hold there",
         "bitsandbytes missing is outside the tested range 0.50 to 0.50; findings may not hold there",

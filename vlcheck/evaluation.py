@@ -16,7 +16,6 @@ from vlcheck.charts import draw_confusion
 from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation
 from vlcheck.data import Row, RowProblem
-from vlcheck.engine import installed
 from vlcheck.evaluate import MARGIN, Answer, Unasked, answer_tokens, evaluate
 from vlcheck.evaluation_rows import Quarantine, Survey, survey, wanted_rows
 from vlcheck.evidence import Evidence
@@ -28,6 +27,7 @@ from vlcheck.saved_adapter import SavedAdapter, read_adapter
 from vlcheck.scores import NORMALISATION, Scores, matches, normalise, score
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 from vlcheck.targets import resolve
+from vlcheck.versions import installed
 
 ALLOW_NOTHING = Options()
 Replies: TypeAlias = Generator[Answer | Unasked, None, None]

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,23 +30,22 @@ from vlcheck.training.checkpoint import Found
 from vlcheck.training.effective import Counts, counted, weighed
 from vlcheck.training.feed import feed
 from vlcheck.training.keeper import Keeper
+from vlcheck.training.order import Listed, Streamed
 from vlcheck.training.record import Record, Silent
 from vlcheck.training.setup import build, make_accelerator, order_of
 from vlcheck.training.watch import NotFinite, RunStopped, Watch, norms_by_part
+from vlcheck.versions import installed
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What a run trains on."""
+    """What a run trains on: every row, or where to read them one after the other."""
 
-    conversations: Sequence[Conversation]
+    conversations: Sequence[Conversation] = ()
     broken: tuple[tuple[str, str], ...] = ()
     """Rows that are no conversation, and why."""
-
-    @property
-    def total(self) -> int:
-        """Rows of the split."""
-        return len(self.conversations) + len(self.broken)
+    stream: Callable[[], Iterator[Row | RowProblem]] | None = None
+    """Begins the split anew."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,12 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
     accelerator = make_accelerator(spec)
     rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
     say = _nothing if rank else say
-    order = order_of(spec, len(rows.conversations), processes)
+    order = order_of(spec, None if rows.stream else len(rows.conversations), processes)
+    total = order.rows + len(rows.broken)
+    source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
     keeper = Keeper(spec, order, rank, say)
     unreadable = dict(rows.broken)
-    check_share(unreadable, rows.total, spec.data.max_unreadable)
+    check_share(unreadable, total, spec.data.max_unreadable)
     if (done := keeper.finished()) is not None:
         say(f"nothing to do: {done} is the adapter that this very run has left")
         return Trained(done, order.steps, order.steps)
@@ -121,12 +122,12 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
         start = ready = time.perf_counter()
 
         for micro_batches in feed(
-            rows.conversations, order, collator, rank=rank, start=step, workers=spec.training.dataloader_num_workers
+            source, order, collator, rank=rank, start=step, workers=spec.training.dataloader_num_workers
         ):
             step, begun = step + 1, time.perf_counter()
             counts = counted(micro_batches, processes)
             _tell_left_out(step, counts, unreadable, record)
-            check_share(unreadable, rows.total, spec.data.max_unreadable)
+            check_share(unreadable, total, spec.data.max_unreadable)
             if not counts.supervised:
                 record.event("empty-step", f"step {step}: every row was left out, so nothing is learnt", step=step)
                 live.state.schedule.step()
@@ -185,18 +186,30 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
             ready = time.perf_counter()
 
         accelerator.wait_for_everyone()
-        adapter, seconds = keeper.publish_adapter(), time.perf_counter() - start
-        record.event("finished", f"{adapter}: the adapter after {step} steps", after=step, seconds=seconds)
+        trained = Trained(
+            keeper.publish_adapter(), step, begun_at, first_loss, last_loss, time.perf_counter() - start,
+            tuple(sorted(unreadable.items())),
+        )  # fmt: skip
+        record.finish(
+            f"{trained.adapter}: the adapter after {step} steps",
+            {**vars(trained), "adapter": str(trained.adapter), "identity": keeper.identity, "versions": installed()},
+        )
         accelerator.wait_for_everyone()
-    return Trained(adapter, step, begun_at, first_loss, last_loss, seconds, tuple(sorted(unreadable.items())))
+    return trained
 
 
-def read_training_rows(spec: RunSpec, *, offline: bool = False) -> Rows:
+def read_training_rows(spec: RunSpec, *, offline: bool = False, stream: bool = False) -> Rows:
     """The rows of the training split, and those of it that are no conversation.
+
+    Args:
+        stream: read rows when they are needed; without, the list of them is held, and the bytes of images that do
+            not lie in files of their own.
 
     Raises:
         NoSuchSplit, NotApplicable, Unavailable: as `read_rows` does.
     """
+    if stream:
+        return Rows(stream=lambda: read_rows(spec.data, spec.data.train_split, offline=offline))
     found = list(read_rows(spec.data, spec.data.train_split, offline=offline))
     sound = tuple(row.conversation for row in found if isinstance(row, Row))
     return Rows(sound, tuple((row.name, row.message) for row in found if isinstance(row, RowProblem)))

@@ -9,11 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.training.runs import collator, small
+from tests.training.runs import collator, run, small
+from tests.training.test_resume import digest, interrupted
 from vlcheck.conversation import Conversation, Picture, Turn
+from vlcheck.data import RowProblem, read_rows
+from vlcheck.spec import ConfigError
 from vlcheck.template import BadRow
 from vlcheck.train import read_training_rows
-from vlcheck.training.feed import Order, collate_rows, feed
+from vlcheck.training.feed import collate_rows, feed
+from vlcheck.training.order import Listed, Order, Streamed
+from vlcheck.training.watch import RunStopped
 
 orders = st.builds(
     Order,
@@ -73,9 +78,9 @@ def test_feeding_from_the_middle(workers):
     """The same names as from the start, by a thread and by processes."""
     rows, order = given_rows(), Order(6, 9, 2, 2, 1, seed=0)
     make = collator(small("none"))
-    whole = list(feed(rows, order, make, rank=0, start=0))
+    whole = list(feed(Listed(rows, order), order, make, rank=0, start=0))
     assert [[len(micro.names) for micro in step] for step in whole] == [[2, 2], [2, 2], [1]]
-    later = list(feed(rows, order, make, rank=0, start=1, workers=workers))
+    later = list(feed(Listed(rows, order), order, make, rank=0, start=1, workers=workers))
     assert [[micro.names for micro in step] for step in later] == [[m.names for m in s] for s in whole[1:]]
     assert all((a.batch["input_ids"] == b.batch["input_ids"]).all() for a, b in zip(whole[1], later[0], strict=True))
 
@@ -108,3 +113,46 @@ def test_long_rows(overflow):
     alone = collate_rows(make, [long])
     assert alone.batch is None
     assert len(alone.dropped) == 1
+
+
+def test_a_stream_is_shuffled_within_its_window():
+    """Every row once an epoch, none earlier than the window lets it, and the same again from the middle."""
+    rows = list(read_rows(small("none").data, "train"))
+    stream = Streamed(lambda: iter(rows), seed=1, window=4)
+    taken, _ = stream.take(tuple(range(32)))
+    names = [str(row) for row in taken]
+    assert sorted(names[:16]) == sorted(names[16:]) == sorted(row.name for row in rows)
+    assert names[:16] != names[16:]
+    assert all(int(name[6:-1]) <= place + 3 for place, name in enumerate(names[:16]))
+    later, _ = Streamed(lambda: iter(rows), seed=1, window=4).take((9, 20))
+    assert [str(row) for row in later] == [names[9], names[20]]
+
+
+def test_a_stream_names_its_broken_rows_once():
+    rows = [RowProblem("rows.jsonl:1", "train", "no answer"), *list(read_rows(small("none").data, "train"))[:3]]
+    stream = Streamed(lambda: iter(rows), seed=1, window=2)
+    first, broken = stream.take((0, 1, 2))
+    assert len(first) == 3
+    assert broken == (("rows.jsonl:1", "no answer"),)
+    assert stream.take((3, 4, 5))[1] == ()
+
+
+def test_an_empty_stream_ends():
+    with pytest.raises(RunStopped, match="no usable row"):
+        Streamed(lambda: iter(()), seed=1).take((0,))
+
+
+def test_a_streamed_run_is_resumed_where_it_was(tmp_path):
+    """The adapter of an uninterrupted streamed run, to the last bit."""
+    whole, parted = small(tmp_path / "whole", max_steps=6), small(tmp_path / "parted", max_steps=6)
+    run(whole, rows=read_training_rows(whole, stream=True))
+    interrupted(parted, 3, rows=read_training_rows(parted, stream=True))
+    assert run(parted, rows=read_training_rows(parted, stream=True)).resumed_from == 2
+    assert digest(tmp_path / "whole") == digest(tmp_path / "parted")
+
+
+def test_a_streamed_run_needs_an_end(tmp_path):
+    spec = small(tmp_path, max_steps=-1)
+    spec = replace(spec, data=replace(spec.data, train_samples=None))
+    with pytest.raises(ConfigError, match=r"no known end; set training\.max_steps or data\.train_samples"):
+        run(spec, rows=read_training_rows(spec, stream=True))

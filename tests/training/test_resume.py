@@ -22,7 +22,7 @@ class Cut(Exception):
     pass
 
 
-def interrupted(spec, after: int) -> None:
+def interrupted(spec, after: int, **given) -> None:
     """Train until a step's line has been said, then stop without a word."""
 
     def say(line: str) -> None:
@@ -30,7 +30,7 @@ def interrupted(spec, after: int) -> None:
             raise Cut
 
     with pytest.raises(Cut):
-        run(spec, say)
+        run(spec, say, **given)
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "paged_adamw_8bit"])

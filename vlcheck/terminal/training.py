@@ -56,8 +56,9 @@ def _trainer(spec: RunSpec, options: dict[str, Any], say: Callable[[str], None])
         if spec.data.collator is not None:
             say("note: data.collator is audited, not used here: vlcheck trains with its own")
         collator = Collator(processor.processor, dialogue, spec.data.max_length, spec.data.overflow)
-        rows = read_training_rows(spec, offline=options["offline"])
-        say(f"{len(rows.conversations):,} rows of {spec.data.train_split!r}; processor: {processor.origin}")
+        rows = read_training_rows(spec, offline=options["offline"], stream=options["stream"])
+        count = "a stream of" if rows.stream else f"{len(rows.conversations):,}"
+        say(f"{count} rows of {spec.data.train_split!r}; processor: {processor.origin}")
         plan = _plan(spec, config, family)
         train(spec, config=config.values, family=family, collator=collator, rows=rows, plan=plan, patch=patch, say=say)
 

@@ -29,9 +29,10 @@ from vlcheck.training.checkpoint import (
     seconds_to_write,
     verify,
 )
-from vlcheck.training.feed import MicroBatch, Order
+from vlcheck.training.feed import MicroBatch
 from vlcheck.training.guard import Guard
 from vlcheck.training.identity import differences, identity_of
+from vlcheck.training.order import Order
 from vlcheck.training.record import Record
 from vlcheck.training.snapshot import ADAPTER, Snapshots, State, restore, rng_state
 
@@ -54,7 +55,7 @@ class Keeper:
     def __init__(self, spec: RunSpec, order: Order, rank: int, say: Callable[[str], None]) -> None:
         self.folder = Path(spec.training.output_dir)
         self._spec, self._order, self._rank = spec, order, rank
-        self._identity = identity_of(spec, order.processes)
+        self.identity = identity_of(spec, order.processes)
         self._snapshots = Snapshots()
         self._on_disk: Checkpoint | None = None
         self._guard = Guard(self._save_last, say)
@@ -73,8 +74,8 @@ class Keeper:
         except BrokenCheckpoint:
             remove(folder)
             return None
-        if found.identity != self._identity:
-            told = "; ".join(differences(found.identity, self._identity))
+        if found.identity != self.identity:
+            told = "; ".join(differences(found.identity, self.identity))
             raise OtherRun(f"{folder} was written by another run: {told}; choose another training.output_dir")
         return folder
 
@@ -103,7 +104,7 @@ class Keeper:
             OtherRun: if another run wrote it.
             StateMismatch: if it does not fit the model.
         """
-        found = find_newest(self.folder, self._identity)
+        found = find_newest(self.folder, self.identity)
         if found.checkpoint is None:
             return found, {}
         self._on_disk = found.checkpoint
@@ -159,7 +160,7 @@ class Keeper:
             with self._guard.writing:
                 last = self._snapshots.newest
                 content = Content({ADAPTER: last.files[ADAPTER]}, {"adapter_config.json": last.config})
-                publish(folder, last.step, content, self._identity)
+                publish(folder, last.step, content, self.identity)
         return folder
 
     def __enter__(self) -> Keeper:
@@ -173,7 +174,7 @@ class Keeper:
         last = self._snapshots.newest
         if self._on_disk is None or self._on_disk.step != last.step:
             folder = free_name(self.folder, last.step)
-            self._on_disk = publish(folder, last.step, last.content, self._identity)
+            self._on_disk = publish(folder, last.step, last.content, self.identity)
             prune(self.folder, self._on_disk, self._spec.training.save_total_limit)
 
     def _save_last(self) -> str:

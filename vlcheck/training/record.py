@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-METRICS = "metrics.jsonl"
+from vlcheck.charts import draw_curve
+
+METRICS, SUMMARY, CURVE = "metrics.jsonl", "run.json", "loss.png"
 
 
 class Record:
@@ -25,6 +27,7 @@ class Record:
     """
 
     def __init__(self, folder: Path, steps: int, say: Callable[[str], None], every: int = 1) -> None:
+        self._folder = folder
         self._file = (folder / METRICS).open("ab")
         if self._file.tell() and not _ends_whole(folder / METRICS):
             self._file.write(b"\n")  # a killed run may have left half a line
@@ -49,6 +52,16 @@ class Record:
         """Something that happened between steps."""
         self._write({"event": kind, "text": text, **values})
         self._say(text)
+
+    def finish(self, text: str, summary: dict[str, Any]) -> None:
+        """The end of the run: its summary and its loss curve, beside the metrics."""
+        self.event("finished", text)
+        steps = list(read_metrics(self._folder))
+        peaks = [values["allocated_bytes"] for values in steps if "allocated_bytes" in values]
+        document = {"schema": "vlcheck.run/1", **summary, "peak_allocated_bytes": max(peaks, default=None)}
+        (self._folder / SUMMARY).write_text(json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        points = [(values["step"], float(values["loss"])) for values in steps]
+        draw_curve(points, self._folder / CURVE, title="Training loss", x_label="step", y_label="loss")
 
     def warn(self, texts: Iterator[str]) -> None:
         """What looks wrong."""
@@ -80,6 +93,9 @@ class Silent(Record):
         """Nothing."""
 
     def event(self, kind: str, text: str, **values: Any) -> None:
+        """Nothing."""
+
+    def finish(self, text: str, summary: dict[str, Any]) -> None:
         """Nothing."""
 
     def __exit__(self, *_: object) -> None:

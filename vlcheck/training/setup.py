@@ -17,7 +17,7 @@ from vlcheck.family import Values
 from vlcheck.memory.step import make_optimizer, prepare
 from vlcheck.model import Patch, Weights, base_of, build_model
 from vlcheck.spec import ConfigError, Problem, RunSpec
-from vlcheck.training.feed import Order
+from vlcheck.training.order import Order
 from vlcheck.training.snapshot import State, live_adapter
 
 
@@ -63,20 +63,32 @@ def make_accelerator(spec: RunSpec) -> Accelerator:
     return accelerator
 
 
-def order_of(spec: RunSpec, rows: int, processes: int) -> Order:
+def order_of(spec: RunSpec, rows: int | None, processes: int) -> Order:
     """The order in which a run takes its rows.
 
+    Args:
+        rows: of the training split; None for a stream, whose length nobody knows.
+
     Raises:
-        ConfigError: if there are none.
+        ConfigError: if there are none, or the length of a streamed run is not told.
     """
-    settings = spec.training
-    if not rows:
-        message = f"split {spec.data.train_split!r} holds no usable row; nothing can be trained"
-        raise ConfigError(Problem(spec.where("data.train_split"), message))
+    settings, data = spec.training, spec.data
     micro, accumulation = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
-    fixed = settings.max_steps > 0
-    total = settings.max_steps * micro * accumulation * processes if fixed else settings.num_train_epochs * rows
-    return Order(rows, math.ceil(total), micro, accumulation, processes, settings.seed)
+    asked = settings.max_steps * micro * accumulation * processes if settings.max_steps > 0 else None
+    if rows is None:
+        rows = data.train_samples or asked
+        if rows is None:
+            message = "a streamed run has no known end; set training.max_steps or data.train_samples"
+            raise ConfigError(Problem(spec.where("training.max_steps"), message))
+        if settings.dataloader_num_workers:
+            seen = f"training.dataloader_num_workers is {settings.dataloader_num_workers}"
+            message = f"{seen}; a stream allows: 0, one thread reads and decodes it"
+            raise ConfigError(Problem(spec.where("training.dataloader_num_workers"), message))
+    if not rows:
+        message = f"split {data.train_split!r} holds no usable row; nothing can be trained"
+        raise ConfigError(Problem(spec.where("data.train_split"), message))
+    total = asked or math.ceil(settings.num_train_epochs * rows)
+    return Order(rows, total, micro, accumulation, processes, settings.seed)
 
 
 def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order, patch: Patch | None) -> Live:

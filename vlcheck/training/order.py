@@ -1,0 +1,130 @@
+"""Which rows a run takes, and in which order.
+
+Row k of a run is always the same row, however many processes train and wherever the run was resumed: epochs
+follow each other without a gap, each shuffled from the seed and its own number.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
+
+import torch
+
+from vlcheck.conversation import Conversation
+from vlcheck.data import Row, RowProblem
+from vlcheck.training.watch import RunStopped
+
+WINDOW = 1_000
+"""Rows that a stream is shuffled within."""
+Places: TypeAlias = tuple[int, ...]
+"""Rows of a micro-batch, as numbers in the run's order."""
+Taken: TypeAlias = tuple[list[Conversation], tuple[tuple[str, str], ...]]
+"""Rows, and those beside them that are no conversation: name and reason."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which rows each step, micro-batch and process takes.
+
+    Args:
+        rows: of the training split.
+        total: rows that the run takes in all, epochs one after the other; the last step may be smaller.
+    """
+
+    rows: int
+    total: int
+    micro_batch: int
+    accumulation: int
+    processes: int
+    seed: int
+
+    @property
+    def effective_batch(self) -> int:
+        """Rows of an optimizer step."""
+        return self.micro_batch * self.accumulation * self.processes
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the run."""
+        return -(-self.total // self.effective_batch)
+
+    def micro_batches(self, step: int, rank: int) -> list[Places]:
+        """What a process takes in a step, counted from 0; a micro-batch may be empty at the very end."""
+        first, end = step * self.effective_batch, min((step + 1) * self.effective_batch, self.total)
+        found = []
+        for number in range(self.accumulation):
+            start = first + (number * self.processes + rank) * self.micro_batch
+            found.append(tuple(range(min(start, end), min(start + self.micro_batch, end))))
+        return found if self.processes > 1 else [places for places in found if places]
+
+    def row(self, place: int) -> int:
+        """The row of the split at a place of the run's order."""
+        epoch, number = divmod(place, self.rows)
+        return int(_shuffled(self.seed, epoch, self.rows)[number])
+
+
+@cache
+def _shuffled(seed: int, epoch: int, rows: int) -> torch.Tensor:
+    dice = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(rows, generator=dice)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Rows that are all known, taken in the run's order."""
+
+    conversations: Sequence[Conversation]
+    order: Order
+
+    def take(self, places: Places) -> Taken:
+        """The rows at these places."""
+        return [self.conversations[self.order.row(place)] for place in places], ()
+
+
+class Streamed:
+    """Rows that are read when they are needed and forgotten afterwards, shuffled within a window.
+
+    Args:
+        read: begins the split anew; called once an epoch.
+        window: rows that are held to draw the next one from; none comes earlier than that allows.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[Row | RowProblem]], seed: int, window: int = WINDOW) -> None:
+        self._read, self._seed, self._window = read, seed, window
+        self._broken: list[tuple[str, str]] = []
+        self._rows = enumerate(self._drawn())
+
+    def take(self, places: Places) -> Taken:
+        """The rows at these places, which must lie behind all that were taken before; others are passed over.
+
+        Raises:
+            RunStopped: if the split holds no usable row.
+        """
+        rows = [next(row for place, row in self._rows if place == wanted) for wanted in places]
+        broken, self._broken = tuple(self._broken), []
+        return rows, broken
+
+    def _drawn(self) -> Iterator[Conversation]:
+        for epoch in itertools.count():
+            dice, held, drawn = random.Random(f"{self._seed} {epoch}"), list[Conversation](), 0
+            for row in self._usable(report=epoch == 0):
+                held.append(row)
+                if len(held) == self._window:
+                    yield held.pop(dice.randrange(self._window))
+                    drawn += 1
+            dice.shuffle(held)
+            yield from held
+            if not drawn + len(held):
+                raise RunStopped("the stream of rows holds no usable row")
+
+    def _usable(self, *, report: bool) -> Iterator[Conversation]:
+        for row in self._read():
+            if isinstance(row, Row):
+                yield row.conversation
+            elif report:
+                self._broken.append((row.name, row.message))

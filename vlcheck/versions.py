@@ -1,0 +1,36 @@
+"""Versions of the packages that decide what a model looks like, and which of them were tested."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+TESTED = {  # first version below the metadata's bound is refused by pip; last one is what the suite ran with
+    "torch": ("2.11", "2.13"),
+    "transformers": ("5.17", "5.23"),
+    "peft": ("0.21", "0.21"),
+    "bitsandbytes": ("0.50", "0.50"),
+}
+
+
+def installed() -> dict[str, str]:
+    """Versions of the packages that decide what a model looks like."""
+    found = {}
+    for name in TESTED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def untested(versions: dict[str, str]) -> list[str]:
+    """One remark for each package outside the range that the test suite covers."""
+    return [
+        f"{name} {versions[name]} is outside the tested range {first} to {last}; findings may not hold there"
+        for name, (first, last) in TESTED.items()
+        if not _numbers(first) <= _numbers(versions[name])[:2] <= _numbers(last)
+    ]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("+", maxsplit=1)[0].split(".")[:2] if part.isdigit())
