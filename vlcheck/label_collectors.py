@@ -19,6 +19,7 @@ from vlcheck.finding import NotApplicable, Unavailable
 from vlcheck.model import UnbuildableConfig, load_patch
 from vlcheck.model_config import ModelConfig
 from vlcheck.options import Options
+from vlcheck.pictures import BadPicture, open_picture
 from vlcheck.processor import FoundProcessor, find_processor
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.template import BadRow, Template
@@ -97,10 +98,20 @@ def conversations(spec: RunSpec, options: Options) -> tuple[Conversation, ...]:
     """Reading rows of the data."""
     try:
         rows = read_rows(spec.data, spec.data.train_split, offline=options.offline or not options.stream)
-        sound = (row.conversation for row in rows if isinstance(row, Row))
+        sound = (row.conversation for row in rows if isinstance(row, Row) and _readable(row))
         return tuple(islice(sound, options.rows))
     except (Unavailable, NotApplicable, NoSuchSplit):
         return ()  # the rules of the data say why; labels are then judged on built-in rows, which the report says
+
+
+def _readable(row: Row) -> bool:
+    """Whether its images can be opened; the rules of the data name those that cannot."""
+    try:
+        for picture in row.pictures:
+            open_picture(picture)
+    except BadPicture:
+        return False
+    return True
 
 
 LABEL_COLLECTORS = (dialogue, processor, own_collator, template, judged, bench, trial, conversations)

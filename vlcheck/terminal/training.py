@@ -76,12 +76,8 @@ def _audited(spec: RunSpec, evidence: Any, say: Callable[[str], None], *, force:
     warnings = len(report.found(Severity.WARNING)) - len(report.found(Severity.ERROR))
     say(f"audit: {len(errors)} errors, {warnings} warnings; `vlcheck audit` tells all")
     if errors:
-        say(text.render(replace(report, outcomes=tuple(errors))))
-        say(
-            "forced: the run starts all the same"
-            if force
-            else "the run was not started; --force starts it all the same"
-        )
+        say(text.render(report))
+        say("forced: the run starts all the same" if force else "not started; --force starts the run all the same")
     return force or not errors
 
 
@@ -107,6 +103,7 @@ def _chosen(spec: RunSpec, processes: Any, say: Callable[[str], None], options: 
     from accelerate.utils import broadcast_object_list
 
     from vlcheck.evidence import Evidence
+    from vlcheck.finding import Unavailable
     from vlcheck.gpus import gpu
     from vlcheck.memory.probe import this_card
     from vlcheck.memory.search import fit
@@ -118,11 +115,13 @@ def _chosen(spec: RunSpec, processes: Any, say: Callable[[str], None], options: 
         elif spec.hardware.gpu is not None:
             card = gpu(spec.hardware.gpu)
         else:
-            fail("--auto-batch plans for a card: this machine has none, and the config names no hardware.gpu")
+            raise Unavailable(
+                "--auto-batch plans for a card: this machine has none, and the config names no hardware.gpu"
+            )
         values, family = Evidence(spec, {}, **options).call(lambda config, family: (config.values, family))
         best = fit(spec, values, family, card).recommended
         if best is None:
-            fail(f"no micro-batch of this run fits a {card.title}; see `vlcheck fit`")
+            raise Unavailable(f"no micro-batch of this run fits a {card.title}", "see `vlcheck fit`")
         chosen = [
             replace(
                 spec.training,

@@ -1,0 +1,121 @@
+"""`vlcheck train` from the door to the exit code: the audit first, then the loop, one line for a user's mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SHORT = (
+    ("max_steps: 60", "max_steps: 2"),
+    ("per_device_train_batch_size: 4", "per_device_train_batch_size: 1"),
+    ("generated: shapes ", "generated: shapes\n  train_samples: 12\n  eval_samples: 12  "),
+)
+LANGUAGE_ONLY = ("target_modules: all-linear", "target_modules: .*language_model.*_proj")
+
+
+def test_a_sound_run_is_trained_evaluated_and_found(vlcheck, config):
+    """Train, then evaluate the adapter that it left; a second start has nothing to do."""
+    file = config(*SHORT)
+    code, out, err = vlcheck("train", file)
+    assert (code, err) == (0, "")
+    assert "audit: 0 errors, 0 warnings" in out
+    assert "step 2/2  loss " in out
+    summary = json.loads(Path("tiny-shapes/run.json").read_text())
+    assert summary["steps"] == 2
+    assert summary["versions"]["peft"]
+    with Image.open("tiny-shapes/loss.png") as curve:
+        assert curve.width > 200
+    assert vlcheck("train", file)[1].splitlines()[-1].startswith("nothing to do: ")
+    code, out, err = vlcheck("evaluate", file, "--adapter", "tiny-shapes/adapter")
+    assert (code, err) == (0, "")
+    assert "12" in out
+    code, out, err = vlcheck("check-adapter", "tiny-shapes/adapter", file)
+    assert code == 0, out + err
+
+
+def test_an_error_of_the_audit_stops_the_run(vlcheck, config):
+    """Unless it is forced; then it is printed all the same."""
+    file = config(*SHORT, LANGUAGE_ONLY)
+    code, out, err = vlcheck("train", file)
+    assert code == 1
+    assert "error VLC402 vision-not-adapted" in out
+    assert "--force starts the run all the same" in out
+    assert not Path("tiny-shapes").exists()
+    code, out, err = vlcheck("train", file, "--force")
+    assert (code, err) == (0, "")
+    assert "error VLC402 vision-not-adapted" in out
+    assert Path("tiny-shapes/adapter/manifest.json").exists()
+
+
+def test_what_peft_refuses_cannot_be_forced(vlcheck, config):
+    file = config(*SHORT, ("target_modules: all-linear", "target_modules: [q_proj]"))
+    code, _, err = vlcheck("train", file, "--force")
+    assert code == 2
+    assert "Gemma4ClippableLinear" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_unreadable_images_do_not_stop_it(vlcheck, config, tmp_path):
+    """They are an error of the audit that the trainer deals with."""
+    for number in range(12):
+        place = tmp_path / "pictures" / "train" / ("red", "blue")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        file = io.BytesIO()
+        Image.new("RGB", (64 + number, 64), ("red", "blue")[number % 2]).save(file, "PNG")
+        (place / f"{number}.png").write_bytes(file.getvalue()[: 60 if number == 7 else None])
+    config_file = config(
+        *SHORT[:2], ("generated: shapes ", "path: pictures\n  max_unreadable: 0.2  "), ("  eval_split: test\n", ""),
+        ("max_steps: 2", "max_steps: 8"),
+    )  # fmt: skip
+    code, out, err = vlcheck("train", config_file)
+    assert (code, err) == (0, "")
+    assert "left out: train/blue/7.png" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            ("optim: adamw_torch", "optim: adamw_torch\n  fp16: true"),
+            "training.fp16 is True; vlcheck train allows",
+        ),
+        (("optim: adamw_torch", "optim: adamw_torch\n  fsdp: full_shard"), "training.fsdp is full_shard"),
+        (("save_steps: 20", "save_strategy: best"), "training.save_strategy is best; vlcheck train allows: no, steps"),
+        (("output_dir: tiny-shapes", "output_dir: tiny.yaml/run"), "tiny.yaml/run"),
+        (("max_soft_tokens: 70", "max_soft_tokens: 70\n  max_length: 80"), "tokens after image expansion; allowed"),
+        (("train_split: train", "train_split: learn"), 'no split "learn"'),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(vlcheck, config, change, words):
+    code, _, err = vlcheck("train", config(*SHORT, change), "--force")
+    assert code == 2
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def test_other_settings_are_refused(vlcheck, config):
+    """The folder of one run is never continued by another."""
+    assert vlcheck("train", config(*SHORT))[0] == 0
+    code, _, err = vlcheck("train", config(*SHORT, ("learning_rate: 5.0e-3", "learning_rate: 1.0e-3")))
+    assert code == 2
+    assert "training.learning_rate: 0.005 there, 0.001 here; choose another training.output_dir" in err
+
+
+def test_auto_batch_needs_a_card(vlcheck, config):
+    code, _, err = vlcheck("train", config(*SHORT), "--auto-batch")
+    assert code == 2
+    assert "--auto-batch plans for a card" in err
+
+
+def test_auto_batch_keeps_the_effective_batch(vlcheck, config):
+    """On a card as large as a T4 the tiny run needs no accumulation."""
+    file = config(*SHORT, ("intent:\n", "hardware:\n  gpu: t4\n\nintent:\n"))
+    code, out, err = vlcheck("train", file, "--auto-batch")
+    assert (code, err) == (0, ""), out
+    assert "micro-batch 2, accumulation 1, checkpointing off" in out
+    assert json.loads(Path("tiny-shapes/run.json").read_text())["identity"]["training.per_device_train_batch_size"] == 2
