@@ -162,6 +162,7 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
             record.warn(watch.moved(step))
 
             # ------------------------------------------------------ keep, record
+            stepped = time.perf_counter()
             keeper.capture(step, live.state, unreadable)
             ended = time.perf_counter()
             first_loss = last_loss if math.isnan(first_loss) else first_loss
@@ -176,6 +177,7 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
                 "images": counts.images,
                 "seconds": ended - ready,
                 "wait_seconds": begun - ready,
+                "snapshot_seconds": ended - stepped,
                 "images_per_second": counts.images / (ended - ready),
                 "seconds_left": (ended - start) / (step - begun_at) * (order.steps - step),
                 **measured_memory(),
@@ -242,7 +244,7 @@ def measured_memory() -> dict[str, int]:
 
 
 def _tell_start(found: Found, rows: Rows, record: Record) -> None:
-    for text in found.broken:
+    for text in found.broken.values():
         record.event("broken-checkpoint", f"warning: passed over: {text}")
     if found.checkpoint is not None:
         record.event("resumed", f"resumed from {found.checkpoint.folder}", after=found.checkpoint.step)

@@ -19,12 +19,12 @@ from vlcheck.training.checkpoint import (
     CheckpointNotWritten,
     Content,
     OtherRun,
+    check_writable,
     find_newest,
     folders,
     free_name,
     prune,
     publish,
-    seconds_to_write,
     verify,
 )
 
@@ -89,7 +89,7 @@ def test_the_newest_whole_one_is_found(tmp_path):
     (tmp_path / "checkpoint-11").mkdir()
     found = find_newest(tmp_path, RUN)
     assert found.checkpoint.step == 9
-    assert [text.split(": ")[0].rpartition("/")[2] for text in found.broken] == ["checkpoint-11", "checkpoint-10"]
+    assert [folder.name for folder in found.broken] == ["checkpoint-11", "checkpoint-10"]
     assert find_newest(tmp_path / "nothing", RUN).checkpoint is None
 
 
@@ -156,10 +156,20 @@ def test_a_really_full_disk(tmp_path):
 def test_a_folder_that_cannot_be_written_is_told_before(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointNotWritten, match="file"):
-        seconds_to_write(tmp_path / "file" / "run", 0)
+        check_writable(tmp_path / "file" / "run")
 
 
 def test_the_manifest_says_what_the_run_was(tmp_path):
     manifest = json.loads((written(tmp_path).folder / MANIFEST).read_text())
     assert manifest["identity"] == RUN
     assert set(manifest["files"]) == {"weights.safetensors", "state.json"}
+
+
+def test_a_broken_one_does_not_take_a_good_ones_place(tmp_path):
+    """With two to keep, the newest and the one before the broken one stay."""
+    for step in (2, 4):
+        written(tmp_path, step)
+    (tmp_path / "checkpoint-4" / "state.json").write_text("{ }")
+    broken = find_newest(tmp_path, RUN).broken
+    prune(tmp_path, written(tmp_path, 6), 2, broken)
+    assert [folder.name for folder in folders(tmp_path)] == ["checkpoint-6", "checkpoint-4", "checkpoint-2"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Cut(Exception):
 
 
 def interrupted(spec, after: int, **given) -> None:
-    """Train until a step's line has been said, then stop without a word."""
+    """Train until a step is finished and on disk; what came behind it is lost, as with kill -9."""
 
     def say(line: str) -> None:
         if line.startswith(f"step {after + 1}/"):
@@ -31,6 +32,7 @@ def interrupted(spec, after: int, **given) -> None:
 
     with pytest.raises(Cut):
         run(spec, say, **given)
+    shutil.rmtree(Path(spec.training.output_dir) / f"checkpoint-{after + 1}")
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "paged_adamw_8bit"])
@@ -46,6 +48,19 @@ def test_resumed_equals_uninterrupted(tmp_path, optim):
     losses = [[m["loss"] for m in read_metrics(tmp_path / name)] for name in ("whole", "parted")]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 4
+
+
+def test_an_exception_keeps_the_last_finished_step(tmp_path):
+    """Whatever ends the loop, the step that was finished before is on disk."""
+    spec = small(tmp_path / "run", save_steps=99)
+
+    def say(line: str) -> None:
+        if line.startswith("step 3/"):
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(spec, say)
+    assert run(spec).resumed_from == 3
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
@@ -84,7 +99,7 @@ def test_half_a_metrics_line_is_survived(tmp_path):
 
 def test_broken_checkpoints_are_passed_over(tmp_path):
     """The newest is cut short: the one before is taken, and the log says why."""
-    spec = small(tmp_path / "run", max_steps=6)
+    spec = small(tmp_path / "run", max_steps=6, save_total_limit=3)
     interrupted(spec, 4)
     file = tmp_path / "run" / "checkpoint-4" / "optimizer.safetensors"
     file.write_bytes(file.read_bytes()[:-7])

@@ -13,10 +13,9 @@ import json
 import os
 import re
 import shutil
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,8 @@ class Found:
     """The newest whole checkpoint of a folder, and the broken ones that were passed over on the way to it."""
 
     checkpoint: Checkpoint | None
-    broken: tuple[str, ...] = ()
+    broken: Mapping[Path, str] = field(default_factory=dict)
+    """Their folders, and what is wrong with each."""
 
 
 def publish(folder: Path, step: int, content: Content, identity: Identity) -> Checkpoint:
@@ -142,17 +142,17 @@ def find_newest(root: Path, identity: Identity) -> Found:
     Raises:
         OtherRun: if that one was written by a run with other settings.
     """
-    broken = []
+    broken: dict[Path, str] = {}
     for folder in folders(root):
         try:
             found = verify(folder)
         except BrokenCheckpoint as reason:
-            broken.append(str(reason))
+            broken[folder] = str(reason)
             continue
         if found.identity != identity:
             raise OtherRun(f"{folder} was written by another run: {'; '.join(differences(found.identity, identity))}")
-        return Found(found, tuple(broken))
-    return Found(None, tuple(broken))
+        return Found(found, broken)
+    return Found(None, broken)
 
 
 def folders(root: Path) -> list[Path]:
@@ -176,14 +176,19 @@ def free_name(root: Path, step: int) -> Path:
     return folder
 
 
-def prune(root: Path, newest: Checkpoint, keep: int | None) -> None:
+def prune(root: Path, newest: Checkpoint, keep: int | None, broken: Collection[Path] = ()) -> None:
     """Remove checkpoints beyond the newest `keep`, and folders that a killed run never finished.
 
     `newest` stays whatever happens. A folder loses its manifest first, so that it is no checkpoint any more
     before it is no whole one.
+
+    Args:
+        broken: folders that are known to be no whole checkpoints; they stay as they are, and count for nothing.
     """
     kept = 0
     for folder in folders(root):
+        if folder in broken and (folder / MANIFEST).exists():
+            continue
         finished = (folder / MANIFEST).exists()
         kept += finished
         if folder != newest.folder and (not finished or (keep is not None and kept > keep)):
@@ -197,33 +202,19 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def seconds_to_write(root: Path, size: int) -> float:
-    """How long this many bytes take to become durable here, from a sample of at most 64 MiB.
+def check_writable(root: Path) -> None:
+    """Make a folder and write to it.
 
     Raises:
-        CheckpointNotWritten: if the folder cannot be made or written to.
+        CheckpointNotWritten: if that is refused.
     """
-    sample = min(size, 64 * 2**20)
     probe = root / f".write-test-{os.getpid()}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        start = time.perf_counter()
-        with probe.open("wb") as file:
-            for _ in _pieces(sample):
-                file.write(b"\0" * _PIECE)
-            file.flush()
-            os.fsync(file.fileno())
-        seconds = time.perf_counter() - start
+        _write(probe, "")
+        probe.unlink()
     except OSError as refused:
         raise CheckpointNotWritten(f"{root}: {refused.strerror or refused}") from refused
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
-    return seconds * max(1.0, size / max(sample, _PIECE))
-
-
-def _pieces(size: int) -> Iterator[int]:
-    return iter(range(0, max(size, 1), _PIECE))
 
 
 def _stored(file: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:

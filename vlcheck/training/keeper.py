@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -21,12 +22,12 @@ from vlcheck.training.checkpoint import (
     Content,
     Found,
     OtherRun,
+    check_writable,
     find_newest,
     free_name,
     prune,
     publish,
     remove,
-    seconds_to_write,
     verify,
 )
 from vlcheck.training.feed import MicroBatch
@@ -46,7 +47,8 @@ EIGHT_BIT_FROM = 4096
 class Keeper:
     """Keeps one run's state in `training.output_dir`.
 
-    While it is entered, SIGTERM and SIGINT write the last finished step and end the process.
+    While it is entered, SIGTERM and SIGINT write the last finished step and end the process. An exception that leaves
+    it has that step written too: a run that ends out of memory at step 40 has lost nothing but step 40.
 
     Args:
         rank: of this process; only process 0 writes.
@@ -58,6 +60,7 @@ class Keeper:
         self.identity = identity_of(spec, order.processes)
         self._snapshots = Snapshots()
         self._on_disk: Checkpoint | None = None
+        self._broken: Mapping[Path, str] = {}
         self._guard = Guard(self._save_last, say)
 
     def finished(self) -> Path | None:
@@ -72,7 +75,8 @@ class Keeper:
         try:
             found = verify(folder)
         except BrokenCheckpoint:
-            remove(folder)
+            if self._rank == 0:
+                remove(folder)
             return None
         if found.identity != self.identity:
             told = "; ".join(differences(found.identity, self.identity))
@@ -87,7 +91,7 @@ class Keeper:
         """
         if self._rank:
             return
-        seconds_to_write(self.folder, 0)
+        check_writable(self.folder)
         adapter = sum(tensor.numel() * tensor.element_size() for tensor in state.adapter.values())
         kept = (self._spec.training.save_total_limit or 1) + 1  # one more while the newest is being written
         needed = (adapter + state_bytes(state)) * kept + adapter
@@ -105,6 +109,7 @@ class Keeper:
             StateMismatch: if it does not fit the model.
         """
         found = find_newest(self.folder, self.identity)
+        self._broken = found.broken
         if found.checkpoint is None:
             return found, {}
         self._on_disk = found.checkpoint
@@ -168,6 +173,9 @@ class Keeper:
         return self
 
     def __exit__(self, *raised: Any) -> None:
+        if raised[0] is not None:
+            with contextlib.suppress(CheckpointNotWritten):
+                self.save_now()
         self._guard.__exit__(*raised)
 
     def _save(self) -> None:
@@ -175,7 +183,7 @@ class Keeper:
         if self._on_disk is None or self._on_disk.step != last.step:
             folder = free_name(self.folder, last.step)
             self._on_disk = publish(folder, last.step, last.content, self.identity)
-            prune(self.folder, self._on_disk, self._spec.training.save_total_limit)
+            prune(self.folder, self._on_disk, self._spec.training.save_total_limit, self._broken)
 
     def _save_last(self) -> str:
         if self._rank:
