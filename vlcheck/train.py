@@ -96,7 +96,7 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
     order = order_of(spec, None if rows.stream else len(rows.conversations), processes)
     total = order.rows + len(rows.broken)
     source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
-    keeper = Keeper(spec, order, rank, say)
+    keeper = Keeper(spec, order, rank)
     unreadable = dict(rows.broken)
     check_share(unreadable, total, spec.data.max_unreadable)
     if (done := keeper.finished()) is not None:
@@ -117,7 +117,7 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
         _tell_start(found, rows, record)
         watch = Watch(live.names, family, spec.intent)
         keeper.capture(step, live.state, unreadable)
-        stack.enter_context(keeper)
+        stack.enter_context(keeper.guarded(record.last_words))
         first_loss = last_loss = math.nan
         start = ready = time.perf_counter()
 

@@ -32,7 +32,6 @@ class Guard:
 
     def __init__(self, publish: Callable[[], str], say: Callable[[str], None]) -> None:
         self._publish, self._say = publish, say
-        self._writing = threading.Lock()
         self._here, self._there = socket.socketpair()
         self._thread = threading.Thread(target=self._watch, name="guard", daemon=True)
         self._before: dict[signal.Signals, Any] = {}
@@ -57,11 +56,6 @@ class Guard:
         self._thread.join()
         self._here.close()
 
-    @property
-    def writing(self) -> threading.Lock:
-        """Held by whoever writes a checkpoint."""
-        return self._writing
-
     def _watch(self) -> None:
         told = self._here.recv(1)
         while told and told[0] not in SIGNALS:
@@ -71,8 +65,7 @@ class Guard:
         self._ending = True
         number = signal.Signals(told[0])
         try:
-            with self._writing:
-                self._say(f"{number.name}: {self._publish()}")
+            self._say(f"{number.name}: {self._publish()}")
         except CheckpointNotWritten as refused:
             self._say(f"{number.name}: the last finished step could not be written: {refused}")
         finally:

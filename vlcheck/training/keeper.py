@@ -6,8 +6,9 @@ import contextlib
 import json
 import math
 import shutil
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,18 @@ EIGHT_BIT_FROM = 4096
 class Keeper:
     """Keeps one run's state in `training.output_dir`.
 
-    While it is entered, SIGTERM and SIGINT write the last finished step and end the process. An exception that leaves
-    it has that step written too: a run that ends out of memory at step 40 has lost nothing but step 40.
-
     Args:
         rank: of this process; only process 0 writes.
     """
 
-    def __init__(self, spec: RunSpec, order: Order, rank: int, say: Callable[[str], None]) -> None:
+    def __init__(self, spec: RunSpec, order: Order, rank: int) -> None:
         self.folder = Path(spec.training.output_dir)
         self._spec, self._order, self._rank = spec, order, rank
         self.identity = identity_of(spec, order.processes)
         self._snapshots = Snapshots()
         self._on_disk: Checkpoint | None = None
         self._broken: Mapping[Path, str] = {}
-        self._guard = Guard(self._save_last, say)
+        self._writing = threading.Lock()
 
     def finished(self) -> Path | None:
         """The adapter that this very run has left before; a half-written one is removed.
@@ -128,7 +126,7 @@ class Keeper:
             return
         started = time.perf_counter()
         try:
-            with self._guard.writing:
+            with self._writing:
                 self._save()
         except CheckpointNotWritten as refused:
             record.event("checkpoint-not-written", f"warning: checkpoint not written: {refused}", step=step)
@@ -139,7 +137,7 @@ class Keeper:
     def save_now(self) -> None:
         """Write the last finished step."""
         if self._rank == 0:
-            with self._guard.writing:
+            with self._writing:
                 self._save()
 
     def keep_batch(self, step: int, micro_batches: Sequence[MicroBatch]) -> Path:
@@ -162,21 +160,29 @@ class Keeper:
         """
         folder = self.folder / ADAPTER_FOLDER
         if self._rank == 0:
-            with self._guard.writing:
+            with self._writing:
                 last = self._snapshots.newest
                 content = Content({ADAPTER: last.files[ADAPTER]}, {"adapter_config.json": last.config})
                 publish(folder, last.step, content, self.identity)
         return folder
 
-    def __enter__(self) -> Keeper:
-        self._guard.__enter__()
-        return self
+    @contextlib.contextmanager
+    def guarded(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Have the last finished step written whatever ends the loop.
 
-    def __exit__(self, *raised: Any) -> None:
-        if raised[0] is not None:
-            with contextlib.suppress(CheckpointNotWritten):
-                self.save_now()
-        self._guard.__exit__(*raised)
+        SIGTERM and SIGINT end the process at once. An exception does not get past: a run that is out of memory at
+        step 40 has lost nothing but step 40.
+
+        Args:
+            say: the run's last words.
+        """
+        with Guard(self._save_last, say):
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(CheckpointNotWritten):
+                    self.save_now()
+                raise
 
     def _save(self) -> None:
         last = self._snapshots.newest
@@ -188,8 +194,9 @@ class Keeper:
     def _save_last(self) -> str:
         if self._rank:
             return "process 0 writes the checkpoint"
-        step = self._snapshots.freeze().step
-        self._save()
+        with self._writing:
+            step = self._snapshots.freeze().step
+            self._save()
         return f"step {step} is on disk; start the same command again to go on from there"
 
     def _due(self, step: int) -> bool:

@@ -44,14 +44,14 @@ class Record:
                 self._board.add_scalar(name, value, number)
         line = step_line(values, self._steps)
         if self._bar is not None:
-            self._bar(number, line)
+            self._bar.step(number, line.partition("  ")[2])
         elif number % self._every == 0 or number in (1, self._steps):
             self._say(line)
 
     def event(self, kind: str, text: str, **values: Any) -> None:
         """Something that happened between steps."""
         self._write({"event": kind, "text": text, **values})
-        self._say(text)
+        (self._say if self._bar is None else self._bar.say)(text)
 
     def finish(self, text: str, summary: dict[str, Any]) -> None:
         """The end of the run: its summary and its loss curve, beside the metrics."""
@@ -63,6 +63,12 @@ class Record:
         points = [(values["step"], float(values["loss"])) for values in steps]
         draw_curve(points, self._folder / CURVE, title="Training loss", x_label="step", y_label="loss")
 
+    def last_words(self, text: str) -> None:
+        """Said by another thread before it ends the process; a bar would leave the terminal without its cursor."""
+        if self._bar is not None:
+            self._bar.close()
+        self._say(text)
+
     def warn(self, texts: Iterator[str]) -> None:
         """What looks wrong."""
         for text in texts:
@@ -73,7 +79,7 @@ class Record:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._bar is not None:
-            self._bar(-1, "")
+            self._bar.close()
         if self._board is not None:
             self._board.close()
         self._file.close()
@@ -96,6 +102,9 @@ class Silent(Record):
         """Nothing."""
 
     def finish(self, text: str, summary: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def last_words(self, text: str) -> None:
         """Nothing."""
 
     def __exit__(self, *_: object) -> None:
@@ -155,22 +164,32 @@ def _board(folder: Path) -> Any:
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-def _bar(steps: int) -> Callable[[int, str], None] | None:
-    """A progress bar on a terminal; called with -1 it ends."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return None
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+class Bar:
+    """A progress bar under the lines of a run."""
 
-    columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
-    progress = Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False, redirect_stderr=False)
-    task = progress.add_task("starting", total=steps)
-    progress.start()
+    def __init__(self, steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    def show(step: int, line: str) -> None:
-        if step < 0:
-            progress.stop()
-        else:
-            progress.update(task, completed=step, description=line)
+        columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+        console = Console(file=sys.__stdout__)
+        self._progress = Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False)
+        self._task = self._progress.add_task("", total=steps)
+        self._progress.start()
 
-    return show
+    def step(self, number: int, text: str) -> None:
+        """Show a step in place of the one before."""
+        self._progress.update(self._task, completed=number, description=text)
+
+    def say(self, line: str) -> None:
+        """Print a line that stays, above the bar."""
+        self._progress.console.print(line, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Leave the last step on the terminal."""
+        self._progress.stop()
+
+
+def _bar(steps: int) -> Bar | None:
+    """A bar where stdout is a terminal; libraries may have it redirected meanwhile."""
+    return Bar(steps) if sys.__stdout__ is not None and sys.__stdout__.isatty() else None
