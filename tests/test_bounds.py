@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from safetensors.torch import save_file
 from tests import tiny
 from tests.samples import Run
 from vlcheck.bounds import INDEX, read_bounds
+from vlcheck.engine import audit
 from vlcheck.family import CLIP_BOUNDS
-from vlcheck.finding import Unavailable
+from vlcheck.finding import Unavailable, Verdict
 
 WRAPPERS = ["tower.0.q_proj", "tower.1.q_proj"]
 
@@ -69,6 +71,19 @@ def test_catalogue_model_needs_weights():
     """A config without a folder has no checkpoint beside it."""
     with pytest.raises(Unavailable, match="needs weights"):
         read_bounds(None, WRAPPERS)
+
+
+@pytest.mark.parametrize("stored", [tiny.FINITE, None], ids=["beside a checkpoint", "without one"])
+def test_drawn_weights_have_no_stored_bounds(stored, tmp_path):
+    """A run with `weights: random` reads no checkpoint: there is nothing to judge, and nothing to download."""
+    spec = Run(bounds=stored).spec(tmp_path)
+    drawn = replace(spec, model=replace(spec.model, weights="random"))
+
+    (outcome,) = audit(drawn, select=("VLC107",), offline=True).outcomes
+
+    assert outcome.verdict is Verdict.NOT_APPLICABLE
+    assert outcome.reason == "model.weights is random: no checkpoint is read, so no stored bounds are used"
+    assert outcome.unlock == ""
 
 
 @pytest.mark.parametrize(

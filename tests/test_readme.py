@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def test_shown_output_is_real(request):
         text = BLOCK.sub(lambda m: f"<!-- {m['source']} -->\n```text\n{output(m['source'])}```", text)
         README.write_text(text, "utf-8")
     blocks = list(BLOCK.finditer(text))
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         assert block["shown"] == output(block["source"])
 
@@ -46,3 +47,30 @@ def test_named_rows_exist():
     named = set(re.findall(r"\| `([a-z][^`_]*)` \|", table))
     assert len(named) == 6
     assert named <= {row.name for row in ROWS}
+
+
+def test_figures_of_the_31b_run_are_the_measured_ones():
+    """What the README says of the run on an H100 is what its file holds."""
+    run = json.loads((ROOT / "fixtures/measured/2026-11-24-h100-train-31b.json").read_text("utf-8"))
+    upper = run["memory"][0][0]["upper"]
+    said = (
+        f"peak {max(run['peaks']) / 2**30:.2f} GiB allocated, the plan's upper bound {upper / 2**30:.2f}",
+        f"a checkpoint of {run['checkpoint_bytes'] / 2**30:.1f} GiB written in {min(run['save']):.1f} to "
+        f"{max(run['save']):.1f} s",
+        f"{run['ended_after']:.1f} s from SIGTERM to the end of the process",
+        f"Taken up after step {run['last_before']}",
+    )
+
+    text = " ".join(README.read_text("utf-8").split())
+    assert [figure for figure in said if figure not in text] == []
+    assert run["losses_parted"] == run["losses_whole"]
+
+
+def test_recipes_are_named():
+    """Every recipe that ships, the starter aside, is in the README, and no other."""
+    from importlib.resources import files
+
+    shipped = {Path(file.name).stem for file in (files("vlcheck") / "recipes").iterdir()} - {"starter"}
+    text = README.read_text("utf-8")
+    named = set(re.findall(r"`(gemma[34]-\w+-pet[\w-]*|tiny)`", text))
+    assert named == shipped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from vlcheck import audit, load
 from vlcheck.finding import Report, Severity, Verdict
 from vlcheck.render import RENDERERS
+from vlcheck.spec import RunSpec
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(path.stem for path in (ROOT / "vlcheck/recipes").glob("*.yaml"))
@@ -20,6 +22,11 @@ HISTORY = {
     "2-gemma4-linear-list": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
     "3-gemma4-linear-list-slower": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
     "4-gemma4-all-linear": {"VLC106", "VLC217", "VLC410", "VLC806"},
+}
+BESIDE = {
+    "gemma3-27b-pet-baseline": {"model.id", "lora.modules_to_save", "data.max_soft_tokens"},
+    "gemma4-31b-pet-baseline": set(),
+    "gemma4-31b-pet-text-style": {"lora.target_modules", "intent.vision", "intent.projector"},
 }
 GOLDEN = {
     "gemma4-31b-pet": "vlcheck/recipes/gemma4-31b-pet.yaml",
@@ -50,6 +57,15 @@ def test_bundled_recipe_is_sound(name):
     assert report.exit_code(fail_on=Severity.WARNING) == 0
     skipped = {o.rule.code for o in report.with_verdict(Verdict.SKIPPED)}
     assert {code for code in skipped if not code.startswith("VLC5")} <= {"VLC107"}  # bounds need weights, images a Hub
+
+
+@pytest.mark.parametrize("name", sorted(BESIDE))
+def test_recipe_can_be_compared(name):
+    """What stands beside `gemma4-31b-pet` differs from it in the settings that are meant, and in no other."""
+    own, other = (_flat(load(f"vlcheck/recipes/{each}.yaml")) for each in ("gemma4-31b-pet", name))
+
+    differing = {path for path in own.keys() | other.keys() if own.get(path) != other.get(path)}
+    assert differing == BESIDE[name] | {"training.output_dir"}
 
 
 @pytest.mark.parametrize(("name", "codes"), HISTORY.items())
@@ -84,3 +100,9 @@ def undated(report: str) -> str:
     document = json.loads(re.sub(r'"seconds": [0-9.]+', '"seconds": 0.0', report))
     document["versions"] = dict.fromkeys(document["versions"], "")
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _flat(spec: RunSpec) -> dict[str, object]:
+    """Every setting of a run by its dotted path."""
+    sections = {section.name: getattr(spec, section.name) for section in fields(spec) if section.name != "sources"}
+    return {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}

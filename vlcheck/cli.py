@@ -1,6 +1,6 @@
 """The command line; only this file and its `terminal` print or exit.
 
-Imports stay inside the commands, so that each starts fast: none but `audit` and `check-adapter` wait for torch.
+Imports stay inside the commands, so that each starts fast: torch is waited for where a model is built, and not before.
 """
 
 from __future__ import annotations

@@ -252,8 +252,10 @@ def containment(clipped: Mapping[str, int], skeleton: Skeleton, modules: ModuleT
     )
 
 
-def bounds(clipped: Mapping[str, int], config: ModelConfig) -> StoredBounds:
+def bounds(spec: RunSpec, clipped: Mapping[str, int], config: ModelConfig) -> StoredBounds:
     """Reading clip bounds from the checkpoint."""
+    if spec.model.weights == "random":
+        raise NotApplicable("model.weights is random: no checkpoint is read, so no stored bounds are used")
     return read_bounds(config.folder, list(clipped))
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from tests.training import crash
+from vlcheck.training.checkpoint import verify
+from vlcheck.training.record import read_metrics
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
 LOG = os.environ.get("VLCHECK_CRASH_LOG")
@@ -36,6 +41,25 @@ def test_terminated(tmp_path):
     assert {each["code"] for each in found} <= {128 + 15, 0}
     assert {each["lost"] for each in found} == {0}
     assert max(each["seconds"] for each in found) < 5
+
+
+def test_ctrl_c_publishes_the_last_finished_step(tmp_path):
+    """The command ends with 130, and its newest checkpoint is the step that it said last."""
+    spec = (files("vlcheck") / "recipes" / "tiny.yaml").read_text("utf-8")
+    (tmp_path / "tiny.yaml").write_text(spec, "utf-8")
+    command = [sys.executable, "-m", "vlcheck", "train", "tiny.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step 3/"):
+                process.send_signal(signal.SIGINT)
+                break
+        told = process.stdout.read()
+
+    assert process.returncode == 128 + signal.SIGINT
+    last = max(m["step"] for m in read_metrics(tmp_path / "tiny-shapes"))
+    assert f"SIGINT: step {last} is on disk" in told
+    assert verify(tmp_path / "tiny-shapes" / f"checkpoint-{last}").step == last
 
 
 @pytest.mark.slow
