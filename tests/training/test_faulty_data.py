@@ -16,7 +16,6 @@ from PIL import Image
 from tests.training.runs import parts, run, small
 from vlcheck.spec import ConfigError, Data
 from vlcheck.terminal.training import refusals
-from vlcheck.train import read_training_rows
 
 COLOURS = ("red", "green", "blue")
 
@@ -119,6 +118,7 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], Path], str]] = {
     "PostScript": (in_folder("script.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "script.png"),
     "decompression bomb": (bomb, "bomb.png"),
     "pipe": (pipe, "pipe.png"),
+    "folder for an image": (directory, "folder.png"),
     "missing file": (table({"image": "gone.png", "label": "red"}), "rows.jsonl:13"),
     "no answer": (table({"image": "sound.png"}), "rows.jsonl:13"),
     "null answer": (table({"image": "sound.png", "label": None}), "rows.jsonl:13"),
@@ -194,12 +194,6 @@ def test_a_fault_of_the_whole_ends_the_run_in_one_line(tmp_path, fault):
     with pytest.raises((ConfigError, *refusals())) as raised:
         run(spec_of(make(tmp_path / "data"), tmp_path / "run", **data))
     assert words in " ".join(str(raised.value).split())
-
-
-def test_a_folder_in_place_of_an_image_is_told(tmp_path):
-    """It is no image, and its name looks like one: nothing of it is trained."""
-    rows = read_training_rows(spec_of(directory(tmp_path), tmp_path / "run"))
-    assert len(rows.conversations) == 12
 
 
 def test_a_step_of_bad_rows_only_is_passed_over(tmp_path):

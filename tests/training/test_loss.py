@@ -118,7 +118,7 @@ def test_two_processes_give_the_curve_of_one(tmp_path):
 
     root = Path(__file__).parents[2]
     (tmp_path / "ddp.py").write_text(DDP)
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     own = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     for name, prefix, accumulation in (("one", [], 4), ("two", launch, 2)):
         command = [sys.executable, *prefix, str(tmp_path / "ddp.py"), str(tmp_path / name), str(accumulation)]
