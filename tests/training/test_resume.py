@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.training.runs import run, small
-from vlcheck.training.checkpoint import OtherRun
+from vlcheck.training.checkpoint import OtherRun, folders
 from vlcheck.training.record import read_metrics
 
 
@@ -108,3 +110,19 @@ def test_broken_checkpoints_are_passed_over(tmp_path):
     assert any("optimizer.safetensors has" in line for line in told)
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert "broken-checkpoint" in {event.get("event") for event in events}
+
+
+def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(tmp_path):
+    """It is said at each one; the adapter, which is smaller, is still there at the end. A limit stands for the disk."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    told: list[str] = []
+    run(small(tmp_path / "whole"))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+        run(small(tmp_path / "full"), told.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [line.split(": ")[1] for line in told if "not written" in line] == ["checkpoint not written"] * 3
+    assert folders(tmp_path / "full") == []
+    assert digest(tmp_path / "full") == digest(tmp_path / "whole")
