@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,8 @@ def test_logits_where_a_label_needs_them(model, lengths):
     assert distance(found[0][1], found[1][1]) < ROUNDING
 
 
+# two processes that meet at a free port; `--master_port 0` would let them wait for each other at port 0
+LAUNCH = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
 DDP = """
 import sys
 from tests.training.runs import run, small
@@ -118,11 +121,12 @@ def test_two_processes_give_the_curve_of_one(tmp_path):
 
     root = Path(__file__).parents[2]
     (tmp_path / "ddp.py").write_text(DDP)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     own = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    for name, prefix, accumulation in (("one", [], 4), ("two", launch, 2)):
+    for name, prefix, accumulation in (("one", [], 4), ("two", LAUNCH, 2)):
         command = [sys.executable, *prefix, str(tmp_path / "ddp.py"), str(tmp_path / name), str(accumulation)]
-        done = subprocess.run(command, cwd=root, env={**os.environ, **own}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=root, env={**os.environ, **own}, capture_output=True, text=True, check=False, timeout=300
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = ([m["loss"] for m in read_metrics(tmp_path / name)] for name in ("one", "two"))
     assert len(one) == 3
@@ -130,6 +134,21 @@ def test_two_processes_give_the_curve_of_one(tmp_path):
     first, second = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "two"))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_of_the_command_are_one_run(tmp_path):
+    """`vlcheck train` under a launcher: one audit, one log, and each step's pictures shared between the two."""
+    text = (files("vlcheck") / "recipes" / "tiny.yaml").read_text("utf-8").replace("max_steps: 60", "max_steps: 2")
+    (tmp_path / "tiny.yaml").write_text(text, "utf-8")
+    own = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, *LAUNCH, "-m", "vlcheck", "train", "tiny.yaml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **own}, capture_output=True, text=True, check=False, timeout=300
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("audit: 0 errors") == 1
+    assert [m["images"] for m in read_metrics(tmp_path / "tiny-shapes")] == [16, 16]
 
 
 def test_the_curve_falls(tmp_path):

@@ -31,12 +31,12 @@ def run_training(spec: RunSpec, *, force: bool, auto: bool, debug: bool, **optio
         options: `allow_code`, `offline` and `stream`, as for `audit`.
     """
     with _speaking(debug) as say:
-        from accelerate import PartialState
         from accelerate.utils import broadcast_object_list
 
         from vlcheck.evidence import Evidence
+        from vlcheck.training.setup import make_accelerator
 
-        processes = PartialState()
+        processes = make_accelerator(spec)  # as the loop does: a bare PartialState takes CPU processes for single ones
         if auto:
             spec = _chosen(spec, processes, say, options)
         evidence = Evidence(spec, {}, **options)
