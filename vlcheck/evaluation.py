@@ -20,9 +20,9 @@ from vlcheck.evaluate import MARGIN, Answer, Unasked, answer_tokens, evaluate
 from vlcheck.evaluation_rows import Quarantine, Survey, survey, wanted_rows
 from vlcheck.evidence import Evidence
 from vlcheck.finding import Unavailable
-from vlcheck.model import AdapterRefused
+from vlcheck.model import AdapterRefused, check_patch
 from vlcheck.options import Options
-from vlcheck.processor import FoundProcessor
+from vlcheck.processor import FoundProcessor, check_tokenizer
 from vlcheck.saved_adapter import SavedAdapter, read_adapter
 from vlcheck.scores import NORMALISATION, Scores, matches, normalise, score
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
@@ -63,8 +63,7 @@ def evaluate_run(
         ConfigError: if the config, the adapter, the rows or the folder are of no use.
         Unavailable: if data, processor or weights cannot be had here.
     """
-    if spec.model.patch is not None and not options.allow_code:
-        raise Unavailable(f"model.patch {spec.model.patch} changes the model", "run again with --allow-code")
+    check_patch(spec, allow_code=options.allow_code)
     files.claim(folder)
     saved = None if adapter is None else _adapter(spec, adapter)
     progress("Reading rows")
@@ -75,7 +74,7 @@ def evaluate_run(
         return config, family, reference, processor, own_collator, patch
 
     config, family, reference, processor, collator, patch = evidence.call(parts)
-    _check_tokenizer(spec, processor)
+    check_tokenizer(spec, processor)
     tokens = _tokens(collator, found, max_new_tokens, spec.where("data"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = {
@@ -129,14 +128,6 @@ def _adapter(spec: RunSpec, folder: Path) -> SavedAdapter:
     if not folder.is_dir() and trained.is_dir():
         raise ConfigError(Problem(Location(str(folder)), f"is no folder; this run's adapter is in {trained}"))
     return read_adapter(folder)
-
-
-def _check_tokenizer(spec: RunSpec, processor: FoundProcessor) -> None:
-    if processor.stand_in and spec.model.weights == "pretrained":
-        raise Unavailable(
-            f"the processor of {spec.model.id} is not here, and trained weights cannot read another tokenizer's ids",
-            "put it beside the model's config.json, or run once without --offline",
-        )
 
 
 def _tokens(collator: Collator, found: Survey, wanted: int | None, where: Location) -> int:

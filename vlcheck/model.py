@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesCo
 from transformers.initialization import no_tie_weights
 
 from vlcheck.family import Values
+from vlcheck.finding import Unavailable
 from vlcheck.materialise import materialise
 from vlcheck.spec import Lora, Quantization, RunSpec, Training
 
@@ -298,6 +299,16 @@ def attention_support(model: nn.Module, implementation: str) -> dict[str, bool]:
         cls.__name__: flag is None or bool(getattr(cls, flag, False))
         for cls in sorted(classes, key=lambda c: c.__name__)
     }
+
+
+def check_patch(spec: RunSpec, *, allow_code: bool) -> None:
+    """Refuse to run a model without the patch that its config names; an audit may, and says so.
+
+    Raises:
+        Unavailable: where the user has not allowed their code to run.
+    """
+    if spec.model.patch is not None and not allow_code:
+        raise Unavailable(f"model.patch {spec.model.patch} changes the model", "run again with --allow-code")
 
 
 def load_patch(name: str) -> Patch:

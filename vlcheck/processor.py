@@ -50,6 +50,19 @@ def find_processor(spec: RunSpec, config: ModelConfig, family: Family, *, offlin
     return found
 
 
+def check_tokenizer(spec: RunSpec, found: FoundProcessor) -> None:
+    """Refuse trained weights with a stand-in's ids; an audit may hold them together, a run must not.
+
+    Raises:
+        Unavailable: for such a pair.
+    """
+    if found.stand_in and spec.model.weights == "pretrained":
+        raise Unavailable(
+            f"the processor of {spec.model.id} is not here, and trained weights cannot read another tokenizer's ids",
+            "put it beside the model's config.json, or run once without --offline",
+        )
+
+
 def _real(spec: RunSpec, config: ModelConfig, family: Family, offline: bool) -> FoundProcessor | None:
     model = spec.model
     if config.folder is not None and any((config.folder / mark).is_file() for mark in MARKS):

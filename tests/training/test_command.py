@@ -119,3 +119,17 @@ def test_auto_batch_keeps_the_effective_batch(vlcheck, config):
     assert (code, err) == (0, ""), out
     assert "micro-batch 2, accumulation 1, checkpointing off" in out
     assert json.loads(Path("tiny-shapes/run.json").read_text())["identity"]["training.per_device_train_batch_size"] == 2
+
+
+def test_trained_weights_never_meet_a_stand_in_tokenizer(vlcheck, config):
+    """Without the real processor every id would be another word; the base is not even read."""
+    code, _, err = vlcheck("train", config(*SHORT, ("  weights: random\n", "")), "--force", "--offline")
+    assert code == 2
+    assert "trained weights cannot read another tokenizer's ids" in err
+
+
+def test_a_patch_is_run_or_the_run_is_not_started(vlcheck, config):
+    patched = ("dtype: float32", "dtype: float32\n  patch: some.where:apply")
+    code, _, err = vlcheck("train", config(*SHORT, patched), "--force")
+    assert code == 2
+    assert "model.patch some.where:apply changes the model; run again with --allow-code" in err

@@ -34,8 +34,10 @@ def run_training(spec: RunSpec, *, force: bool, auto: bool, debug: bool, **optio
         from accelerate.utils import broadcast_object_list
 
         from vlcheck.evidence import Evidence
+        from vlcheck.model import check_patch
         from vlcheck.training.setup import make_accelerator
 
+        check_patch(spec, allow_code=options["allow_code"])
         processes = make_accelerator(spec)  # as the loop does: a bare PartialState takes CPU processes for single ones
         if auto:
             spec = _chosen(spec, processes, say, options)
@@ -50,9 +52,11 @@ def run_training(spec: RunSpec, *, force: bool, auto: bool, debug: bool, **optio
 
 def _trainer(spec: RunSpec, options: dict[str, Any], say: Callable[[str], None]) -> Callable[..., None]:
     from vlcheck.collate import Collator
+    from vlcheck.processor import check_tokenizer
     from vlcheck.train import read_training_rows, train
 
     def run(config: Any, family: Any, processor: Any, dialogue: Any, patch: Any) -> None:
+        check_tokenizer(spec, processor)
         if spec.data.collator is not None:
             say("note: data.collator is audited, not used here: vlcheck trains with its own")
         collator = Collator(processor.processor, dialogue, spec.data.max_length, spec.data.overflow)
@@ -154,7 +158,8 @@ def _speaking(debug: bool) -> Iterator[Callable[[str], None]]:
                 raise
             reason = refused
     if reason is not None:
-        fail(" ".join(str(reason).split()))
+        unlock = getattr(reason, "unlock", "")
+        fail(" ".join(f"{reason}{unlock and f'; {unlock}'}".split()))
 
 
 def refusals() -> tuple[type[Exception], ...]:
