@@ -62,6 +62,21 @@ def test_ctrl_c_publishes_the_last_finished_step(tmp_path):
     assert verify(tmp_path / "tiny-shapes" / f"checkpoint-{last}").step == last
 
 
+def test_the_kept_log_is_what_its_table_says():
+    """Of `fixtures/crash`: no run that could not be taken up, no other adapter, no more lost than one interval."""
+    kept = Path(__file__).parents[2] / "fixtures" / "crash" / "2026-11-24.jsonl"
+    lines = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
+    kinds = {kind: [line for line in lines if line["kind"] == kind] for kind in ("terminate", "command")}
+    forked = [line for line in lines if line["kind"] not in kinds]
+    assert (len(forked), sum(line["killed"] for line in forked)) == (180, 175)
+    assert sum(bool(line["torn"]) for line in forked) == 67
+    assert (len(kinds["command"]), sum(line["killed"] for line in kinds["command"])) == (28, 23)
+    assert len(kinds["terminate"]) == 50
+    assert max(line["seconds"] for line in kinds["terminate"]) < 0.13
+    assert all(line["usable"] and line["identical"] for line in lines)
+    assert max(line["lost"] for line in forked) == crash.EVERY
+
+
 @pytest.mark.slow
 def test_killed_180_times(tmp_path):
     check(crash.kill_trials(tmp_path, 180), 180)
