@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports huggingface_hub
@@ -17,6 +19,21 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config) -> None:
+    """`pytest -m gpu` runs in one process: workers would share the card, and each other's memory peaks."""
+    if re.fullmatch(r"\s*gpu\b.*", config.option.markexpr) and hasattr(config.option, "numprocesses"):
+        config.option.numprocesses = 0
+
+
 def pytest_addoption(parser) -> None:
     """`--update-golden` writes the reports in fixtures/reports anew; read the difference before you commit it."""
     parser.addoption("--update-golden", action="store_true", help="write fixtures/reports anew")
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """Say which tests were never asked to run."""
+    if config.option.markexpr == "not gpu and not slow":
+        terminalreporter.write_line(
+            "left out: `pytest -m gpu` (needs a CUDA GPU), `pytest -m slow` (minutes to an hour)"
+        )

@@ -1,7 +1,7 @@
 """The accuracy gate: a real model learns the breeds of Oxford-IIIT Pet through `train` and `evaluate`.
 
     VLCHECK_PET_RECIPE=gemma4-e4b-pet VLCHECK_PET_MODEL=/models/gemma-4-E4B-it VLCHECK_PET_DATA=/data/pets \\
-        pytest -m gpu -n 0 tests/gpu/test_pet_accuracy.py
+        pytest -m gpu tests/gpu/test_pet_accuracy.py
 
 VLCHECK_PET_MODEL is a folder with config.json, safetensors and processor. VLCHECK_PET_DATA is a folder that
 `datasets` saved, or one with `train/BREED/*.jpg` and `test/BREED/*.jpg`; left out, timm/oxford-iiit-pet is loaded.
