@@ -8,7 +8,6 @@ import pytest
 
 from tests import tiny
 from tests.saved_adapters import FAULTS, save, spec_of
-from tests.test_cli import vlcheck  # noqa: F401  a fixture
 
 VALUES = tiny.gemma4()
 
@@ -23,7 +22,7 @@ def adapter(tmp_path):
     return save(VALUES, tmp_path / "adapter")
 
 
-def test_sound_adapter_exits_with_zero(vlcheck, adapter):  # noqa: F811
+def test_sound_adapter_exits_with_zero(vlcheck, adapter):
     """The report names config, model and adapter, and what each rule looked at."""
     code, out, err = vlcheck("check-adapter", "adapter", "run.yaml", "--offline")
     shown = " ".join(out.split())
@@ -37,7 +36,7 @@ def test_sound_adapter_exits_with_zero(vlcheck, adapter):  # noqa: F811
     )
 
 
-def test_cause_stands_above_what_follows_from_it(vlcheck, adapter):  # noqa: F811
+def test_cause_stands_above_what_follows_from_it(vlcheck, adapter):
     """The report of an unwrapped adapter: one error, which explains two."""
     FAULTS["unwrapped"].plant(adapter)
     code, out, err = vlcheck("check-adapter", "adapter", "run.yaml", "--offline")
@@ -59,7 +58,7 @@ def test_cause_stands_above_what_follows_from_it(vlcheck, adapter):  # noqa: F81
         ("alpha of adapter_config", ("--strict",), 0),
     ],
 )
-def test_exit_codes_are_those_of_audit(vlcheck, adapter, fault, options, code):  # noqa: F811
+def test_exit_codes_are_those_of_audit(vlcheck, adapter, fault, options, code):
     """Severity, threshold and selection decide."""
     if fault == "alpha of adapter_config":
         adapter.configure(lora_alpha=8)
@@ -68,7 +67,7 @@ def test_exit_codes_are_those_of_audit(vlcheck, adapter, fault, options, code): 
     assert vlcheck("check-adapter", "adapter", "run.yaml", "--offline", *options)[0] == code
 
 
-def test_refused_targets_skip_what_needs_the_model(vlcheck, adapter, tmp_path):  # noqa: F811
+def test_refused_targets_skip_what_needs_the_model(vlcheck, adapter, tmp_path):
     """A run that PEFT refuses has no place for any tensor; the rules say so, and --strict exits 2."""
     text = (tmp_path / "run.yaml").read_text()
     (tmp_path / "run.yaml").write_text(text.replace("all-linear", "[q_proj]"))
@@ -79,7 +78,7 @@ def test_refused_targets_skip_what_needs_the_model(vlcheck, adapter, tmp_path): 
     assert "VLC724 (60 tensors read)" in " ".join(out.split())
 
 
-def test_json_goes_to_a_file(vlcheck, adapter, tmp_path):  # noqa: F811
+def test_json_goes_to_a_file(vlcheck, adapter, tmp_path):
     """The same versioned document as of an audit, with the adapter in it."""
     FAULTS["nan"].plant(adapter)
     code, out, _ = vlcheck("check-adapter", "adapter", "run.yaml", "--format", "json", "--output", "report.json")
@@ -104,7 +103,7 @@ def test_json_goes_to_a_file(vlcheck, adapter, tmp_path):  # noqa: F811
         (["pickled", "run.yaml"], "pickled/adapter_model.bin:1:1: is a pickle, which can run code"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_judged_is_one_line(vlcheck, adapter, tmp_path, arguments, complaint):  # noqa: F811
+def test_what_cannot_be_judged_is_one_line(vlcheck, adapter, tmp_path, arguments, complaint):
     """Exit code 2, an empty stdout, and no traceback."""
     for folder, name in (("damaged", "adapter_model.safetensors"), ("pickled", "adapter_model.bin")):
         (tmp_path / folder).mkdir()

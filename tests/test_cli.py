@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from vlcheck import __version__
-from vlcheck.cli import ReportFormat, Threshold, main
+from vlcheck.cli import ReportFormat, Threshold
 from vlcheck.finding import Severity
 from vlcheck.render import RENDERERS
 from vlcheck.rules import RULES, every_rule
@@ -23,20 +23,6 @@ from vlcheck.rules import RULES, every_rule
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 CHEAP = ("--offline", "--select", "VLC106")  # reads the model's config, builds nothing
-
-
-@pytest.fixture
-def vlcheck(monkeypatch, capfd, tmp_path):
-    """Run the command in an empty folder of its own: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vlcheck", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        return exit_.value.code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture

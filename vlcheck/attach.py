@@ -14,7 +14,15 @@ from torch import nn
 
 from vlcheck.adapter_fit import Fit, expect, fit_into
 from vlcheck.family import Family, Values
-from vlcheck.model import Patch, UnbuildableConfig, Weights, base_of, build_unadapted
+from vlcheck.model import (
+    AdapterRefused,
+    Patch,
+    UnbuildableConfig,
+    Weights,
+    base_of,
+    build_unadapted,
+    put_adapter,
+)
 from vlcheck.modules import ModuleTable
 from vlcheck.saved_adapter import SETTINGS, SavedAdapter
 from vlcheck.spec import ConfigError, Lora, Problem, RunSpec
@@ -48,9 +56,9 @@ def build_evaluated(
     Raises:
         ConfigError: if the base cannot be built, or the adapter does not fit it tensor for tensor.
     """
-    weights = Weights.RANDOM if spec.model.weights == "random" else Weights.PRETRAINED
+    weights, seed = Weights(spec.model.weights), spec.training.seed
     try:
-        base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=spec.training.seed)
+        base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
     except UnbuildableConfig as error:
         raise ConfigError(Problem(spec.where("model.id"), str(error))) from error
     model = base if adapter is None else attach(base, adapter, family, device=device)
@@ -71,14 +79,12 @@ def attach(base: nn.Module, saved: SavedAdapter, family: Family, *, device: str 
     Raises:
         ConfigError: naming counts and examples of what does not fit, or what is wrong with the folder.
     """
-    from peft import get_peft_model, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
 
     settings = _peft_config(saved)
     try:
-        with torch.device(device), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model: nn.Module = get_peft_model(base, settings)
-    except (ValueError, TypeError, KeyError, AttributeError) as refused:
+        model = put_adapter(base, lambda: settings, device=device)
+    except AdapterRefused as refused:
         raise refusal(
             saved.folder / SETTINGS, f"does not fit this model, PEFT says: {shown(str(refused))}"
         ) from refused

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlcheck.terminal.delivery import check_output, deliver, terminal_options, write
+from vlcheck.terminal.delivery import check_output, deliver, json_text, terminal_options, write
 from vlcheck.terminal.options import (
     AllowCode,
     Cards,
@@ -250,8 +250,7 @@ def train(
     """
     from vlcheck.terminal.training import run_training
 
-    if allow_code:
-        sys.path.append(str(Path.cwd()))
+    _find_own_code(allow_code)
     run_training(
         _loaded(config), force=force, auto=auto_batch, debug=debug, allow_code=allow_code, offline=offline,
         stream=stream,
@@ -295,6 +294,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
     """
     from vlcheck.terminal.evaluation import show_evaluation
 
+    _find_own_code(allow_code)
     wanted = {
         "max_new_tokens": max_new_tokens,
         "limit": limit,
@@ -349,14 +349,19 @@ def _check_rules(wanted: Mapping[str, tuple[str, ...]], *, saved: bool = False) 
         fail("--select and --ignore leave no rule to run")
 
 
+def _find_own_code(allowed: bool) -> None:
+    """Look for modules where a training script finds them; last, so that none is shadowed."""
+    if allowed:
+        sys.path.append(str(Path.cwd()))
+
+
 def _called(entry: str, *subject: Any, debug: bool, allow_code: bool, **options: Any) -> Any:
     """Call an entry of the engine by name; only then is torch imported."""
     import contextlib
 
     from vlcheck.terminal.hush import hushed, spinner
 
-    if allow_code:
-        sys.path.append(str(Path.cwd()))  # where a training script finds its modules; last, so that none is shadowed
+    _find_own_code(allow_code)
     try:
         with spinner() as progress, contextlib.nullcontext() if debug else hushed():
             progress("importing torch")
@@ -444,11 +449,9 @@ def _recipes() -> dict[str, Traversable]:
 @guarded
 def schema() -> None:
     """Print the config format's JSON Schema, for editors."""
-    import json
-
     from vlcheck.dialects import native
 
-    say(json.dumps(native.schema(), indent=2, ensure_ascii=False) + "\n", utf8=True)
+    say(json_text(native.schema()), utf8=True)
 
 
 if __name__ == "__main__":

@@ -236,13 +236,25 @@ def adapt(model: nn.Module, lora: Lora, *, device: str) -> nn.Module:
     Raises:
         AdapterRefused: if PEFT rejects the settings or the targets.
     """
+    model.requires_grad_(False)
+    return put_adapter(model, lambda: lora_config(lora), device=device)
+
+
+def put_adapter(model: nn.Module, settings: Callable[[], Any], *, device: str) -> nn.Module:
+    """Put PEFT's layers into a model, on a device and without a warning.
+
+    Args:
+        settings: makes PEFT's config, which may refuse its values.
+
+    Raises:
+        AdapterRefused: if PEFT rejects the settings or the targets.
+    """
     from peft import get_peft_model
 
-    model.requires_grad_(False)
     try:
         with torch.device(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            adapted: nn.Module = get_peft_model(model, lora_config(lora))
+            adapted: nn.Module = get_peft_model(model, settings())
     except (ValueError, TypeError, KeyError, AttributeError) as refusal:
         raise AdapterRefused(str(refusal)) from refusal
     return adapted

@@ -1,8 +1,7 @@
-"""The recipe's tiny Gemma 4, built once, and the command run in an empty folder."""
+"""The recipe's tiny Gemma 4, built once."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from vlcheck.cli import main
 from vlcheck.collate import Collator
 from vlcheck.conversation import Conversation
 from vlcheck.data import read_rows
@@ -22,7 +20,6 @@ from vlcheck.model import Weights, build_model, build_unadapted
 from vlcheck.spec import RunSpec
 
 RECIPE = files("vlcheck") / "recipes" / "tiny.yaml"
-Command = Callable[..., tuple[int, str, str]]
 
 
 @dataclass(frozen=True)
@@ -75,20 +72,6 @@ def adapter(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "adapter"
     tiny.adapted().save_pretrained(folder)
     return folder
-
-
-@pytest.fixture
-def vlcheck(monkeypatch, capfd, tmp_path) -> Command:
-    """Run the command in a folder of its own: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vlcheck", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        return exit_.value.code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""The command in an empty folder, as for evaluation."""
+"""The recipe `tiny` with other lines, as for evaluation."""
 
-from tests.evaluation.conftest import config, vlcheck
+from tests.evaluation.conftest import config
 
-__all__ = ["config", "vlcheck"]
+__all__ = ["config"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.gpus import GPUS, Gpu, gpu
+from vlcheck.terminal.delivery import json_text
 from vlcheck.terminal.hush import hushed, spinner
 from vlcheck.terminal.streams import fail, say
 
@@ -30,7 +30,7 @@ def show_fit(spec: RunSpec, source: str, names: Sequence[str], tokens: int | Non
         config, family = _model(spec, offline)
         progress("simulating training steps")
         found = fit(spec, config, family, card, tuple(wanted or GPUS), _shape(spec, config, tokens))
-    say(_document(fit_document(found)) if as_json else render_fit(found, source), utf8=as_json)
+    say(json_text(fit_document(found)) if as_json else render_fit(found, source), utf8=as_json)
 
 
 def show_probe(spec: RunSpec, source: str, steps: int, tokens: int | None, *, as_json: bool, offline: bool,
@@ -43,7 +43,7 @@ def show_probe(spec: RunSpec, source: str, steps: int, tokens: int | None, *, as
         config, family = _model(spec, offline)
         found = probe(spec, config, family, _shape(spec, config, tokens), steps=steps, progress=progress)
         document = probe_document(found, steps)
-    say(_document(document) if as_json else render_probe(document, source), utf8=as_json)
+    say(json_text(document) if as_json else render_probe(document, source), utf8=as_json)
 
 
 @contextlib.contextmanager
@@ -84,7 +84,3 @@ def _card(name: str, origin: str) -> Gpu:
         return gpu(name)
     except ValueError as unknown:
         fail(f"{origin}: {unknown}")
-
-
-def _document(content: Any) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

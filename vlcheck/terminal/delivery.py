@@ -48,6 +48,13 @@ def write(path: Path, text: str) -> None:
         fail(f"cannot write {refused.filename or path}: {refused.strerror}")
 
 
+def json_text(content: Any) -> str:
+    """A document for programs, as every command prints it."""
+    import json
+
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 def terminal_options() -> dict[str, Any]:
     """Width and colour of stdout; those of a file where it is no terminal."""
     if sys.stdout is None or not sys.stdout.isatty():

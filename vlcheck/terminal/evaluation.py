@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.terminal.budget import working
-from vlcheck.terminal.delivery import terminal_options
+from vlcheck.terminal.delivery import json_text, terminal_options
 from vlcheck.terminal.streams import say
 
 if TYPE_CHECKING:
@@ -24,8 +22,6 @@ def show_evaluation(
         wanted: `max_new_tokens`, `limit` and the fields of `Options`.
     """
     folder = output or Path(spec.training.output_dir) / ("evaluation-base" if adapter is None else "evaluation")
-    if wanted.get("allow_code"):
-        sys.path.append(str(Path.cwd()))  # where a training script finds its modules; last, so that none is shadowed
     with working(debug) as progress:
         from vlcheck.evaluation import evaluate_run
         from vlcheck.options import Options
@@ -41,7 +37,7 @@ def show_evaluation(
             progress=progress,
         )
     say(
-        _document(document) if as_json else render_evaluation(document, str(folder), **terminal_options()), utf8=as_json
+        json_text(document) if as_json else render_evaluation(document, str(folder), **terminal_options()), utf8=as_json
     )
 
 
@@ -51,8 +47,4 @@ def show_comparison(first: Path, second: Path, *, as_json: bool) -> None:
     from vlcheck.render.evaluation import render_comparison
 
     document = comparison_document(compare(first, second))
-    say(_document(document) if as_json else render_comparison(document, **terminal_options()), utf8=as_json)
-
-
-def _document(content: Any) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    say(json_text(document) if as_json else render_comparison(document, **terminal_options()), utf8=as_json)

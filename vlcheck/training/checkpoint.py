@@ -149,10 +149,20 @@ def find_newest(root: Path, identity: Identity) -> Found:
         except BrokenCheckpoint as reason:
             broken[folder] = str(reason)
             continue
-        if found.identity != identity:
-            raise OtherRun(f"{folder} was written by another run: {'; '.join(differences(found.identity, identity))}")
+        check_same_run(found, identity)
         return Found(found, broken)
     return Found(None, broken)
+
+
+def check_same_run(found: Checkpoint, identity: Identity) -> None:
+    """Refuse what a run with other settings wrote.
+
+    Raises:
+        OtherRun: listing the settings that differ.
+    """
+    if found.identity != identity:
+        told = "; ".join(differences(found.identity, identity))
+        raise OtherRun(f"{found.folder} was written by another run: {told}; choose another training.output_dir")
 
 
 def folders(root: Path) -> list[Path]:
@@ -187,9 +197,9 @@ def prune(root: Path, newest: Checkpoint, keep: int | None, broken: Collection[P
     """
     kept = 0
     for folder in folders(root):
-        if folder in broken and (folder / MANIFEST).exists():
-            continue
         finished = (folder / MANIFEST).exists()
+        if finished and folder in broken:
+            continue
         kept += finished
         if folder != newest.folder and (not finished or (keep is not None and kept > keep)):
             with contextlib.suppress(OSError):

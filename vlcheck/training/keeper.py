@@ -22,7 +22,7 @@ from vlcheck.training.checkpoint import (
     CheckpointNotWritten,
     Content,
     Found,
-    OtherRun,
+    check_same_run,
     check_writable,
     find_newest,
     free_name,
@@ -33,7 +33,7 @@ from vlcheck.training.checkpoint import (
 )
 from vlcheck.training.feed import MicroBatch
 from vlcheck.training.guard import Guard
-from vlcheck.training.identity import differences, identity_of
+from vlcheck.training.identity import identity_of
 from vlcheck.training.order import Order
 from vlcheck.training.record import Record
 from vlcheck.training.snapshot import ADAPTER, Snapshots, State, restore, rng_state
@@ -76,9 +76,7 @@ class Keeper:
             if self._rank == 0:
                 remove(folder)
             return None
-        if found.identity != self.identity:
-            told = "; ".join(differences(found.identity, self.identity))
-            raise OtherRun(f"{folder} was written by another run: {told}; choose another training.output_dir")
+        check_same_run(found, self.identity)
         return folder
 
     def check_room(self, state: State) -> None:
