@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vlcheck.cli import main
+from vlcheck.cli.app import main
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from typing import Any
 
 from tests import data_samples, tiny
 from tests.broken import collators
-from vlcheck.collate import Collator
-from vlcheck.conversation import Conversation, Picture, Turn
-from vlcheck.families import family_of
+from vlcheck.data.conversation import Conversation, Picture, Turn
+from vlcheck.model.families import family_of
+from vlcheck.processing.collator import Collator
+from vlcheck.processing.stand_in import build_stand_in
 from vlcheck.spec import Data, Training
-from vlcheck.standin import build_stand_in
 
 ANSWER = "american_bulldog with a white chest"
 

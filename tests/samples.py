@@ -17,11 +17,11 @@ import transformers
 from tests import data_samples, label_samples, tiny
 from tests.broken import patches
 from vlcheck.engine import audit
-from vlcheck.evidence import Evidence
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report
 from vlcheck.gpus import Gpu
-from vlcheck.model import attention_support, build_reference
-from vlcheck.model_config import ModelConfig
+from vlcheck.model.build import attention_support, build_reference
+from vlcheck.model.config import ModelConfig
 from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 
 TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))

@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tests.broken import patches
+from vlcheck.adapters.saved import INDEX, SETTINGS, WEIGHTS
 from vlcheck.engine import check_adapter
-from vlcheck.evidence import Evidence
-from vlcheck.families import family_of
-from vlcheck.family import Part
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report
-from vlcheck.model import Weights, build_model, build_reference
-from vlcheck.saved_adapter import INDEX, SETTINGS, WEIGHTS
+from vlcheck.model.build import Weights, build_model, build_reference
+from vlcheck.model.families import family_of
+from vlcheck.model.family import Part
 from vlcheck.spec import Lora, ModelRef, RunSpec
 
 LORA = Lora(r=4, lora_alpha=4, target_modules="all-linear")

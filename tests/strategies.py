@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from PIL import Image
 
-from vlcheck.conversation import Content, Conversation, Picture, Turn
+from vlcheck.data.conversation import Content, Conversation, Picture, Turn
 
 SIZES = (
     (8, 8), (1, 1), (40, 30), (30, 40), (3, 60), (60, 3), (16, 320), (320, 16), (33, 77), (150, 100), (500, 375),

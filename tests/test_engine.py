@@ -15,10 +15,10 @@ from tests import tiny
 from tests.broken import patches
 from tests.samples import LANGUAGE, SOUND, run, targets
 from vlcheck import engine
-from vlcheck.evidence import Evidence
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, Verdict, rule
-from vlcheck.materialise import materialise
-from vlcheck.model import build_base
+from vlcheck.model.build import build_base
+from vlcheck.model.random_weights import materialise
 from vlcheck.spec import ConfigError, Data, ModelRef
 from vlcheck.versions import untested
 

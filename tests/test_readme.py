@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vlcheck.render.rulebook import list_rules
+from vlcheck.reports.rulebook import list_rules
 from vlcheck.rules import every_rule
 
 ROOT = Path(__file__).parent.parent

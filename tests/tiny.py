@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vlcheck import catalogue
-from vlcheck.families import family_of
-from vlcheck.family import CLIP_BOUNDS
-from vlcheck.model import build_reference, transformers_config
+from vlcheck.model import catalogue
+from vlcheck.model.build import build_reference, transformers_config
+from vlcheck.model.families import family_of
+from vlcheck.model.family import CLIP_BOUNDS
 
 VISION_WRAPPERS = 14  # two encoder layers of seven projections each
 

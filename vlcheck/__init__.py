@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vlcheck.versions import __version__
+
 if TYPE_CHECKING:
-    from vlcheck.dialects import load
+    from vlcheck.config.load import load
     from vlcheck.engine import audit, check_adapter, check_collator
     from vlcheck.finding import Finding, Report, Severity
     from vlcheck.spec import ConfigError, RunSpec
 
-__version__ = "0.1.0"
 __all__ = [
     "ConfigError",
     "Finding",
@@ -28,7 +29,7 @@ _HOMES = {
     "audit": "vlcheck.engine",
     "check_adapter": "vlcheck.engine",
     "check_collator": "vlcheck.engine",
-    "load": "vlcheck.dialects",
+    "load": "vlcheck.config.load",
     "Finding": "vlcheck.finding",
     "Report": "vlcheck.finding",
     "Severity": "vlcheck.finding",

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from vlcheck.cli import main
+from vlcheck.cli.app import main
 
 main()

@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vlcheck import catalogue
-from vlcheck.bench.judging import Judged
-from vlcheck.bench.probes import built_in
-from vlcheck.bench.regions import focus
-from vlcheck.bench.strip import Strip, cut_up
-from vlcheck.collate import Collator
-from vlcheck.conversation import Conversation
-from vlcheck.evidence import Evidence
-from vlcheck.families import family_of
+from vlcheck.adapters.saved import SavedAdapter, read_adapter
+from vlcheck.collators.judge import Judged
+from vlcheck.collators.probes import built_in
+from vlcheck.collators.regions import focus
+from vlcheck.collators.sample import Strip, cut_up
+from vlcheck.data.conversation import Conversation
+from vlcheck.evidence.options import ROWS
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Unavailable, Verdict
-from vlcheck.options import ROWS
-from vlcheck.processor import FoundProcessor
+from vlcheck.model import catalogue
+from vlcheck.model.families import family_of
+from vlcheck.processing.collator import Collator
+from vlcheck.processing.processor import FoundProcessor
 from vlcheck.rules import choose
-from vlcheck.saved_adapter import SavedAdapter, read_adapter
 from vlcheck.spec import ConfigError, Location, Lora, ModelRef, Problem, RunSpec
 from vlcheck.versions import installed, untested
 
@@ -111,8 +111,8 @@ def check_collator(
 
     Args:
         collator: called with a list of rows, each a mapping with `messages` (image parts bare) and `images`,
-            and for one image and one answer also `image` and `label`. A `vlcheck.collate.Collator` is called
-            with the conversations themselves; so is a `Judged`, which has a name besides.
+            and for one image and one answer also `image` and `label`. A `vlcheck.processing.collator.Collator` is
+            called with the conversations themselves; so is a `Judged`, which has a name besides.
         processor: the one that the collator uses; its template, tokenizer and image processor are the oracle's.
         conversations: rows of your data; small built-in ones are judged beside them in any case.
         model: Hub id or folder of the model; by default a known model whose processor is of this class.

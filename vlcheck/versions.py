@@ -1,8 +1,10 @@
-"""Versions of the packages that decide what a model looks like, and which of them were tested."""
+"""Versions: vlcheck's own, those of the packages that decide what a model looks like, which of them were tested."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+
+__version__ = "0.1.0"
 
 TESTED = {  # first version below the metadata's bound is refused by pip; last one is what the suite ran with
     "torch": ("2.11", "2.13"),

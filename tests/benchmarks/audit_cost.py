@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from vlcheck import catalogue
+from vlcheck.model import catalogue
 
 ROOT = Path(__file__).parents[2]
 FLOOR = ["-c", "import torch, transformers, peft, bitsandbytes"]

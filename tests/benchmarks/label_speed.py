@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 import torch
 
-from vlcheck import catalogue
-from vlcheck.bench.judging import Judged, judge
-from vlcheck.bench.probes import picture
-from vlcheck.collate import Collator
-from vlcheck.conversation import Conversation, Turn
-from vlcheck.families.gemma4 import FAMILY
-from vlcheck.labelling import IGNORE_INDEX, Span, label_answers
-from vlcheck.standin import build_stand_in
+from vlcheck.collators.judge import Judged, judge
+from vlcheck.collators.probes import picture
+from vlcheck.data.conversation import Conversation, Turn
+from vlcheck.model import catalogue
+from vlcheck.model.families.gemma4 import FAMILY
+from vlcheck.processing.collator import Collator
+from vlcheck.processing.labels import IGNORE_INDEX, Span, label_answers
+from vlcheck.processing.stand_in import build_stand_in
 
 ROWS, TOKENS, TURNS = 8, 3000, 6
 TURN, MODEL, NEWLINE, END = 105, 4368, 107, 106

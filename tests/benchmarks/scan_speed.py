@@ -22,7 +22,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.photos import SHARED, write_json_lines, write_photo
-from vlcheck.scan import WORKERS, scan_data
+from vlcheck.data.scan import WORKERS, scan_data
 from vlcheck.spec import Data
 
 MORE_ROWS = 20_000

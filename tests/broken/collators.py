@@ -142,7 +142,7 @@ def trl_default(processor: Any) -> Any:
 
 def changed(collator: Any, change: Any, name: str) -> Any:
     """A sound collator whose batch is changed in one respect; it takes conversations, as ours does."""
-    from vlcheck.bench.judging import Judged
+    from vlcheck.collators.judge import Judged
 
     return Judged(lambda conversations: change(dict(collator(conversations))), name)
 
@@ -249,9 +249,9 @@ def packing(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def sound(processor: Any) -> Any:
     """Ours, for those who hand it rows of a data set."""
-    from vlcheck.collate import Collator
-    from vlcheck.conversation import Conversation, Picture, Turn
-    from vlcheck.families import FAMILIES
+    from vlcheck.data.conversation import Conversation, Picture, Turn
+    from vlcheck.model.families import FAMILIES
+    from vlcheck.processing.collator import Collator
 
     kind = type(processor).__name__
     own = Collator(processor, next(f.dialogue for f in FAMILIES if f.stand_in and f.stand_in.processor == kind))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.photos import BREEDS, SHARED, encoded, photo, write_classes, write_csv, write_json_lines, write_photo
-from vlcheck.conversation import Picture, Turn
-from vlcheck.data import NoSuchSplit, Row, RowProblem, read_rows, splits
+from vlcheck.data.conversation import Picture, Turn
+from vlcheck.data.read import NoSuchSplit, Row, RowProblem, read_rows, splits
 from vlcheck.finding import NotApplicable, Unavailable
 from vlcheck.spec import Data
 

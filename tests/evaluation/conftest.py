@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from vlcheck.collate import Collator
-from vlcheck.conversation import Conversation
-from vlcheck.data import read_rows
-from vlcheck.dialects import load
-from vlcheck.evidence import Evidence
-from vlcheck.family import Family
-from vlcheck.model import Weights, build_model, build_unadapted
+from vlcheck.config.load import load
+from vlcheck.data.conversation import Conversation
+from vlcheck.data.read import read_rows
+from vlcheck.evidence.resolve import Evidence
+from vlcheck.model.build import Weights, build_model, build_unadapted
+from vlcheck.model.family import Family
+from vlcheck.processing.collator import Collator
 from vlcheck.spec import RunSpec
 
 RECIPE = files("vlcheck") / "recipes" / "tiny.yaml"

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vlcheck.attach import attach, build_evaluated, differences, digest
-from vlcheck.model import build_reference
-from vlcheck.saved_adapter import SETTINGS, WEIGHTS, read_adapter
+from vlcheck.adapters.saved import SETTINGS, WEIGHTS, read_adapter
+from vlcheck.evaluation.attach import attach, build_evaluated, differences, digest
+from vlcheck.model.build import build_reference
+from vlcheck.model.targets import resolve
 from vlcheck.spec import ConfigError, Lora
-from vlcheck.targets import resolve
 
 
 @pytest.fixture

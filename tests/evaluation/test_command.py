@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlcheck.evaluation_files import CHART, DOCUMENT, PREDICTIONS, SETTINGS
+from vlcheck.evaluation.files import CHART, DOCUMENT, PREDICTIONS, SETTINGS
 
 SMALL = ("eval_split: test", "eval_split: test\n  eval_samples: 5\n  train_samples: 12")
 OUT = Path("tiny-shapes/evaluation-base")
@@ -30,7 +30,7 @@ def test_an_evaluation(vlcheck, config):
     )
     assert "expected \\ answered" in out
     assert "\x1b" not in out
-    assert document["schema"] == "vlcheck.evaluation/1"
+    assert document["schema"] == "vlcheck.evaluation.run/1"
     assert (document["n"], document["correct"], document["quarantined"]) == (5, 0, [])
     assert document["settings"]["adapter"] is None
     assert document["settings"]["max_soft_tokens"] == 70

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from vlcheck.compare import compare, comparison_document
-from vlcheck.evaluation_files import DOCUMENT, PREDICTIONS, SCHEMA, begin, finish, line
-from vlcheck.scores import matches, mcnemar, score
+from vlcheck.evaluation.compare import compare, comparison_document
+from vlcheck.evaluation.files import DOCUMENT, PREDICTIONS, SCHEMA, begin, finish, line
+from vlcheck.evaluation.scores import matches, mcnemar, score
 from vlcheck.spec import ConfigError
 
 SETTINGS = {
@@ -142,7 +142,7 @@ def test_what_is_no_evaluation(vlcheck, tmp_path):
         ("nowhere", "holds no evaluation.json; name a folder that `vlcheck evaluate` wrote"),
         ("begun", "holds an evaluation that was interrupted; run `vlcheck evaluate` again"),
         ("torn", "counts 8 rows, and predictions.jsonl beside it has 7"),
-        ("foreign.json", "is no evaluation of vlcheck's; expected: schema vlcheck.evaluation/1"),
+        ("foreign.json", "is no evaluation of vlcheck's; expected: schema vlcheck.evaluation.run/1"),
     ]:
         code, out, err = vlcheck("compare", whole, path)
 

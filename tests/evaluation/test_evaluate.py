@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from vlcheck.batch_model import build_batch_model
-from vlcheck.conversation import Conversation, Picture, Turn
-from vlcheck.evaluate import Answer, Unasked, answer_tokens, end_ids, evaluate, generate, spoken
-from vlcheck.evidence import Evidence
-from vlcheck.labelling import IGNORE_INDEX
-from vlcheck.model import base_of, prepare_for_training
+from vlcheck.collators.tiny_model import build_batch_model
+from vlcheck.data.conversation import Conversation, Picture, Turn
+from vlcheck.evaluation.generate import Answer, Unasked, answer_tokens, end_ids, evaluate, generate, spoken
+from vlcheck.evidence.resolve import Evidence
+from vlcheck.model.build import base_of, prepare_for_training
+from vlcheck.processing.labels import IGNORE_INDEX
 from vlcheck.spec import Lora, ModelRef, RunSpec
 
 TOKENS = 6

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 
 from tests.gpu.runs import RUNS, Run
-from vlcheck import catalogue
 from vlcheck.memory.measure import measure
-from vlcheck.memory.step import prepare
-from vlcheck.model import Weights, build_model
+from vlcheck.model import catalogue
+from vlcheck.model.build import Weights, build_model
+from vlcheck.training.step import prepare
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 

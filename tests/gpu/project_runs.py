@@ -21,10 +21,10 @@ def project(run: Run) -> dict[str, Any]:
 
     import torch
 
-    from vlcheck import catalogue
-    from vlcheck.families import family_of
     from vlcheck.gpus import gpu
     from vlcheck.memory.project import project_memory
+    from vlcheck.model import catalogue
+    from vlcheck.model.families import family_of
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

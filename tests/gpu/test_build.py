@@ -10,10 +10,17 @@ import time
 import pytest
 import torch
 
-from vlcheck import catalogue
-from vlcheck.families import family_of
-from vlcheck.model import Weights, base_of, build_model, build_reference, prepare_for_training, transformers_config
-from vlcheck.modules import tabulate
+from vlcheck.model import catalogue
+from vlcheck.model.build import (
+    Weights,
+    base_of,
+    build_model,
+    build_reference,
+    prepare_for_training,
+    transformers_config,
+)
+from vlcheck.model.families import family_of
+from vlcheck.model.modules import tabulate
 from vlcheck.spec import CheckpointingKwargs, Lora, ModelRef, Quantization, RunSpec, Training
 
 pytestmark = [

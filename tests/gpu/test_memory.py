@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.gpu.runs import RUNS
-from vlcheck import catalogue
-from vlcheck.families import family_of
 from vlcheck.memory.probe import probe
+from vlcheck.model import catalogue
+from vlcheck.model.families import family_of
 
 pytestmark = [
     pytest.mark.gpu,

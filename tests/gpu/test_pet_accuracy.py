@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from tests.gpu.gates import gates
-from vlcheck import dialects
-from vlcheck.compare import compare
-from vlcheck.evaluation import evaluate_run
-from vlcheck.terminal.training import run_training
+from vlcheck.cli.train import run_training
+from vlcheck.config.load import load
+from vlcheck.evaluation.compare import compare
+from vlcheck.evaluation.run import evaluate_run
 
 MODEL, DATA = os.environ.get("VLCHECK_PET_MODEL"), os.environ.get("VLCHECK_PET_DATA")
 RECIPE, ROWS = os.environ.get("VLCHECK_PET_RECIPE", "gemma4-e4b-pet"), os.environ.get("VLCHECK_PET_ROWS")
@@ -42,7 +42,7 @@ pytestmark = [
 
 def test_the_recipe_reaches_its_gate(tmp_path):
     """Fine-tuned against base, paired by photo, and against the gate of `fixtures/gates.toml`."""
-    spec = dialects.load(Path(str(files("vlcheck") / "recipes" / f"{RECIPE}.yaml")))
+    spec = load(Path(str(files("vlcheck") / "recipes" / f"{RECIPE}.yaml")))
     gate = gates()["pet"][spec.model.id]
     data = replace(spec.data, dataset=None, path=DATA) if DATA else spec.data
     if ROWS:

@@ -12,11 +12,11 @@ import torch
 
 from tests.gpu.gates import gates
 from tests.training.runs import parts, recipe
-from vlcheck.collate import Collator
-from vlcheck.compare import compare
-from vlcheck.evaluation import evaluate_run
+from vlcheck.evaluation.compare import compare
+from vlcheck.evaluation.run import evaluate_run
+from vlcheck.processing.collator import Collator
 from vlcheck.spec import Quantization, RunSpec
-from vlcheck.train import read_training_rows, train
+from vlcheck.training.loop import read_training_rows, train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -79,7 +79,7 @@ def test_it_beats_the_untrained_model(sound):
 
 def test_the_adapters_are_quantised_ones(sound):
     """What ran was QLoRA: the base's layers are 4-bit."""
-    from vlcheck.model import Weights, base_of, build_model
+    from vlcheck.model.build import Weights, base_of, build_model
 
     model = build_model(nf4(sound[0]), Weights.RANDOM, config=parts()["config"], device="cuda")
     kinds = {type(module).__name__ for module in base_of(model).modules()}

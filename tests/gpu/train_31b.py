@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from vlcheck import dialects
-from vlcheck.collate import Collator
-from vlcheck.evidence import Evidence
+from vlcheck.config.load import load
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.memory.probe import this_card
 from vlcheck.memory.project import project_memory
+from vlcheck.processing.collator import Collator
 from vlcheck.spec import Data, RunSpec
-from vlcheck.train import read_training_rows, train
+from vlcheck.training.loop import read_training_rows, train
 
 STEPS, EVERY = 20, 10
 RECIPE = Path(__file__).parents[2] / "vlcheck" / "recipes" / "gemma4-31b-pet.yaml"
@@ -22,7 +22,7 @@ RECIPE = Path(__file__).parents[2] / "vlcheck" / "recipes" / "gemma4-31b-pet.yam
 
 def run_of(folder: Path) -> RunSpec:
     """The recipe with random weights, drawn pictures, and two micro-batches a step."""
-    spec = dialects.load(RECIPE)
+    spec = load(RECIPE)
     return replace(
         spec,
         model=replace(spec.model, weights="random"),
@@ -44,9 +44,10 @@ def main() -> None:
 
     def start(config, family, processor, dialogue) -> None:
         plan = project_memory(spec, config.values, family, this_card())
+        projected = plan.allocated_bytes, plan.upper_bytes
         collator = Collator(processor.processor, dialogue)
         rows = read_training_rows(spec)
-        train(spec, config=config.values, family=family, collator=collator, rows=rows, plan=plan, say=tell)
+        train(spec, config=config.values, family=family, collator=collator, rows=rows, projected=projected, say=tell)
 
     Evidence(spec, {}, offline=True).call(start)
 

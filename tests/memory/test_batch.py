@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from vlcheck import catalogue
-from vlcheck.bench.probes import ask, picture
-from vlcheck.bench.regions import focus
-from vlcheck.collate import Collator
-from vlcheck.families import family_of
+from vlcheck.collators.probes import ask, picture
+from vlcheck.collators.regions import focus
 from vlcheck.finding import Unavailable
-from vlcheck.labelling import IGNORE_INDEX
 from vlcheck.memory.batch import PICTURES, make_batch
 from vlcheck.memory.shape import Shape
-from vlcheck.model import transformers_config
-from vlcheck.standin import build_stand_in
+from vlcheck.model import catalogue
+from vlcheck.model.build import transformers_config
+from vlcheck.model.families import family_of
+from vlcheck.processing.collator import Collator
+from vlcheck.processing.labels import IGNORE_INDEX
+from vlcheck.processing.stand_in import build_stand_in
 
 SIZE = (960, 672)
 """20 by 14 soft tokens of Gemma 4, its whole budget: smaller images are padded, a synthetic one never is."""

@@ -11,11 +11,11 @@ import torch
 
 from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
-from vlcheck.families import family_of
 from vlcheck.gpus import Gpu, gpu
 from vlcheck.memory.plan import Verdict
 from vlcheck.memory.search import fit, largest, needed
 from vlcheck.memory.shape import Shape
+from vlcheck.model.families import family_of
 
 CARD = Gpu(name="toy", title="Toy", total_bytes=600 * 2**20, major=9, teraflops=1.0, source="made up", measured=True,
            context_bytes=0)  # fmt: skip

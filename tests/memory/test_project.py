@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
-from vlcheck.families import family_of
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, gpu
 from vlcheck.memory.batch import PICTURES, layouts_of, make_batch
@@ -19,7 +18,8 @@ from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.weights import pack, stored
-from vlcheck.model import Weights, build_model, transformers_config
+from vlcheck.model.build import Weights, build_model, transformers_config
+from vlcheck.model.families import family_of
 from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec, Training
 
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)

@@ -16,11 +16,11 @@ from tests import tiny
 from tests.broken import patches
 from tests.samples import SOUND, run, targets, unclipped
 from vlcheck import engine
-from vlcheck.containment import LIMIT, PowerlessProbe, behave
-from vlcheck.evidence import Evidence
-from vlcheck.family import Part
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Verdict
-from vlcheck.modules import Placement
+from vlcheck.model.clip_behaviour import LIMIT, PowerlessProbe, behave
+from vlcheck.model.family import Part
+from vlcheck.model.modules import Placement
 from vlcheck.rules import RULES
 from vlcheck.spec import Intent
 

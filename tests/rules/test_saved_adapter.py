@@ -13,7 +13,7 @@ from tests import tiny
 from tests.rules.test_rules import emptied
 from tests.saved_adapters import FAULTS, HEAD, SOUND, judge, save, spec_of
 from vlcheck.finding import Report, Verdict
-from vlcheck.model import Weights, build_model
+from vlcheck.model.build import Weights, build_model
 from vlcheck.rules import ADAPTER_RULES, choose
 
 MODELS = {

@@ -9,17 +9,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vlcheck import dialects
-from vlcheck.collate import Collator
-from vlcheck.evidence import Evidence
+from vlcheck.config.load import load
+from vlcheck.evidence.resolve import Evidence
+from vlcheck.processing.collator import Collator
 from vlcheck.spec import RunSpec
-from vlcheck.train import Rows, Trained, read_training_rows, train
+from vlcheck.training.loop import Rows, Trained, read_training_rows, train
 
 
 @cache
 def recipe() -> RunSpec:
     """The recipe as it ships."""
-    return dialects.load(Path(str(files("vlcheck") / "recipes" / "tiny.yaml")))
+    return load(Path(str(files("vlcheck") / "recipes" / "tiny.yaml")))
 
 
 def small(output: Path | str, **training: Any) -> RunSpec:

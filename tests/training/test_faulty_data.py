@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.training.runs import parts, run, small
+from vlcheck.cli.train import refusals
 from vlcheck.spec import ConfigError, Data
-from vlcheck.terminal.training import refusals
 
 COLOURS = ("red", "green", "blue")
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from tests.training.runs import collator, run, small
 from tests.training.test_resume import digest, interrupted
-from vlcheck.conversation import Conversation, Picture, Turn
-from vlcheck.data import RowProblem, read_rows
+from vlcheck.data.conversation import Conversation, Picture, Turn
+from vlcheck.data.read import RowProblem, read_rows
+from vlcheck.processing.chat_template import BadRow
 from vlcheck.spec import ConfigError
-from vlcheck.template import BadRow
-from vlcheck.train import read_training_rows
 from vlcheck.training.feed import collate_rows, feed
+from vlcheck.training.loop import read_training_rows
 from vlcheck.training.order import Listed, Order, Streamed
 from vlcheck.training.watch import RunStopped
 

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.runs import collator, parts, run, small
-from vlcheck.conversation import Conversation, Turn
-from vlcheck.memory.step import forward_loss, micro_step, prepare, trainable
-from vlcheck.model import Weights, build_model
-from vlcheck.train import read_training_rows
+from vlcheck.data.conversation import Conversation, Turn
+from vlcheck.model.build import Weights, build_model
 from vlcheck.training.effective import weighed
 from vlcheck.training.feed import collate_rows
+from vlcheck.training.loop import read_training_rows
 from vlcheck.training.record import read_metrics
+from vlcheck.training.step import forward_loss, micro_step, prepare, trainable
 
 
 @pytest.fixture(scope="module")

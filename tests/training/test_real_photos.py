@@ -8,7 +8,7 @@ import pytest
 
 from tests.photos import SHARED
 from tests.training.runs import run, small
-from vlcheck.data import Row, read_rows
+from vlcheck.data.read import Row, read_rows
 from vlcheck.spec import Data
 from vlcheck.training.record import read_metrics
 

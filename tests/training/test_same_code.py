@@ -14,12 +14,12 @@ from PIL import Image
 from safetensors import safe_open
 
 from tests.training.runs import recipe
-from vlcheck import train as loop
-from vlcheck.collate import Collator
-from vlcheck.evidence import Evidence
-from vlcheck.modules import ModuleTable, tabulate
+from vlcheck.cli.train import run_training
+from vlcheck.evidence.resolve import Evidence
+from vlcheck.model.modules import ModuleTable, tabulate
+from vlcheck.processing.collator import Collator
 from vlcheck.spec import RunSpec
-from vlcheck.terminal.training import run_training
+from vlcheck.training import loop
 from vlcheck.training.setup import Live
 
 

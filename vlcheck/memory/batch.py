@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import torch
 
-from vlcheck.family import Values
 from vlcheck.finding import Unavailable
 from vlcheck.memory.shape import Shape
-
-Batch: TypeAlias = dict[str, torch.Tensor]
-IGNORE_INDEX = -100
+from vlcheck.model.family import Values
+from vlcheck.processing.collator import Batch
+from vlcheck.processing.labels import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,6 @@ def make_batch(config: Values, shape: Shape, *, pixels: str | torch.device = "cp
         many = tensor.repeat(shape.rows * shape.images, *[1] * (tensor.dim() - 1))
         batch[name] = many.unflatten(0, (shape.rows, -1)) if picture.per_row else many  # type: ignore[no-untyped-call]
     return batch
-
-
-def to_device(batch: Batch, device: str) -> Batch:
-    """The same batch on a device."""
-    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 # --------------------------------------------------------------------------- what each processor does

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from vlcheck.model import base_of
+from vlcheck.model.build import base_of
 
 PROCESS_BYTES = 6 * 2**30
 """A process that imports torch, transformers and peft and holds a CUDA context: assumed, not measured."""

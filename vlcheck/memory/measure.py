@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlcheck.memory.batch import make_batch, to_device
+from vlcheck.memory.batch import make_batch
 from vlcheck.memory.shape import Shape
-from vlcheck.memory.step import autocast, finish, make_optimizer, micro_step, trainable
-from vlcheck.model import base_of
+from vlcheck.model.build import base_of
+from vlcheck.processing.collator import to_device
 from vlcheck.spec import RunSpec
+from vlcheck.training.step import autocast, finish, make_optimizer, micro_step, trainable
 
 MICRO_BATCHES = 2
 """Micro-batches of a measured step where the run accumulates: the second meets gradients of the first."""

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlcheck.family import Family, Values
 from vlcheck.memory.attention import HOPPER, Arch
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.blocks import Blocks
@@ -20,11 +19,12 @@ from vlcheck.memory.layers import Likeness, find_likeness, layers_of
 from vlcheck.memory.mixed import CudaFunctions
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.simulate import META, FollowStorages
-from vlcheck.memory.step import forward_loss, trainable
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import settle
-from vlcheck.model import base_of
+from vlcheck.model.build import base_of
+from vlcheck.model.family import Family, Values
 from vlcheck.spec import RunSpec
+from vlcheck.training.step import forward_loss, trainable
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from torch import nn
 
 from vlcheck.memory.layers import SHORTEST
 from vlcheck.memory.plan import Line, MemoryPlan
-from vlcheck.memory.step import trainable
-from vlcheck.model import base_of
+from vlcheck.model.build import base_of
 from vlcheck.spec import RunSpec
+from vlcheck.training.step import trainable
 
 WEIGHTS = ("quantised weights", "quantisation statistics", "embeddings", "experts", "other tensors", "adapters")
 STATES = ("gradients", "optimizer state")

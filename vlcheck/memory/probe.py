@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlcheck.family import Family, Part, Values
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, Gpu
 from vlcheck.memory.batch import make_batch
@@ -19,9 +18,10 @@ from vlcheck.memory.measure import Measured, measure
 from vlcheck.memory.plan import MemoryPlan
 from vlcheck.memory.project import project_memory
 from vlcheck.memory.shape import Shape
-from vlcheck.memory.step import prepare
-from vlcheck.model import Weights, base_of, build_model
+from vlcheck.model.build import Weights, base_of, build_model
+from vlcheck.model.family import Family, Part, Values
 from vlcheck.spec import RunSpec
+from vlcheck.training.step import prepare
 
 PASSES = 4
 """FLOPs of a frozen weight and a token: two for the product forward, two for the gradient of its input. What
@@ -120,7 +120,7 @@ def probe_document(found: Probe, steps: int) -> dict[str, Any]:
     """A probe for programs and for the terminal; bytes are whole numbers."""
     plan, measured = found.plan, found.measured
     document: dict[str, Any] = {
-        "schema": "vlcheck.probe/1",
+        "schema": "vlcheck.model.tiny_run/1",
         "gpu": plan.gpu.title,
         "steps": steps,
         "fits": not found.failure,

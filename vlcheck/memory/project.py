@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vlcheck.family import Family, Values
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
@@ -17,11 +16,12 @@ from vlcheck.memory.plan import MemoryPlan, plan_of
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.sequence import whole_tape
 from vlcheck.memory.shape import Shape
-from vlcheck.memory.step import prepare, switch_checkpointing
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import pack, stored
-from vlcheck.model import Weights, build_model
+from vlcheck.model.build import Weights, build_model
+from vlcheck.model.family import Family, Values
 from vlcheck.spec import RunSpec, Training
+from vlcheck.training.step import prepare, switch_checkpointing
 
 
 def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shape: Shape | None = None) -> MemoryPlan:

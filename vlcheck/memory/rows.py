@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from vlcheck.family import Values
 from vlcheck.finding import Unavailable
 from vlcheck.memory.batch import PICTURES, layouts_of
 from vlcheck.memory.shape import Shape
+from vlcheck.model.family import Values
 from vlcheck.spec import RunSpec
 
 PHOTO = (768, 1024)

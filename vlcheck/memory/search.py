@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from vlcheck.family import Family, Values
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
-from vlcheck.memory.evidence import Alternative, changes
+from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.plan import RESERVED_BAND, MemoryPlan, Verdict
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
-from vlcheck.model import build_reference
+from vlcheck.model.build import build_reference
+from vlcheck.model.family import Family, Values
 from vlcheck.spec import RunSpec
 
 TRIES = 3

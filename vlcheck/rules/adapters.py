@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.family import Part
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.model.family import Part
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from vlcheck.modules import ModuleTable
-    from vlcheck.probe import Reach
+    from vlcheck.model.modules import ModuleTable
+    from vlcheck.model.targets import Targets
+    from vlcheck.model.tiny_run import Reach
     from vlcheck.spec import RunSpec
-    from vlcheck.targets import Targets
 
 FED_BY = {Part.VISION: {"image", "video"}, Part.PROJECTOR: {"image", "video"}, Part.AUDIO: {"audio"}}
 """Modalities that reach a part; every other part sees each sample."""

@@ -9,14 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vlcheck.config.reading.quoting import quoted
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
-from vlcheck.reading.quoting import quoted
 from vlcheck.rules.rows import few, place
 
 if TYPE_CHECKING:
-    from vlcheck.scan import Scan
+    from vlcheck.data.answers import Hint, Label
+    from vlcheck.data.scan import Scan
     from vlcheck.spec import RunSpec
-    from vlcheck.wording import Hint, Label
 
 LOPSIDED = 20
 """Rows of the most frequent label to one of the rarest; long-tailed benchmarks begin at 10 and go to 200."""
@@ -36,7 +36,7 @@ def answer_given_away(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]
 
     Remedy: take captions and file names out of the prompt.
 
-    Source: measured; see tests/scan/test_planted_faults.py.
+    Source: measured; see tests/data/test_planted_faults.py.
     """
     yield Examined(len(scan.rows), "prompts")
     telling = [hint for hint in scan.hints.first if _tells(scan, hint)]
@@ -60,7 +60,7 @@ def label_variants(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
 
     Remedy: write each label in one way.
 
-    Source: measured; see tests/scan/test_answers.py.
+    Source: measured; see tests/data/test_answers.py.
     """
     labels = _labels(scan)
     yield Examined(len(labels), "labels")
@@ -112,7 +112,7 @@ def unseen_answer(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
 
     Remedy: shuffle before cutting, or evaluate on the labels that are trained.
 
-    Source: measured; see tests/scan/test_planted_faults.py.
+    Source: measured; see tests/data/test_planted_faults.py.
     """
     if len(scan.splits) < 2:
         raise NotApplicable("the run uses one split")
@@ -138,7 +138,7 @@ def _labels(scan: Scan) -> dict[str, Label]:
 
 def _by_key(scan: Scan, *, split: int) -> dict[str, tuple[int, str]]:
     """Rows of each label in one split, whatever its spelling, and one of its spellings."""
-    from vlcheck.wording import key
+    from vlcheck.data.answers import key
 
     counts: dict[str, tuple[int, str]] = {}
     for answer, label in _labels(scan).items():
@@ -150,8 +150,8 @@ def _by_key(scan: Scan, *, split: int) -> dict[str, tuple[int, str]]:
 
 def _tells(scan: Scan, hint: Hint) -> bool:
     """Whether the answer in a prompt tells more than that it is one of several."""
-    from vlcheck.duplicates import prompt_is_shared
-    from vlcheck.wording import holds, key
+    from vlcheck.data.answers import holds, key
+    from vlcheck.data.duplicates import prompt_is_shared
 
     if hint.file:
         return True
@@ -171,7 +171,7 @@ def _apart(answer: str, usual: str) -> str:
 
 
 def _variants(labels: dict[str, Label]) -> Iterator[tuple[str, ...]]:
-    from vlcheck.wording import key, one_edit_apart
+    from vlcheck.data.answers import key, one_edit_apart
 
     groups: dict[str, list[str]] = defaultdict(list)
     for answer in labels:

@@ -10,9 +10,9 @@ from vlcheck.rules.bench_rows import rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.bench.judging import Bench
-    from vlcheck.bench.trial import Trial
-    from vlcheck.family import Family
+    from vlcheck.collators.judge import Bench
+    from vlcheck.collators.trial import Trial
+    from vlcheck.model.family import Family
 
 ROUNDING = 1e-4
 """Relative difference of two float32 losses that rounding explains."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vlcheck.bench.region import Region
+from vlcheck.collators.region_kinds import Region
 from vlcheck.finding import Json, Unavailable
 from vlcheck.spec import Location, RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.bench.judging import Bench
-    from vlcheck.bench.rows import Seen
+    from vlcheck.collators.judge import Bench
+    from vlcheck.collators.rows import Seen
 
 SHOWN = 3
 """Rows that a message names."""

@@ -9,7 +9,7 @@ from vlcheck.finding import Examined, Finding, Json, NotApplicable, Severity, ru
 
 if TYPE_CHECKING:
     from vlcheck.gpus import Gpu
-    from vlcheck.memory.evidence import Alternative
+    from vlcheck.memory.alternatives import Alternative
     from vlcheck.memory.host import Host
     from vlcheck.memory.plan import MemoryPlan
     from vlcheck.spec import RunSpec

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.family import Part
 from vlcheck.finding import Examined, Finding, Json, NotApplicable, Severity, rule
+from vlcheck.model.family import Part
 
 if TYPE_CHECKING:
-    from vlcheck.modules import ModuleTable
+    from vlcheck.model.modules import ModuleTable
     from vlcheck.spec import RunSpec
 
 

@@ -9,8 +9,8 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 from vlcheck.rules.rows import few, place
 
 if TYPE_CHECKING:
-    from vlcheck.duplicates import Twins
-    from vlcheck.scan import Scan
+    from vlcheck.data.duplicates import Twins
+    from vlcheck.data.scan import Scan
     from vlcheck.spec import RunSpec
 
 
@@ -23,7 +23,7 @@ def split_duplicate(spec: RunSpec, scan: Scan, twins: Twins) -> Iterator[Finding
 
     Remedy: remove the images from one of the splits, or split again by image.
 
-    Source: measured; see tests/scan/test_planted_faults.py.
+    Source: measured; see tests/data/test_planted_faults.py.
     """
     if spec.data.eval_split == spec.data.train_split:
         yield Finding(
@@ -62,9 +62,9 @@ def contradicting_answers(spec: RunSpec, scan: Scan) -> Iterator[Finding | Exami
 
     Remedy: decide, and remove the other row.
 
-    Source: measured; see tests/scan/test_planted_faults.py.
+    Source: measured; see tests/data/test_planted_faults.py.
     """
-    from vlcheck.duplicates import contradictions
+    from vlcheck.data.duplicates import contradictions
 
     yield Examined(len(scan.rows), "rows")
     if pairs := contradictions(scan):

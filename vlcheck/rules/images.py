@@ -9,7 +9,7 @@ from vlcheck.finding import Examined, Finding, Severity, rule
 from vlcheck.rules.rows import few, place
 
 if TYPE_CHECKING:
-    from vlcheck.scan import Kind, Scan, Seen
+    from vlcheck.data.scan import Kind, Scan, Seen
     from vlcheck.spec import RunSpec
 
 FORMATS = {
@@ -73,7 +73,7 @@ def transparent_image(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]
 
     Remedy: lay the images over a background once, and save them as RGB.
 
-    Source: measured; see tests/scan/test_loaders.py.
+    Source: measured; see tests/data/test_loaders.py.
     """
     yield Examined(len(scan.pictures), "images")
     for kind, seen in _kinds(scan, lambda k: k.transparent):
@@ -106,7 +106,7 @@ def clipped_pixels(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
 
     Remedy: scale the images to 8 bits by the window that matters, and save them as RGB or grey.
 
-    Source: measured with Pillow 13; see tests/scan/test_loaders.py.
+    Source: measured with Pillow 13; see tests/data/test_loaders.py.
     """
     yield Examined(len(scan.pictures), "images")
     for kind, seen in _kinds(scan, lambda k: k.mode in WIDE):
@@ -124,7 +124,7 @@ def turned_image(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
     Remedy: call `PIL.ImageOps.exif_transpose` in your loader, or turn the files once.
 
     Source: https://github.com/huggingface/datasets/pull/6739, https://github.com/sgl-project/sglang/issues/33464;
-    loaders measured in tests/scan/test_loaders.py
+    loaders measured in tests/data/test_loaders.py
     """
     yield Examined(len(scan.pictures), "images")
     for kind, seen in _kinds(scan, lambda k: k.orientation != 1):

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.bench.region import Region
+from vlcheck.collators.region_kinds import Region
 from vlcheck.finding import Examined, Finding, Severity, rule
 from vlcheck.rules.bench_rows import measured, names, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.bench.judging import Bench
+    from vlcheck.collators.judge import Bench
 
 
 @rule("VLC202", "prompt-supervised", Severity.ERROR)
@@ -100,9 +100,10 @@ def everything_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Exa
     TRL's collator for images does this by default (`assistant_only_loss=False`): prompt and soft tokens stay in
     the labels.
 
-    Remedy: `assistant_only_loss=True` with a template that marks generations, or `vlcheck.collate.Collator`.
+    Remedy: `assistant_only_loss=True` with a template that marks generations, or vlcheck's own
+    `vlcheck.processing.collator.Collator`.
 
-    Source: trl 1.16, `DataCollatorForVisionLanguageModeling`; measured in tests/labels/test_foreign_collators.py.
+    Source: trl 1.16, `DataCollatorForVisionLanguageModeling`; measured in tests/collators/test_foreign.py.
     """
     rows = rows_of(bench)
     yield Examined(len(rows), "rows")
@@ -172,7 +173,7 @@ def header_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examine
 
     Remedy: start the span behind the header.
 
-    Source: the backward search of a published Gemma 4 sample; measured in tests/labels/test_foreign_collators.py.
+    Source: the backward search of a published Gemma 4 sample; measured in tests/collators/test_foreign.py.
     """
     rows = rows_of(bench)
     yield Examined(len(rows), "rows")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
-    from vlcheck.modules import ModuleTable
+    from vlcheck.model.modules import ModuleTable
     from vlcheck.spec import RunSpec
 
 

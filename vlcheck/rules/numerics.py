@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.family import Family
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.model.family import Family
 
 if TYPE_CHECKING:
-    from vlcheck.collectors import CacheEffect, Heads
-    from vlcheck.model_config import ModelConfig
-    from vlcheck.modules import ModuleTable
+    from vlcheck.evidence.model import CacheEffect, Heads
+    from vlcheck.model.config import ModelConfig
+    from vlcheck.model.modules import ModuleTable
     from vlcheck.spec import RunSpec
 
 LARGEST_HEAD = {"flash_attention_2": 256, "flash_attention_3": 256, "flash_attention_4": 128}

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.family import CLIP_BOUNDS, Family, Part
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.model.family import CLIP_BOUNDS, Family, Part
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from vlcheck.bounds import StoredBounds
-    from vlcheck.collectors import Skeleton, Wrappers
-    from vlcheck.containment import Containment
+    from vlcheck.evidence.model import Skeleton, Wrappers
+    from vlcheck.model.clip_behaviour import Containment
+    from vlcheck.model.clip_bounds import StoredBounds
+    from vlcheck.model.targets import Targets
     from vlcheck.spec import RunSpec
-    from vlcheck.targets import Targets
 
 
 @rule("VLC101", "wrapper-targeted", Severity.ERROR)
@@ -35,7 +35,7 @@ def wrapper_targeted(
 
     Source: https://github.com/huggingface/peft/issues/3129
     """
-    from vlcheck.targets import adapted_by, working_regex
+    from vlcheck.model.targets import adapted_by, working_regex
 
     if family.clip_wrapper is None:
         raise NotApplicable(f"{family.name} has no clip wrappers")

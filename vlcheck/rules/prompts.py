@@ -11,12 +11,12 @@ from vlcheck.rules.bench_rows import names, quoted, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.bench.judging import Bench
-    from vlcheck.collate import Collator
-    from vlcheck.collectors import Skeleton
-    from vlcheck.processor import FoundProcessor
-    from vlcheck.scan import Scan
-    from vlcheck.template import Template
+    from vlcheck.collators.judge import Bench
+    from vlcheck.data.scan import Scan
+    from vlcheck.evidence.model import Skeleton
+    from vlcheck.processing.chat_template import Template
+    from vlcheck.processing.collator import Collator
+    from vlcheck.processing.processor import FoundProcessor
 
 
 @rule("VLC217", "prompt-not-prefix", Severity.NOTE)
@@ -27,7 +27,7 @@ def prompt_not_prefix(spec: RunSpec, template: Template) -> Iterator[Finding | E
     turn has. A mask of the prompt's length then covers the first ids of the answer, and a plain rendering
     trains on another prompt than the one that is generated from.
 
-    Remedy: render each answer behind the generation prompt, as `vlcheck.collate.Collator` does.
+    Remedy: render each answer behind the generation prompt, as `vlcheck.processing.collator.Collator` does.
 
     Source: https://github.com/Comfy-Org/ComfyUI/pull/15278; measured with the official templates.
     """
@@ -156,7 +156,7 @@ def label_cut_differently(
 
     Remedy: find answers by the turn's marker; compare decoded text.
 
-    Source: the label search of a published Gemma 4 sample; measured in tests/labels/test_real_tokenizers.py.
+    Source: the label search of a published Gemma 4 sample; measured in tests/processing/test_real_tokenizers.py.
     """
     labels = scan.answers.labels()
     if labels is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
-    from vlcheck.scan import Scan
+    from vlcheck.data.scan import Scan
     from vlcheck.spec import Location, RunSpec
 
 SHOWN = 3
@@ -24,7 +24,7 @@ def empty_split(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
 
     Remedy: name a split that the data has, in `data.train_split` or `data.eval_split`.
 
-    Source: measured; see tests/scan/test_planted_faults.py.
+    Source: measured; see tests/data/test_planted_faults.py.
     """
     yield Examined(len(scan.splits), "splits")
     for split, count in scan.splits.items():
@@ -68,7 +68,7 @@ def outside_folder(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
 
     Remedy: move the images below `data.path`, and name them relative to the file that lists them.
 
-    Source: measured; see tests/scan/test_planted_faults.py.
+    Source: measured; see tests/data/test_planted_faults.py.
     """
     if spec.data.path is None:
         raise NotApplicable("the data is not local")

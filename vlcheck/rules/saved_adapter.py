@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from vlcheck.adapters.renamings import prefix_changes, rewrapped
 from vlcheck.finding import Examined, Finding, Json, NotApplicable, Severity, rule
-from vlcheck.renamings import prefix_changes, rewrapped
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from vlcheck.adapter_fit import ExpectedAdapter, Fit
-    from vlcheck.collectors import Wrappers
-    from vlcheck.family import Part
-    from vlcheck.saved_adapter import SavedAdapter
+    from vlcheck.adapters.fit import ExpectedAdapter, Fit
+    from vlcheck.adapters.saved import SavedAdapter
+    from vlcheck.evidence.model import Wrappers
+    from vlcheck.model.family import Part
     from vlcheck.spec import RunSpec
 
 Item = TypeVar("Item")

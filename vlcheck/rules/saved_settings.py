@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from vlcheck.finding import Examined, Finding, Json, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
-    from vlcheck.adapter_fit import ExpectedAdapter, Fit, Place
-    from vlcheck.saved_adapter import SavedAdapter, Settings
+    from vlcheck.adapters.fit import ExpectedAdapter, Fit, Place
+    from vlcheck.adapters.safetensors import StoredTensor
+    from vlcheck.adapters.saved import SavedAdapter, Settings
+    from vlcheck.model.targets import Targets
     from vlcheck.spec import Lora, RunSpec
-    from vlcheck.stored_tensors import StoredTensor
-    from vlcheck.targets import Targets
 
 NO_MATTER = ("target_modules", "lora_dropout", "task_type", "ensure_weight_tying")
 """Fields that say nothing of what was learnt; targets are compared by what they match."""
@@ -189,7 +189,7 @@ def _allowed(lora: Lora, module: str) -> set[int]:
 
 
 def _same_base(saved: str, wanted: str) -> bool:
-    from vlcheck.catalogue import lookup
+    from vlcheck.model.catalogue import lookup
 
     known = lookup(saved), lookup(wanted)
     last = [PurePath(name).name.lower() for name in (saved, wanted)]

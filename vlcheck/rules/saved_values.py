@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
-    from vlcheck.adapter_fit import Fit
-    from vlcheck.family import Part
-    from vlcheck.saved_adapter import SavedAdapter
+    from vlcheck.adapters.fit import Fit
+    from vlcheck.adapters.safetensors import Extent
+    from vlcheck.adapters.saved import SavedAdapter
+    from vlcheck.model.family import Part
     from vlcheck.spec import RunSpec
-    from vlcheck.stored_tensors import Extent
 
 USUAL = ("F32", "BF16", "F16")
 ZERO3 = "wrap the save in deepspeed.zero.GatheredParameters, or set stage3_gather_16bit_weights_on_model_save: true"

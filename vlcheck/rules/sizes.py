@@ -9,8 +9,8 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 from vlcheck.rules.rows import few, place
 
 if TYPE_CHECKING:
-    from vlcheck.model_config import ModelConfig
-    from vlcheck.scan import Scan
+    from vlcheck.data.scan import Scan
+    from vlcheck.model.config import ModelConfig
     from vlcheck.spec import RunSpec
 
 TOKEN_SIDE = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32, "qwen3_vl_moe": 32, "llava_onevision": 14}
@@ -38,7 +38,7 @@ def large_image(spec: RunSpec, scan: Scan, config: ModelConfig) -> Iterator[Find
 
     Remedy: `max_soft_tokens` in the data section, `max_pixels` in the processor, or smaller files.
 
-    Source: https://github.com/Blaizzy/mlx-vlm/issues/1830; tiles measured in tests/scan/test_sizes.py
+    Source: https://github.com/Blaizzy/mlx-vlm/issues/1830; tiles measured in tests/data/test_sizes.py
     """
     kind = str(config.values.get("model_type"))
     if kind in BOUNDED:
@@ -68,7 +68,7 @@ def extreme_aspect_ratio(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examin
 
     Remedy: cut the image into parts, or leave the row out.
 
-    Source: measured on the processors of transformers; see tests/scan/test_sizes.py.
+    Source: measured on the processors of transformers; see tests/data/test_sizes.py.
     """
     import numpy as np
 
@@ -94,7 +94,7 @@ def tiny_image(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
 
     Remedy: leave the rows out, or use the full-size images.
 
-    Source: measured on the processors of transformers; see tests/scan/test_sizes.py.
+    Source: measured on the processors of transformers; see tests/data/test_sizes.py.
     """
     import numpy as np
 
@@ -111,7 +111,7 @@ def tiny_image(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
 
 
 def _sizes(scan: Scan) -> tuple[Any, Any]:
-    from vlcheck.columns import numbers
+    from vlcheck.data.columns import numbers
 
     return numbers(scan.pictures.width, "u4").astype("i8"), numbers(scan.pictures.height, "u4").astype("i8")
 

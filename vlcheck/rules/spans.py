@@ -10,8 +10,8 @@ from vlcheck.rules.bench_rows import distance, measured, names, no_rows, quoted,
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.bench.judging import Bench
-    from vlcheck.template import Template
+    from vlcheck.collators.judge import Bench
+    from vlcheck.processing.chat_template import Template
 
 
 @rule("VLC201", "span-moves", Severity.ERROR, explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210"))
@@ -22,9 +22,9 @@ def span_moves(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
     measured on the text alone, its image one placeholder, begins too early by all of them, and trains the model
     on its own prompt and image. The same row is collated with pictures from 20:1 to 1:20, and at every budget.
 
-    Remedy: derive labels from the ids that the processor returns, as `vlcheck.collate.Collator` does.
+    Remedy: derive labels from the ids that the processor returns, as `vlcheck.processing.collator.Collator` does.
 
-    Source: https://github.com/huggingface/trl/issues/3751; measured in tests/labels/test_foreign_collators.py.
+    Source: https://github.com/huggingface/trl/issues/3751; measured in tests/collators/test_foreign.py.
     """
     rows = [row for row in rows_of(bench, beyond=True) if row.answers == 1]
     yield Examined(len(rows), "rows")
@@ -119,7 +119,7 @@ def label_shift(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
 
     Remedy: `labels[i] = input_ids[i]` for supervised positions, without any shift.
 
-    Source: measured in tests/labels/test_foreign_collators.py.
+    Source: measured in tests/collators/test_foreign.py.
     """
     rows = rows_of(bench)
     yield Examined(sum(sum(row.supervised.values()) for row in rows), "labels")

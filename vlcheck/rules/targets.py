@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.family import Family
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.model.family import Family
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from vlcheck.collectors import Attention, Skeleton
+    from vlcheck.evidence.model import Attention, Skeleton
+    from vlcheck.model.targets import Targets
     from vlcheck.spec import RunSpec
-    from vlcheck.targets import Targets
 
 
 @rule("VLC102", "adapters-refused", Severity.ERROR, explains=("VLC109",))
@@ -135,7 +135,7 @@ def idle_skip(spec: RunSpec, reference: nn.Module) -> Iterator[Finding | Examine
 
     Source: transformers, quantizers/quantizers_utils.py, should_convert_module
     """
-    from vlcheck.model import kept_from_quantising
+    from vlcheck.model.build import kept_from_quantising
 
     skips = spec.quantization.llm_int8_skip_modules if spec.quantization else None
     if not skips:

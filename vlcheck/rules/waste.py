@@ -9,7 +9,7 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
     from vlcheck.memory.plan import MemoryPlan
-    from vlcheck.modules import ModuleTable
+    from vlcheck.model.modules import ModuleTable
     from vlcheck.spec import RunSpec
 
 LARGE = 0.05

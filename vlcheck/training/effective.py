@@ -8,7 +8,7 @@ from typing import Any
 
 from accelerate.utils import gather_object
 
-from vlcheck.collate import Batch
+from vlcheck.processing.collator import Batch
 from vlcheck.training.feed import MicroBatch
 from vlcheck.training.watch import RunStopped
 

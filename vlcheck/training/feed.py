@@ -14,11 +14,11 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch.utils.data import DataLoader
 
-from vlcheck.collate import Batch, Collator, Dropped, NoRowLeft
-from vlcheck.conversation import Conversation, Picture
-from vlcheck.labelling import IGNORE_INDEX
-from vlcheck.pictures import BadPicture, open_picture
-from vlcheck.template import RowText
+from vlcheck.data.conversation import Conversation, Picture
+from vlcheck.data.images import BadPicture, open_picture
+from vlcheck.processing.chat_template import RowText
+from vlcheck.processing.collator import Batch, Collator, Dropped, NoRowLeft
+from vlcheck.processing.labels import IGNORE_INDEX
 from vlcheck.training.order import Listed, Order, Places, Streamed, Taken
 
 AHEAD = 2

@@ -15,8 +15,8 @@ from typing import TypeAlias
 
 import torch
 
-from vlcheck.conversation import Conversation
-from vlcheck.data import Row, RowProblem
+from vlcheck.data.conversation import Conversation
+from vlcheck.data.read import Row, RowProblem
 from vlcheck.training.watch import RunStopped
 
 WINDOW = 1_000

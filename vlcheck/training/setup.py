@@ -13,12 +13,12 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set
 from torch import nn
 from transformers import get_scheduler
 
-from vlcheck.family import Values
-from vlcheck.memory.step import make_optimizer, prepare
-from vlcheck.model import Patch, Weights, base_of, build_model
+from vlcheck.model.build import Patch, Weights, base_of, build_model
+from vlcheck.model.family import Values
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.training.order import Order
 from vlcheck.training.snapshot import State, live_adapter
+from vlcheck.training.step import make_optimizer, prepare
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
-from vlcheck.family import Family, Part
+from vlcheck.model.family import Family, Part
 from vlcheck.spec import Intent
 
 LARGEST_NORM = 1_000.0

@@ -1,0 +1,167 @@
+"""Collators of frameworks and scripts, with the verdict that each deserves, on every family where it applies."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import tiny
+from tests.broken import collators
+from tests.label_samples import rows
+from tests.model.families.models import entry, miniature
+from vlcheck import check_collator
+from vlcheck.collators.judge import Judged
+from vlcheck.finding import Severity, Verdict
+from vlcheck.model.families import family_of
+from vlcheck.processing.collator import Collator
+from vlcheck.processing.stand_in import build_stand_in
+
+LARGE, SMALL = "google/gemma-4-31B-it", "google/gemma-4-E4B-it"
+CHATML = "Qwen/Qwen2.5-VL-3B-Instruct"
+FRAME = {"VLC209", "VLC210"}
+"""What a plain rendering brings up beside its fault: a newline behind the end token, the turn's header."""
+UNLIKE = {"VLC217", "VLC218"}
+"""What a plain rendering of the large Gemma 4 template is in any case: trained on another prompt."""
+WITHOUT = {"VLC201", "VLC202", "VLC205"}
+EVERYTHING = {"VLC202", "VLC205", "VLC207"}
+FOUND_IN_LIST = {"VLC202", "VLC206", "VLC208", "VLC213"}
+
+VERDICTS = [
+    (LARGE, "prefix_without_image", WITHOUT | FRAME | UNLIKE, {"VLC201"}),
+    (SMALL, "prefix_without_image", WITHOUT | FRAME, {"VLC201"}),
+    (CHATML, "prefix_without_image", WITHOUT | FRAME, {"VLC201"}),
+    (LARGE, "prefix_with_image", {"VLC206", "VLC209", "VLC227"} | UNLIKE, {"VLC227"}),
+    (SMALL, "prefix_with_image", {"VLC209"}, set()),
+    (CHATML, "prefix_with_image", {"VLC209"}, set()),
+    (LARGE, "backward_search", FRAME | UNLIKE, set()),
+    (SMALL, "backward_search", FRAME, set()),
+    (LARGE, "first_search", FOUND_IN_LIST | UNLIKE, {"VLC213"}),
+    (SMALL, "first_search", FOUND_IN_LIST, {"VLC213"}),
+    (CHATML, "first_search", FOUND_IN_LIST, {"VLC213"}),
+    (LARGE, "everything", EVERYTHING | FRAME | UNLIKE, {"VLC207"}),
+    (SMALL, "everything", EVERYTHING | FRAME, {"VLC207"}),
+    (CHATML, "everything", EVERYTHING | FRAME, {"VLC207"}),
+    (LARGE, "trl_default", EVERYTHING | FRAME | UNLIKE, {"VLC207"}),
+    (SMALL, "trl_default", EVERYTHING | FRAME, {"VLC207"}),
+    (CHATML, "trl_default", EVERYTHING | FRAME, {"VLC207"}),
+]
+"""Family, collator, every code that it gets, and the root causes among those that others explain."""
+
+
+@pytest.mark.parametrize(("hub_id", "name", "codes", "roots"), VERDICTS)
+def test_verdict(hub_id, name, codes, roots):
+    """These codes and no others, the root cause first."""
+    values = entry(hub_id).config
+    processor = build_stand_in(family_of(values), values)
+
+    report = check_collator(getattr(collators, name)(processor), processor, rows(), model=hub_id)
+
+    assert [outcome.reason for outcome in report.with_verdict(Verdict.ERROR)] == []
+    assert {outcome.rule.code for outcome in report.found()} == codes
+    assert {cause for outcome in report.found() for cause in outcome.explained_by} == roots
+
+
+PLAIN_RENDERING = {
+    "google/gemma-3-4b-it": {"VLC209", "VLC210"},
+    "Qwen/Qwen3-VL-2B-Instruct": {"VLC209", "VLC210"},
+    "HuggingFaceTB/SmolVLM2-256M-Video-Instruct": {"VLC209", "VLC210"},
+    "llava-hf/llava-v1.6-mistral-7b-hf": {"VLC209", "VLC210"},
+    "OpenGVLab/InternVL3-1B-hf": {"VLC209", "VLC210"},
+    "meta-llama/Llama-3.2-11B-Vision-Instruct": {"VLC210"},
+    "llava-hf/llava-onevision-qwen2-0.5b-ov-hf": {"VLC210", "VLC217", "VLC218"},
+}
+"""Families in miniature, and the codes that their rendered conversations get under an "everything" collator.
+
+Llama 3.2 and LLaVA-OneVision write nothing behind an answer's end; a rendered turn of OneVision has a space that its
+generation prompt has not.
+"""
+
+
+@pytest.mark.parametrize("hub_id", PLAIN_RENDERING)
+@pytest.mark.parametrize("name", ["prefix_without_image", "first_search", "everything"])
+def test_verdict_in_every_family(hub_id, name, tmp_path):
+    """The same fault has the same root in every family; an image of Llama 3.2 takes one id, so no mask is short."""
+    values = miniature(hub_id)
+    processor = build_stand_in(family_of(values), values)
+    model = str(tiny.write_folder(tmp_path, values))
+    frame = PLAIN_RENDERING[hub_id]
+
+    report = check_collator(getattr(collators, name)(processor), processor, rows(), model=model)
+
+    codes = {outcome.rule.code for outcome in report.found()}
+    if name == "prefix_without_image":
+        expands = "Llama-3.2" not in hub_id
+        assert codes - {"VLC202", "VLC205"} == ({"VLC201"} | frame if expands else set())
+        assert ("VLC202" in codes) == expands
+    elif name == "first_search":
+        assert codes == FOUND_IN_LIST | frame - FRAME
+    else:
+        assert codes == EVERYTHING | frame
+
+
+MUTANTS = {
+    "one id early": (collators.moved(-1), {"VLC208", "VLC210", "VLC212"}),
+    "one id late": (collators.moved(1), {"VLC202", "VLC205", "VLC206", "VLC212"}),
+    "shifted twice": (collators.shifted_twice, {"VLC208", "VLC210", "VLC212"}),
+    "nothing": (collators.nothing, {"VLC206", "VLC208", "VLC211"}),
+    "blind": (collators.blind, {"VLC216"}),
+    "sound": (lambda batch: batch, set()),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("hub_id", [SMALL, CHATML, "google/gemma-3-4b-it", "OpenGVLab/InternVL3-1B-hf"])
+def test_mutant(hub_id, name):
+    """One change to a sound batch gets the same codes in every family."""
+    change, codes = MUTANTS[name]
+    values = entry(hub_id).config
+    family = family_of(values)
+    own = Collator(build_stand_in(family, values), family.dialogue)
+
+    report = check_collator(collators.changed(own, change, name), own.processor, rows(), model=hub_id)
+
+    assert {outcome.rule.code for outcome in report.found()} == codes
+
+
+@pytest.mark.parametrize(("hub_id", "key", "says"), [
+    (LARGE, "mm_token_type_ids", "the forward runs and gives a loss of"),
+    (SMALL, "mm_token_type_ids", "the loss stays at"),
+    ("google/gemma-3-4b-it", "token_type_ids", "the forward runs and gives a loss of"),
+])  # fmt: skip
+def test_a_dropped_key_is_named_with_its_effect(hub_id, key, says):
+    """What the finding says of it.
+
+    Gemma 3 and the large Gemma 4 go on without their image types and compute another loss; E4B attends causally
+    in any case.
+    """
+    values = entry(hub_id).config
+    family = family_of(values)
+    own = Collator(build_stand_in(family, values), family.dialogue)
+
+    report = check_collator(collators.changed(own, collators.dropping(key), "mutant"), own.processor, model=hub_id)
+
+    (outcome,) = report.found(Severity.ERROR)
+    assert outcome.rule.code == "VLC204"
+    assert f"the batch has no {key}" in outcome.findings[0].message
+    assert says in outcome.findings[0].message
+
+
+def test_a_collator_that_returns_no_batch_is_told_what_is_missing():
+    """What is no batch is a finding that names the conversation and what came back."""
+    values = entry(SMALL).config
+    processor = build_stand_in(family_of(values), values)
+
+    report = check_collator(lambda examples: {"ids": 1}, processor, model=SMALL)
+
+    (outcome,) = report.found()
+    assert outcome.rule.code == "VLC225"
+    assert "the batch has no input_ids of shape (rows, tokens); it has ids" in outcome.findings[0].message
+
+
+def test_rules_that_lack_a_batch_are_skipped_not_passed():
+    """A collator that fails everywhere passes nothing."""
+    values = entry(SMALL).config
+    processor = build_stand_in(family_of(values), values)
+
+    report = check_collator(Judged(lambda conversations: 1 / 0, "mine"), processor, model=SMALL)
+
+    assert {o.rule.code for o in report.with_verdict(Verdict.PASSED)} <= {"VLC217", "VLC222"}

@@ -1,0 +1,124 @@
+"""Gemma 4 with its real tokenizer and both official templates; skipped where the shared data is not at hand."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.broken import collators
+from tests.model.families.settings import SHARED, real_tokenizer
+from vlcheck import check_collator
+from vlcheck.collators.probes import budget
+from vlcheck.data.conversation import Conversation, Picture, Turn
+from vlcheck.finding import Severity
+from vlcheck.model import catalogue
+from vlcheck.model.config import ModelConfig
+from vlcheck.model.families.gemma4 import DIALOGUE, FAMILY
+from vlcheck.processing.collator import Collator
+from vlcheck.processing.processor import FoundProcessor, find_processor
+from vlcheck.spec import Lora, ModelRef, RunSpec
+
+pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not here")
+BREEDS = ("Abyssinian", "american_bulldog", "Egyptian_Mau", "english_cocker_spaniel", "shiba_inu")
+SIZES = {"large": "google/gemma-4-31B-it", "small": "google/gemma-4-E4B-it"}
+
+
+@pytest.fixture(params=SIZES)
+def size(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def processor(size):
+    """The processor that an audit finds in a model folder as the Hub has it; loading it takes seconds."""
+    return in_folder(size).processor
+
+
+@cache
+def in_folder(size: str) -> FoundProcessor:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        real_tokenizer("gemma-4").save_pretrained(folder)
+        template = (SHARED / "chat-templates" / f"gemma-4-{size}.2026-05.jinja").read_text()
+        (folder / "chat_template.jinja").write_text(template)
+        settings = (SHARED / "tokenizers/gemma-4/processor_config.json").read_text()
+        (folder / "processor_config.json").write_text(settings)
+        config = ModelConfig(catalogue.lookup(SIZES[size]).config, "test", folder)
+        spec = RunSpec(model=ModelRef(id=name), lora=Lora())
+        return find_processor(spec, config, FAMILY, offline=True)
+
+
+def photo(answer: str = "Abyssinian", size=(500, 375)) -> Conversation:
+    question = "Which breed is it? Answer with one of: " + ", ".join(BREEDS)
+    return Conversation((Turn("user", (Picture(Image.new("RGB", size)), question)), Turn("assistant", (answer,))), "r")
+
+
+def test_span_of_a_photo_is_the_answer_and_its_end(processor, size):
+    """A 500 x 375 photo takes 266 soft tokens, and the supervised span decodes to the answer and `<turn|>`."""
+    assert not in_folder(size).stand_in
+    batch = Collator(processor, DIALOGUE)([photo(breed) for breed in BREEDS])
+
+    tokenizer = processor.tokenizer
+    assert (batch["input_ids"] == 258880).sum(1).tolist() == [266] * len(BREEDS)
+    spans = [ids[labels != -100] for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)]
+    assert [tokenizer.decode(span) for span in spans] == [f"{breed}<turn|>" for breed in BREEDS]
+
+
+def test_backward_search_at_280_soft_tokens_gets_two_notes(processor, size):
+    """The published sample's search: header and newline are supervised, which are notes.
+
+    The large template's plain rendering trains on another prompt, which is said besides.
+    """
+    report = check_collator(collators.backward_search(processor), processor, [photo()], model=SIZES[size])
+
+    codes = {o.rule.code for o in report.found()}
+    assert codes - {"VLC217", "VLC218"} == {"VLC209", "VLC210"}
+    assert (codes & {"VLC217", "VLC218"} != set()) == (size == "large")
+    assert report.found(Severity.ERROR) == ()
+
+
+def test_backward_search_at_1120_soft_tokens_is_an_error(processor, size):
+    """With `max_length` 1024 the processor refuses rows whose image was cut."""
+    with budget(Collator(processor, DIALOGUE), 1120):
+        report = check_collator(collators.backward_search(processor), processor, [photo()], model=SIZES[size])
+
+    assert "VLC225" in {o.rule.code for o in report.found(Severity.ERROR)}
+
+
+def test_backward_search_that_cuts_the_answer_alone_supervises_the_image(processor, size):
+    """Where the image fits and the answer does not, the fallback labels from within the image's soft tokens."""
+    collator = collators.backward_search(processor, max_length=1100)
+    with budget(Collator(processor, DIALOGUE), 1120):
+        report = check_collator(collator, processor, [photo()], model=SIZES[size])
+
+    assert {"VLC203", "VLC205"} <= {o.rule.code for o in report.found(Severity.ERROR)}
+
+
+def test_prefix_lengths(processor, size):
+    """Without the image the mask is short by the soft tokens; with it, the large template's mask eats the answer."""
+    answer = photo("an american_bulldog with a white chest")
+    without = check_collator(collators.prefix_without_image(processor), processor, [answer], model=SIZES[size])
+    with_image = check_collator(collators.prefix_with_image(processor), processor, [answer], model=SIZES[size])
+
+    plain = {"VLC217", "VLC218"} if size == "large" else set()
+    assert {o.rule.code for o in without.found()} == {"VLC201", "VLC202", "VLC205", "VLC209", "VLC210"} | plain
+    swallowed = {"VLC206", "VLC227"} if size == "large" else set()
+    assert {o.rule.code for o in with_image.found()} == {"VLC209"} | swallowed | plain
+
+
+def test_own_collator_is_sound(processor, size):
+    """No error and no warning; the large template's empty thought is noted."""
+    report = check_collator(Collator(processor, DIALOGUE), processor, [photo(), photo("pug")], model=SIZES[size])
+
+    assert {o.rule.code for o in report.found()} == ({"VLC217"} if size == "large" else set())
+
+
+def test_labels_are_cut_alike_alone_and_in_the_row(processor):
+    """Gemma 4's turn header ends with a newline, behind which words are cut as they are alone."""
+    cut = Collator(processor, DIALOGUE).cut_labels(BREEDS)
+
+    assert all(alone == behind for alone, behind in cut.values())

@@ -1,0 +1,108 @@
+"""Whole runs at full size, from config to report: the recipes, the recipes of record, and golden reports."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from vlcheck import audit, load
+from vlcheck.finding import Report, Severity, Verdict
+from vlcheck.reports import RENDERERS
+from vlcheck.spec import RunSpec
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.stem for path in (ROOT / "vlcheck/recipes").glob("*.yaml"))
+HISTORY = {
+    "1-gemma3-plain-names": {"VLC404", "VLC410"},
+    "2-gemma4-linear-list": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
+    "3-gemma4-linear-list-slower": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
+    "4-gemma4-all-linear": {"VLC106", "VLC217", "VLC410", "VLC806"},
+}
+BESIDE = {
+    "gemma3-27b-pet-baseline": {"model.id", "lora.modules_to_save", "data.max_soft_tokens"},
+    "gemma4-31b-pet-baseline": set(),
+    "gemma4-31b-pet-text-style": {"lora.target_modules", "intent.vision", "intent.projector"},
+}
+GOLDEN = {
+    "gemma4-31b-pet": "vlcheck/recipes/gemma4-31b-pet.yaml",
+    "gemma4-31b-linear-list": "fixtures/configs/native/history/2-gemma4-linear-list.yaml",
+    "gemma4-e4b-name-list": "fixtures/configs/native/bad/e4b-name-list.yaml",
+    "gemma4-e4b-reentrant": "fixtures/configs/native/bad/e4b-reentrant.yaml",
+}
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch) -> None:
+    """Reports name configs relative to the project's root."""
+    monkeypatch.chdir(ROOT)
+
+
+@cache
+def audited(path: str) -> Report:
+    """Audit a config offline, once for all tests of this file."""
+    return audit(load(path), offline=True)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_bundled_recipe_is_sound(name):
+    """No bundled recipe has a finding at warning level or above, and every rule ran or had nothing to judge."""
+    report = audited(f"vlcheck/recipes/{name}.yaml")
+
+    assert [o.rule.code for o in report.found(Severity.WARNING)] == []
+    assert report.exit_code(fail_on=Severity.WARNING) == 0
+    skipped = {o.rule.code for o in report.with_verdict(Verdict.SKIPPED)}
+    assert {code for code in skipped if not code.startswith("VLC5")} <= {"VLC107"}  # bounds need weights, images a Hub
+
+
+@pytest.mark.parametrize("name", sorted(BESIDE))
+def test_recipe_can_be_compared(name):
+    """What stands beside `gemma4-31b-pet` differs from it in the settings that are meant, and in no other."""
+    own, other = (_flat(load(f"vlcheck/recipes/{each}.yaml")) for each in ("gemma4-31b-pet", name))
+
+    differing = {path for path in own.keys() | other.keys() if own.get(path) != other.get(path)}
+    assert differing == BESIDE[name] | {"training.output_dir"}
+
+
+@pytest.mark.parametrize(("name", "codes"), HISTORY.items())
+def test_recipe_of_record(name, codes):
+    """The four published stages of one sample: the `.linear` list misses the language model, and bypasses no clip."""
+    report = audited(f"fixtures/configs/native/history/{name}.yaml")
+
+    assert {o.rule.code for o in report.found()} == codes
+    assert {o.rule.code for o in report.found(Severity.WARNING)} == codes & {"VLC401"}
+    if "VLC401" in codes:
+        (outcome,) = report.found(Severity.ERROR)
+        assert "language model has no adapter" in outcome.findings[0].message
+        assert outcome.findings[0].where.line == 20
+
+
+@pytest.mark.parametrize(("name", "config"), GOLDEN.items())
+@pytest.mark.parametrize("form", RENDERERS)
+def test_golden_report(name, config, form, request):
+    """The whole text a user reads, and the whole document a program reads."""
+    report = RENDERERS[form](audited(config))
+    if form == "json":
+        report = undated(report)
+    golden = ROOT / "fixtures/reports" / f"{name}.{'txt' if form == 'text' else form}"
+    if request.config.getoption("--update-golden"):
+        golden.write_text(report, "utf-8")
+
+    assert report == golden.read_text("utf-8")
+
+
+def undated(report: str) -> str:
+    """The document without what differs from run to run and from machine to machine."""
+    document = json.loads(re.sub(r'"seconds": [0-9.]+', '"seconds": 0.0', report))
+    document["versions"] = dict.fromkeys(document["versions"], "")
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _flat(spec: RunSpec) -> dict[str, object]:
+    """Every setting of a run by its dotted path."""
+    sections = {section.name: getattr(spec, section.name) for section in fields(spec) if section.name != "sources"}
+    return {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}

@@ -1,0 +1,58 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+
+class ReportFormat(StrEnum):
+    """The names in `vlcheck.reports.RENDERERS`."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Threshold(StrEnum):
+    """The names of `vlcheck.finding.Severity`."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+Config: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="Config file of the run.", show_default=False)
+]
+Format: TypeAlias = Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")]
+Output: TypeAlias = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report there.")
+]
+Strict: TypeAlias = Annotated[bool, typer.Option("--strict", help="Exit 2 if a rule had to be skipped.")]
+FailOn: TypeAlias = Annotated[Threshold, typer.Option(help="Least severity that exits 1.")]
+Select: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="CODES", help="Run only these: codes, prefixes (VLC1) or names.")
+]
+Ignore: TypeAlias = Annotated[list[str] | None, typer.Option(metavar="CODES", help="Leave these out.")]
+AllowCode: TypeAlias = Annotated[
+    bool, typer.Option("--allow-code", help="Run the code that model.patch and data.collator name.")
+]
+Offline: TypeAlias = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.")]
+Stream: TypeAlias = Annotated[bool, typer.Option("--stream", help="Read a Hub data set that is not in the cache.")]
+Rows: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Rows whose labels are judged.")]
+Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what libraries print.")]
+Cards: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gpu",
+        metavar="NAME",
+        help="Card, instead of the config's; repeat it for a table, `all` for every known card.",
+        show_default=False,
+    ),
+]
+Tokens: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of a row, image included.", show_default=False)
+]

@@ -1,0 +1,99 @@
+"""How the command line speaks and ends: whole lines, harmless to a terminal, with a documented exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+CLEAN, COULD_NOT_RUN, INTERRUPTED = 0, 2, 130
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """End a command in one line on stderr and a documented exit code, whatever happens in it.
+
+    Only `--debug`, where a command has it, lets the traceback of a fault of ours through.
+    """
+
+    @functools.wraps(command)
+    def guarding(**options: Any) -> None:
+        from vlcheck.spec import ConfigError
+
+        try:
+            # an interrupt may cut short whatever took the streams away: have them back for the last line
+            with contextlib.redirect_stdout(sys.stdout), contextlib.redirect_stderr(sys.stderr):
+                command(**options)
+        except typer.Exit:
+            raise
+        except ConfigError as unusable:
+            fail(*str(unusable).splitlines())
+        except KeyboardInterrupt:
+            _complain("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except SystemExit as left:  # its code would pass for a verdict of ours
+            fail(f"code that the audit ran called sys.exit({left.code!r})")
+        except Exception as fault:
+            if options.get("debug"):
+                raise
+            _complain(f"internal error: {_kind_and_place(fault)}; please report it")
+            if "debug" in options:
+                _complain("run again with --debug for the traceback")
+            raise typer.Exit(COULD_NOT_RUN) from None
+
+    return guarding
+
+
+def say(text: str, *, utf8: bool = False) -> None:
+    """Print to stdout; a reader that went away (`| head`) is no error, a full disk is one.
+
+    `utf8` is for formats that have this encoding whatever the terminal's is.
+    """
+    if sys.stdout is None:
+        return
+    if utf8 and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+    except OSError as refused:
+        _discard_stdout()
+        fail(f"cannot write to stdout: {refused.strerror}")
+
+
+def fail(*problems: str) -> NoReturn:
+    """Print each problem on a line of stderr and exit with `COULD_NOT_RUN`."""
+    for problem in problems:
+        _complain(f"error: {problem}")
+    raise typer.Exit(COULD_NOT_RUN)
+
+
+def tolerate_encodings() -> None:
+    """Show a sign that the terminal's encoding lacks as its escape, where Python would raise."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _complain(line: str) -> None:
+    from vlcheck.reports.units import plain
+
+    typer.echo(plain(line), err=True)
+
+
+def _discard_stdout() -> None:
+    """Let the interpreter's last flush succeed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _kind_and_place(fault: Exception) -> str:
+    last = traceback.extract_tb(fault.__traceback__)[-1]
+    return f"{type(fault).__name__}: {fault} ({Path(last.filename).name}:{last.lineno})"

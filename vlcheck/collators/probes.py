@@ -1,0 +1,121 @@
+"""The conversations that every collator is given: small, alike in all but one respect."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from vlcheck.collators.regions import Lens
+from vlcheck.data.conversation import Conversation, Picture, Turn, as_messages
+from vlcheck.data.images import open_picture
+from vlcheck.processing.chat_template import BadRow
+from vlcheck.processing.collator import Collator
+
+Kind = Literal["plain", "listed", "long", "grown", "data"]
+DEFAULT_QUESTION = "Which breed is the animal in the picture?"
+DEFAULT_ANSWER = "Abyssinian"
+SIZES = ((400, 20), (320, 80), (128, 128), (80, 320), (20, 400))
+"""Width and height of the pictures that a row is repeated with: aspect ratios from 20:1 to 1:20."""
+PHOTO = (400, 300)
+BUDGETS = (70, 140, 280, 560, 1120)
+"""Largest number of soft tokens that a row is repeated with, where the family can set one."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A conversation, and why it is on the bench."""
+
+    kind: Kind
+    conversation: Conversation
+    budget: int | None = None
+    beyond: bool = False
+    """Its image takes more soft tokens than the run ever allows: only their effect on the span counts."""
+
+
+def built_in(sample: Conversation | None = None, instruction: str | None = None) -> list[Probe]:
+    """Three rows of unequal length with one answer: a bare question, one that lists all answers, a long one."""
+    answer = DEFAULT_ANSWER
+    if sample is not None:
+        answer = sample.turns[sample.answers[0]].text.strip() or DEFAULT_ANSWER
+    question = DEFAULT_QUESTION if answer not in DEFAULT_QUESTION else "What is in the picture?"
+    listing = f"{instruction or question}\nAnswer with one of: Bengal, {answer}, beagle."
+    longer = f"{question} " + "Look at the whole picture before you answer. " * 3
+    texts: tuple[tuple[Kind, str], ...] = (("plain", question), ("listed", listing), ("long", longer.strip()))
+    return [Probe(kind, ask(kind, text, answer, picture((128, 96)))) for kind, text in texts]
+
+
+def grown(plain: Probe, collator: Collator, lens: Lens) -> Iterator[Probe]:
+    """The bare question with pictures that take other numbers of soft tokens.
+
+    Budgets above the run's own are tried too: a span that moves moves there all the more.
+    """
+    question, answer = (turn.text for turn in plain.conversation.turns)
+    for size in SIZES:
+        yield Probe("grown", ask(f"{size[0]} x {size[1]} pixels", question, answer, picture(size)))
+    if collator.dialogue.budget is None:
+        return
+    own = _soft_tokens(ask("", question, answer, picture(PHOTO)), collator, lens)
+    for tokens in BUDGETS:
+        asked = ask(f"at most {tokens} soft tokens", question, answer, picture(PHOTO))
+        with budget(collator, tokens):
+            count = _soft_tokens(asked, collator, lens)
+        if count is not None:
+            yield Probe("grown", asked, tokens, beyond=own is not None and count > own)
+
+
+def _soft_tokens(conversation: Conversation, collator: Collator, lens: Lens) -> int | None:
+    """Soft tokens of a conversation's image; None where the family takes no such budget."""
+    try:
+        made = collator.tensors(collator.template.rows(conversation))
+    except BadRow:
+        return None
+    return int((made["input_ids"] == lens.soft_id).sum())
+
+
+def ask(name: str, question: str, answer: str, image: Picture) -> Conversation:
+    """One question about one image, and its answer."""
+    return Conversation((Turn("user", (image, question)), Turn("assistant", (answer,))), f"probe, {name}")
+
+
+def picture(size: tuple[int, int], seed: int = 0) -> Picture:
+    """A picture of noise, the same for the same seed."""
+    from PIL import Image
+
+    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Picture(Image.fromarray(noise), f"of {size[0]} x {size[1]} pixels")
+
+
+def as_example(
+    conversation: Conversation, *, image_column: str = "image", answer_column: str = "label"
+) -> dict[str, Any]:
+    """A conversation as a data set's row, for collators that are not ours.
+
+    `messages` (image parts bare) and `images` are what TRL's collator takes; a conversation with one image
+    and one answer has them also under the run's own column names.
+    """
+    images = [open_picture(each) for each in conversation.pictures]
+    example: dict[str, Any] = {"messages": as_messages(conversation.turns), "images": images}
+    if len(images) == 1 and len(conversation.answers) == 1:
+        example |= {image_column: images[0], answer_column: conversation.turns[conversation.answers[0]].text}
+    return example
+
+
+@contextlib.contextmanager
+def budget(collator: Collator, tokens: int | None) -> Iterator[None]:
+    """Cap the soft tokens of the processor's images for a while."""
+    if tokens is None or collator.dialogue.budget is None:
+        yield
+        return
+    image_processor = collator.processor.image_processor
+    before = copy.copy(vars(image_processor))
+    collator.dialogue.budget(collator.processor, tokens)
+    try:
+        yield
+    finally:
+        vars(image_processor).clear()
+        vars(image_processor).update(before)

@@ -1,0 +1,191 @@
+"""What each id of a row is, found out from the conversation alone: no collator is asked.
+
+The ids are turned back into bytes, id by id, and the answers are searched in them from the end. The law that
+labels are held against: the supervised ids are the answers with their end tokens, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from vlcheck.collators.region_kinds import Region
+from vlcheck.data.conversation import Conversation, Turn
+from vlcheck.processing.chat_template import Template, special_tokens
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The ids of one row by what they stand for."""
+
+    of: np.ndarray
+    """(T,) of `Region`."""
+    found: int
+    """Answers that are among the ids."""
+    ended: int
+    """Of these, answers that an end token follows."""
+    starts: tuple[int, ...]
+    """Index of each answer's first id, in the order of the turns; empty if an answer is missing."""
+
+    def law(self) -> np.ndarray:
+        """Which ids ought to be supervised."""
+        wanted: np.ndarray = (self.of == Region.ANSWER) | (self.of == Region.END)
+        return wanted
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A tokenizer as it has to be known to read ids back."""
+
+    template: Template
+    image_ids: frozenset[int]
+    """Soft tokens and what frames them."""
+    soft_id: int
+    special_ids: frozenset[int]
+    byte_level: bool
+    _bytes: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's."""
+        return self.template.processor.tokenizer
+
+    def normal(self, text: str) -> str:
+        """A text as the tokenizer changes it before it cuts: composed characters, in Qwen's."""
+        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        if normalizer is None:
+            return text
+        changed: str = normalizer.normalize_str(text).replace("\u2581", " ")
+        return changed[1:] if changed.startswith(" ") and not text.startswith(" ") else changed
+
+    def bytes_of(self, number: int) -> bytes:
+        """The bytes that an id puts into a text."""
+        if number not in self._bytes:
+            self._bytes[number] = self._read(number)
+        return self._bytes[number]
+
+    def _read(self, number: int) -> bytes:
+        token = self.tokenizer.convert_ids_to_tokens(number)
+        if token is None:
+            return b""
+        if number in self.tokenizer.added_tokens_decoder:
+            return str(token).encode("utf-8", "replace")
+        if self.byte_level:
+            return bytes(_BYTES[sign] for sign in token) if all(sign in _BYTES for sign in token) else token.encode()
+        if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            return bytes([int(token[3:5], 16)])
+        return str(token).replace("\u2581", " ").encode("utf-8", "replace")
+
+
+_BYTES: Mapping[str, int] = {sign: byte for byte, sign in bytes_to_unicode().items()}
+
+
+def focus(template: Template) -> Lens:
+    """The lens for a processor and its family."""
+    tokenizer, dialogue = template.processor.tokenizer, template.dialogue
+    numbers = [tokenizer.convert_tokens_to_ids(token) for token in dialogue.image_tokens]
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(" a b", add_special_tokens=False)["input_ids"])
+    return Lens(
+        template,
+        frozenset(number for number in numbers if number not in (None, tokenizer.unk_token_id)),
+        numbers[0],
+        frozenset(tokenizer.convert_tokens_to_ids(list(special_tokens(tokenizer)))),
+        byte_level=any("\u0120" in piece for piece in pieces),
+    )
+
+
+def divide(
+    ids: Sequence[int], real: Sequence[bool], conversation: Conversation, turns: Sequence[int], lens: Lens
+) -> Regions:
+    """Tell what each id of a row stands for.
+
+    Args:
+        ids: the row, images expanded.
+        real: where the row is not padding.
+        conversation: what the row holds.
+        turns: which of its turns are answers of this row.
+        lens: from `focus`.
+    """
+    pieces = [lens.bytes_of(number) if is_real else b"" for number, is_real in zip(ids, real, strict=True)]
+    stops = np.cumsum([len(piece) for piece in pieces])
+    starts = np.concatenate(([0], stops[:-1]))
+    text = b"".join(pieces)
+    of = np.full(len(ids), Region.PROMPT, dtype=np.int8)
+    of[[number in lens.image_ids for number in ids]] = Region.IMAGE
+    of[~np.asarray(real, dtype=bool)] = Region.PADDING
+    written = (of == Region.PROMPT) & (stops > starts)
+    found = _answers(text, conversation, turns, lens)
+    for at, stop, has_end in found:
+        end = len(lens.template.dialogue.end.encode()) if has_end else 0
+        of[written & (starts >= _header(text, at, lens)) & (stops <= at)] = Region.HEADER
+        of[(stops > starts) & (stops > at) & (starts < stop - end)] = Region.ANSWER  # it may name an image's frame
+        of[written & (starts >= stop - end) & (starts < stop)] = Region.END
+        behind = int(np.searchsorted(stops, stop, side="right"))
+        while behind < len(ids) and written[behind] and ids[behind] not in lens.special_ids:
+            of[behind] = Region.AFTER
+            behind += 1
+    firsts = [int(np.searchsorted(stops, at, side="right")) for at, _, _ in reversed(found)]
+    ended = sum(has_end for _, _, has_end in found)
+    return Regions(of, len(found), ended, tuple(firsts) if len(found) == len(turns) else ())
+
+
+def _answers(text: bytes, conversation: Conversation, turns: Sequence[int], lens: Lens) -> list[tuple[int, int, bool]]:
+    """First byte, byte past the last, and whether an end token is among them: of each answer, last first."""
+    end = lens.template.dialogue.end.encode()
+    places: list[tuple[int, int, bool]] = []
+    bound, later = len(text), len(conversation.turns)
+    if tuple(turns) != conversation.answers:  # one of several rows of a conversation, which ends with its answer
+        later = turns[-1] + 1
+    for turn in reversed(turns):
+        answer = _said(conversation.turns[turn], lens)
+        wanted = answer + end
+        at = _nth_last(text, wanted, _asked(conversation, turn, later, lens).count(wanted), bound)
+        if at >= 0:
+            stop, lead = at + len(wanted), lens.template.opening.lead.encode()
+            at -= len(lead) if text[:at].endswith(lead) else 0
+            places.append((at, stop, True))
+        elif turn == turns[-1] and answer and text.rstrip().endswith(answer):
+            at = len(text.rstrip()) - len(answer)  # a template that ends its answers with nothing
+            places.append((at, at + len(answer), False))
+        else:
+            continue
+        bound, later = at, turn
+    return places
+
+
+def _asked(conversation: Conversation, turn: int, later: int, lens: Lens) -> bytes:
+    """What a template writes between an answer and the next, where it may say the same once more."""
+    turns = conversation.turns
+    if not any(between.role == "user" for between in turns[turn + 1 : later]):
+        return b""
+    before = lens.template.render(turns[: turn + 1], prompt=False)
+    whole = lens.template.render(turns[:later], prompt=False)
+    return lens.normal(whole[len(before) :]).encode("utf-8", "replace") if whole.startswith(before) else b""
+
+
+def _said(turn: Turn, lens: Lens) -> bytes:
+    """What an answer is in bytes, its thinking before it."""
+    opens, closes = lens.template.dialogue.thought or ("", "")
+    thought = opens + turn.thinking.strip() + closes if turn.thinking.strip() else ""
+    return lens.normal(thought + turn.text.strip()).encode("utf-8", "replace")
+
+
+def _nth_last(text: bytes, wanted: bytes, skip: int, bound: int) -> int:
+    """Where a piece of text begins, counted from the end; -1 if it is not there so often."""
+    at = text.rfind(wanted, 0, bound)
+    for _ in range(skip):
+        if at < 0:
+            break
+        at = text.rfind(wanted, 0, at + len(wanted) - 1)
+    return at
+
+
+def _header(text: bytes, answer: int, lens: Lens) -> int:
+    """Where the turn marker before an answer begins; the answer itself if there is none close by."""
+    anchor = lens.template.opening.anchor.encode()
+    at = text.rfind(anchor, 0, answer) if anchor else -1
+    return at if at >= 0 else answer

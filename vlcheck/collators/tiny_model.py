@@ -1,0 +1,109 @@
+"""A tiny real model that eats the batches of a family's processor unchanged.
+
+Layers are few and narrow, as in the family's miniature; what an image means is as in the full-size model:
+patches, merging, position tables, special ids. Weights are random. The vocabulary is folded: an id looks up row
+`id % ROWS`, because the logits of 1,000 tokens over 262,144 words alone would take a gibibyte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlcheck.finding import Unavailable
+from vlcheck.model.build import build_base, transformers_config
+from vlcheck.model.family import Family, Values
+from vlcheck.model.random_weights import materialise
+
+SEED = 0
+
+ROWS = 4093
+"""Of the folded vocabulary: a prime, so that ids of special tokens, which lie side by side, stay apart."""
+
+SPREAD = 0.125
+"""Of the weights: one over the square root of the width, so that attention looks somewhere. At the 0.02 of large
+models a narrow one attends evenly to everything, and neither positions nor masks change its logits."""
+
+GEOMETRY = frozenset({
+    "image_size", "patch_size", "spatial_patch_size", "temporal_patch_size", "spatial_merge_size", "window_size",
+    "num_position_embeddings", "position_embedding_size", "pooling_kernel_size", "mm_posemb_size", "scale_factor",
+    "downsample_ratio", "mm_tokens_per_image", "image_grid_pinpoints", "image_seq_length", "pad_token_id",
+})  # fmt: skip
+"""Keys of a config that decide how many features an image has and what an id stands for."""
+
+
+def build_batch_model(values: Values, family: Family, processor: Any) -> nn.Module:
+    """The tiny model: float32, evaluation mode, on the CPU, the same for the same config and processor.
+
+    Ids and labels may be any of the processor's; logits are over the folded vocabulary.
+
+    Args:
+        values: the run's config.json.
+        processor: the one whose batches it is to take, real or a stand-in.
+
+    Raises:
+        Unavailable: if the family has no miniature or no dialogue.
+    """
+    if family.layer_kinds is None or family.shrink is None or family.dialogue is None:
+        raise Unavailable(f"vlcheck knows no miniature of {family.name} that takes a batch")
+    full = transformers_config(values).to_dict()
+    tiny = family.shrink(full, {path: _two_or_all(kinds) for path, kinds in family.layer_kinds(full).items()})
+    _restore(tiny, full)
+    _spread(tiny)
+    _set_ids(tiny, processor, family.dialogue.image_tokens[0])
+    model = build_base(tiny, dtype="float32")
+    materialise(model, "cpu", SEED)
+    _fold(model)
+    return model.eval()
+
+
+def _two_or_all(kinds: Sequence[Any]) -> tuple[int, ...]:
+    """The first layer of each kind; two where all are alike."""
+    firsts = tuple(list(kinds).index(kind) for kind in dict.fromkeys(kinds))
+    return firsts if len(firsts) > 1 else tuple(range(min(2, len(kinds))))
+
+
+def _restore(tiny: dict[str, Any], full: Mapping[str, Any]) -> None:
+    """Give a shrunken config back the full one's geometry, section by section."""
+    for key in tiny.keys() & full.keys():
+        if isinstance(tiny[key], dict) and isinstance(full[key], Mapping):
+            _restore(tiny[key], full[key])
+        elif key in GEOMETRY:
+            tiny[key] = full[key]
+
+
+def _spread(section: dict[str, Any]) -> None:
+    """Let the weights of every submodel be drawn as widely."""
+    for value in section.values():
+        if isinstance(value, dict):
+            _spread(value)
+    if "initializer_range" in section:
+        section["initializer_range"] = SPREAD
+
+
+def _set_ids(tiny: dict[str, Any], processor: Any, soft: str) -> None:
+    """The soft tokens' ids that the processor writes, and the folded vocabulary."""
+    for section in (tiny, tiny["text_config"]):
+        section.update(dict.fromkeys(section.keys() & {"vocab_size", "vocab_size_per_layer_input"}, ROWS))
+        if section.get("pad_token_id") is not None:
+            section["pad_token_id"] %= ROWS
+    named = {"image": soft, **{kind: getattr(processor, f"{kind}_token", None) for kind in ("video", "audio")}}
+    for kind, token in named.items():
+        for key in tiny.keys() & {f"{kind}_token_id", f"{kind}_token_index"}:
+            tiny[key] = -1 if token is None else processor.tokenizer.convert_tokens_to_ids(token)
+
+
+def _fold(model: Any) -> None:
+    """Look ids up, and compare labels, by their remainder."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.num_embeddings >= ROWS:
+            module.register_forward_pre_hook(lambda module, given: (given[0] % ROWS, *given[1:]))
+    whole = model.loss_function
+
+    def folded(logits: torch.Tensor, labels: torch.Tensor, *given: Any, **options: Any) -> Any:
+        return whole(logits, labels.where(labels < 0, labels % ROWS), *given, **options)
+
+    model.loss_function = folded

@@ -1,0 +1,50 @@
+"""From a config, in whatever dialect, to one `RunSpec`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlcheck.config import native
+from vlcheck.config.reading.mappings import plain_values
+from vlcheck.config.reading.quoting import named
+from vlcheck.config.reading.yaml_lines import read_yaml
+from vlcheck.finding import Json
+from vlcheck.spec import ConfigError, Location, Problem, RunSpec
+
+DIALECTS = (native,)
+
+__all__ = ["DIALECTS", "load", "load_mapping"]
+
+
+def load(path: str | os.PathLike[str]) -> RunSpec:
+    """Read a config file.
+
+    Raises:
+        ConfigError: if it is no usable config; holds every problem found, each at its line.
+    """
+    document, sources = read_yaml(path)
+    return _to_spec(document, sources, Path(os.fsdecode(path)).parent)
+
+
+def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec:
+    """Check a config that is a Python mapping; paths in it are relative to the working directory.
+
+    Args:
+        document: sections, as a YAML file would hold them.
+        name: stands for the file in messages.
+    """
+    plain, sources = plain_values(document, name)
+    return _to_spec(plain, sources, Path())
+
+
+def _to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+    for dialect in DIALECTS:
+        if dialect.recognises(document):
+            spec: RunSpec = dialect.to_spec(document, sources, folder)
+            return spec
+    seen = ", ".join(named([key], 40) for key in list(document)[:8]) or "none"
+    known = "; ".join(f"{dialect.NAME}: {dialect.RECOGNISED_BY}" for dialect in DIALECTS)
+    raise ConfigError(Problem(sources[""], f"unknown dialect, top-level keys: {seen}; known dialects: {known}"))

@@ -1,0 +1,128 @@
+"""vlcheck's own dialect: the sections of `RunSpec`, with the field names of the libraries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vlcheck.config.reading.quoting import closest
+from vlcheck.config.validation.allowed import sections
+from vlcheck.config.validation.field_problems import field_problems
+from vlcheck.config.validation.local_paths import path_problems, resolved_data, resolved_model
+from vlcheck.finding import Json
+from vlcheck.spec import (
+    ConfigError,
+    Data,
+    Hardware,
+    Intent,
+    Launch,
+    Location,
+    Lora,
+    ModelRef,
+    Problem,
+    Quantization,
+    RunSpec,
+    Training,
+)
+
+NAME = "native"
+RECOGNISED_BY = f"a top-level section: {', '.join(sections())}"
+
+
+class NativeConfig(BaseModel):
+    """A native config, validated; stdlib dataclasses inherit this model's config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    model: ModelRef
+    lora: Lora
+    quantization: Quantization | None = None
+    data: Data = Data()
+    training: Training = Training()
+    hardware: Hardware = Hardware()
+    launch: Launch = Launch()
+    intent: Intent = Intent()
+
+
+def recognises(document: Mapping[str, Json]) -> bool:
+    """Tell whether a top-level key is a section's name, or nearly one."""
+    names = sections()
+    return any(name in document for name in names) or any(closest(key, names) for key in islice(document, 100))
+
+
+def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+    """Validate a native document.
+
+    Args:
+        document: what the file holds, as plain values.
+        sources: dotted path to the place that set it.
+        folder: what relative paths in the document are relative to.
+
+    Raises:
+        ConfigError: with every problem of the document, sorted by place.
+    """
+    where = _places(sources)
+    problems = []
+    config = None
+    try:
+        config = NativeConfig.model_validate_json(json.dumps(document), strict=True)
+    except ValidationError as error:
+        problems = field_problems(error, document, where)
+    problems += [Problem(where(path), message) for path, message in path_problems(document, folder)]
+    if problems or config is None:
+        raise ConfigError(*sorted(problems, key=lambda problem: (problem.where, problem.message)))
+    lora = config.lora
+    return RunSpec(
+        model=resolved_model(config.model, folder),
+        lora=replace(
+            lora,
+            rank_pattern=MappingProxyType(dict(lora.rank_pattern)),
+            alpha_pattern=MappingProxyType(dict(lora.alpha_pattern)),
+        ),
+        quantization=config.quantization,
+        data=resolved_data(config.data, folder),
+        training=config.training,
+        hardware=config.hardware,
+        launch=config.launch,
+        intent=config.intent,
+        sources=MappingProxyType(dict(sources)),
+    )
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of the native dialect, for editors; every key has a description."""
+
+    # Attribute docstrings are read from source, which only the schema should pay for.
+    class Documented(NativeConfig):
+        model_config = ConfigDict(use_attribute_docstrings=True)
+
+    generated = Documented.model_json_schema()
+    for name, entry in generated["properties"].items():
+        reference = entry["anyOf"][0]["$ref"] if "anyOf" in entry else entry["$ref"]
+        entry["description"] = generated["$defs"][reference.rpartition("/")[2]]["description"]
+        if name != "quantization":
+            entry.pop("default", None)  # the keys have their own defaults
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **generated,
+        "title": "vlcheck config",
+        "description": "A QLoRA fine-tuning run, as vlcheck audits it.",
+    }
+
+
+def _places(sources: Mapping[str, Location]) -> Callable[[tuple[str | int, ...]], Location]:
+    def where(path: tuple[str | int, ...]) -> Location:
+        for length in range(len(path), -1, -1):
+            found = sources.get(".".join(map(str, path[:length])))
+            if found is not None:
+                return replace(found, key=".".join(map(str, path)))
+        return Location("<python>", key=".".join(map(str, path)))
+
+    return where

@@ -1,0 +1,75 @@
+"""The paths a config names: they must exist before anything else is looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from vlcheck.config.reading.quoting import quoted
+from vlcheck.finding import Json
+from vlcheck.spec import Data, ModelRef
+
+_HUB_ID = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
+
+
+def path_problems(document: Mapping[str, Json], folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield the key and what is wrong with it, for `model.id` and `data.path` as they were written."""
+    model, data = document.get("model"), document.get("data")
+    if isinstance(model, dict) and isinstance(model.get("id"), str) and model["id"]:
+        message = _model_problem(str(model["id"]), folder)
+        if message:
+            yield ("model", "id"), message
+    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
+        path = _resolved(str(data["path"]), folder)
+        if not _exists(path):
+            shown = quoted(data["path"])
+            yield ("data", "path"), f"data.path is {shown}; allowed: an existing folder or file; {_seen(path)}"
+
+
+def resolved_model(model: ModelRef, folder: Path) -> ModelRef:
+    """Make a model's folder absolute; a Hub id stays as it is."""
+    return replace(model, id=str(_resolved(model.id, folder))) if _looks_local(model.id) else model
+
+
+def resolved_data(data: Data, folder: Path) -> Data:
+    """Make the samples' path absolute."""
+    return data if data.path is None else replace(data, path=str(_resolved(data.path, folder)))
+
+
+def _model_problem(model_id: str, folder: Path) -> str | None:
+    if _looks_local(model_id):
+        path = _resolved(model_id, folder)
+        if _exists(path / "config.json"):
+            return None
+        seen = f"{path} has no config.json" if _exists(path) else _seen(path)
+        return f"model.id is {quoted(model_id)}; allowed: a folder with config.json; {seen}"
+    if _HUB_ID.fullmatch(model_id):
+        return None
+    return (
+        f"model.id is {quoted(model_id)}; allowed: a Hub id (name or org/name; letters, digits, . _ -) "
+        "or a folder that starts with ./, ../, / or ~"
+    )
+
+
+def _looks_local(model_id: str) -> bool:
+    return model_id.startswith(("./", "../", "/", "~")) or model_id in (".", "..")
+
+
+def _resolved(text: str, folder: Path) -> Path:
+    try:
+        return (folder.absolute() / Path(text).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError):  # no such user, a loop of links
+        return folder.absolute() / text
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # longer than the file system's names
+        return False
+
+
+def _seen(path: Path) -> str:
+    return f"{quoted(str(path), 200)[1:-1]} does not exist"

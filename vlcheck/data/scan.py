@@ -1,0 +1,215 @@
+"""One pass over the run's data: every image decoded in full, every row's answer read, little kept of either."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vlcheck.data.answers import Answers, Hints
+from vlcheck.data.columns import PictureColumns, RowColumns
+from vlcheck.data.conversation import Picture
+from vlcheck.data.images import BadPicture, decode
+from vlcheck.data.perceptual_hash import Fingerprint, fingerprint
+from vlcheck.data.read import NoSuchSplit, Row, RowProblem, count_pictures, read_rows, splits
+from vlcheck.data.sources.folders import SUFFIXES
+from vlcheck.spec import Data
+
+WORKERS = max(2, min(8, os.cpu_count() or 2))
+"""Threads: Pillow and hashlib let the others run while they work."""
+AHEAD = 4 * WORKERS
+"""Images that wait for a worker; what bounds the memory that undecoded bytes take."""
+NAMED = 20
+"""Names kept of what may be a million."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How an image is stored."""
+
+    format: str
+    suffix: str
+    """What its name says, in lower case; empty where it is none of an image's."""
+    mode: str
+    transparent: bool
+    orientation: int
+
+
+@dataclass
+class Seen:
+    """How many there are, and the first of them by name."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        """Count one more."""
+        self.count += 1
+        if len(self.first) < NAMED:
+            self.first.append(name)
+
+
+@dataclass
+class SplitCount:
+    """What one split holds."""
+
+    rows: int = 0
+    problems: int = 0
+    pictures: int = 0
+    missing: str = ""
+    """Why there is no such split."""
+
+
+@dataclass
+class Scan:
+    """What one pass over the data established; filled by `scan_data`, then only read."""
+
+    splits: Mapping[str, SplitCount]
+    bad_rows: Seen = field(default_factory=Seen)
+    unreadable: Seen = field(default_factory=Seen)
+    outside: Seen = field(default_factory=Seen)
+    """Images that lie outside the folder of the data."""
+    kinds: dict[Kind, Seen] = field(default_factory=dict)
+    rows: RowColumns = field(default_factory=RowColumns)
+    pictures: PictureColumns = field(default_factory=PictureColumns)
+    answers: Answers = field(default_factory=Answers)
+    hints: Hints = field(default_factory=Hints)
+
+    @property
+    def looked_at(self) -> int:
+        """Images that were opened, readable or not."""
+        return len(self.pictures) + self.unreadable.count
+
+    def title(self, picture: int) -> str:
+        """What messages call an image."""
+        return self.pictures.title(picture, self.rows)
+
+
+@dataclass(frozen=True)
+class _Look:
+    kind: Kind
+    size: tuple[int, int]
+    seen: Fingerprint
+
+
+def scan_data(data: Data, *, offline: bool = False, progress: Callable[[str], None] = lambda step: None) -> Scan:
+    """Read every row of the splits that the run uses, and decode every image of theirs.
+
+    Threads decode while the next rows are read. What is kept grows by about 140 bytes a row (see
+    `columns`) and by nothing else; at most `WORKERS` images are decoded at a time.
+
+    Args:
+        progress: told how many images were looked at, of how many where that is known, and how many a second.
+
+    Raises:
+        Unavailable, NotApplicable: as `read_rows`.
+    """
+    scan = Scan({split: SplitCount() for split in splits(data)})
+    root = _root(data)
+    total = count_pictures(data)
+    started, shown = time.monotonic(), 0.0
+    pool = ThreadPoolExecutor(WORKERS, "scan")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's; what is wrong with an image is said by the rules
+            for row, picture, look in _looked_at(scan, data, pool, offline):
+                _note(scan, row, picture, look, root)
+                now = time.monotonic() - started
+                if now - shown > 0.2:
+                    shown = now
+                    progress(_step(scan.looked_at, total, now))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return scan
+
+
+def _step(done: int, total: int | None, seconds: float) -> str:
+    pace = f"({done / seconds:,.0f} a second)"
+    if total is None:
+        return f"Scanning images: {done:,} {pace}"
+    filled = 20 * done // max(done, total)
+    return f"Scanning images: {done:,} of {total:,} {pace} {'━' * filled}{'─' * (20 - filled)}"
+
+
+def _looked_at(
+    scan: Scan, data: Data, pool: ThreadPoolExecutor, offline: bool
+) -> Iterator[tuple[int, Picture, _Look | str]]:
+    """Each image with its row's index, in the data's order; a window of them is under way."""
+    window: deque[tuple[int, Picture, Future[_Look | str]]] = deque()
+    for number, (split, count) in enumerate(scan.splits.items()):
+        for row in _rows(data, split, count, offline):
+            index = len(scan.rows)
+            _read(scan, row, number, count, data)
+            for picture in row.pictures:
+                window.append((index, picture, pool.submit(_look, picture)))
+                if len(window) > AHEAD:
+                    first, shown, looking = window.popleft()
+                    yield first, shown, looking.result()
+    for first, shown, looking in window:
+        yield first, shown, looking.result()
+
+
+def _rows(data: Data, split: str, count: SplitCount, offline: bool) -> Iterator[Row | RowProblem]:
+    try:
+        yield from read_rows(data, split, offline=offline)
+    except NoSuchSplit as missing:
+        count.missing = str(missing)
+
+
+def _read(scan: Scan, row: Row | RowProblem, split: int, count: SplitCount, data: Data) -> None:
+    """Note what a row says, before its images are looked at."""
+    count.pictures += len(row.pictures)
+    if isinstance(row, RowProblem):
+        count.problems += 1
+        scan.bad_rows.add(str(row))
+        scan.rows.append(row.name, split, "", "")
+        return
+    count.rows += 1
+    single = len(row.conversation.answers) == 1
+    scan.rows.append(row.name, split, row.prompt, row.answer if single else "")
+    index = len(scan.rows) - 1
+    if single:
+        scan.answers.add(row.answer, split, index)
+        if row.prompt != data.instruction:
+            scan.hints.add(row, index)
+
+
+def _look(picture: Picture) -> _Look | str:
+    """Decode an image; a string says why it cannot be."""
+    try:
+        decoded = decode(picture)
+    except BadPicture as bad:
+        return str(bad).removeprefix(f"{picture}: ")
+    named = re.search(r"\.\w{1,5}(?=\)?$)", str(picture))
+    suffix = named[0].lower() if named and named[0].lower() in SUFFIXES else ""
+    kind = Kind(decoded.format, suffix, decoded.mode, decoded.transparent, decoded.orientation)
+    return _Look(kind, decoded.size, fingerprint(decoded.image))
+
+
+def _note(scan: Scan, row: int, picture: Picture, look: _Look | str, root: str | None) -> None:
+    name = scan.rows.names[row]
+    title = str(picture) if str(picture).startswith(name) else f"{name} ({picture})"
+    if root is not None and isinstance(picture.source, Path) and not _inside(picture.source, root):
+        scan.outside.add(title)
+    if isinstance(look, str):
+        scan.unreadable.add(f"{title}: {look}")
+        return
+    scan.kinds.setdefault(look.kind, Seen()).add(title)
+    scan.pictures.append(row, "" if title == name else title, look.size, look.seen)
+
+
+def _root(data: Data) -> str | None:
+    if data.path is None:
+        return None
+    path = os.path.abspath(data.path)  # noqa: PTH100  a link stays the name it has
+    return path if Path(path).is_dir() else str(Path(path).parent)
+
+
+def _inside(path: Path, root: str) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(root)  # noqa: PTH100

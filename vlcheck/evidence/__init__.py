@@ -1,0 +1,1 @@
+"""How each piece of evidence is had that rules are functions of."""

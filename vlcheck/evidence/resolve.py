@@ -1,0 +1,120 @@
+"""What rules are judged on: named evidence, each piece collected once, when a rule asks for it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vlcheck.evidence.labels import foreign
+from vlcheck.evidence.model import COLLECTORS, Skeleton
+from vlcheck.evidence.options import Options
+from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.model.build import base_of
+from vlcheck.processing.processor import FoundProcessor
+from vlcheck.spec import ConfigError, RunSpec
+
+GIVEN = ("model", "saved_adapter", "collator")
+"""Evidence that is handed in, or is not there."""
+
+
+class Evidence:
+    """A run's evidence: collected on first use, or handed in by the caller.
+
+    Args:
+        options: fields of `Options`.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        given: Mapping[str, Any],
+        *,
+        progress: Callable[[str], None] = lambda step: None,
+        **options: Any,
+    ) -> None:
+        known = {*GIVEN, *COLLECTORS}
+        if unknown := sorted(set(given) - known):
+            raise TypeError(f"no evidence is called {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        self._known: dict[str, Any] = {
+            "spec": spec,
+            "options": Options(**options),
+            "progress": progress,
+            **given,
+        }
+        if "processor" in given and not isinstance(given["processor"], FoundProcessor):
+            self._known["processor"] = FoundProcessor(given["processor"], "processor that was handed in")
+        if "collator" in given:
+            self._known["judged"] = foreign(given["collator"], "the collator that was handed in", spec)
+        if "model" in given:
+            self._known["skeleton"] = Skeleton(base_of(given["model"]), live=True, peft=given["model"])
+        self._failed: dict[str, Exception] = {}
+        self._progress = progress
+
+    def call(self, function: Callable[..., Any]) -> Any:
+        """Call a function with the evidence that its parameters name."""
+        return function(**{name: self._get(name) for name in inspect.signature(function).parameters})
+
+    def subject(self) -> dict[str, Any]:
+        """What was audited, as far as it was looked at."""
+        spec: RunSpec = self._known["spec"]
+        subject: dict[str, Any] = {"model": spec.model.id}
+        if "config" in self._known:
+            subject["config_origin"] = self._known["config"].origin
+        if "family" in self._known:
+            subject["family"] = self._known["family"].name
+        if "reference" in self._known:
+            subject["parameters"] = sum(p.numel() for p in self._known["reference"].parameters())
+        if "saved_adapter" in self._known:
+            subject["adapter"] = str(self._known["saved_adapter"].folder)
+        return subject
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader must know to weigh the findings."""
+        family = self._known.get("family")
+        doubt = (family.doubt,) if family is not None and family.doubt else ()
+        return (self._origin(), *doubt, *self._dialogue())
+
+    def _dialogue(self) -> tuple[str, ...]:
+        """Which processor, collator and rows the label rules used."""
+        processor, bench = self._known.get("processor"), self._known.get("bench")
+        if processor is None:
+            return ()
+        used = (f"processor: {processor.origin}",)
+        if bench is None:
+            return used
+        rows = len(bench.of("data"))
+        source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
+        return (*used, f"labels of {bench.origin} were judged on {source}")
+
+    def _origin(self) -> str:
+        """Which model the findings are about."""
+        spec: RunSpec = self._known["spec"]
+        options: Options = self._known["options"]
+        skeleton = self._known.get("skeleton")
+        if skeleton is not None and skeleton.live:
+            return "the model object that was handed in was judged, in place of one built from the config"
+        if spec.model.patch is None:
+            return (
+                "patches that your training script applies to transformers or PEFT were not seen; name them in "
+                "model.patch"
+            )
+        if not options.allow_code:
+            return (
+                f"model.patch {spec.model.patch} was not run (that takes --allow-code): everything here describes the "
+                "unpatched model"
+            )
+        return f"model.patch {spec.model.patch} was run"
+
+    def _get(self, name: str) -> Any:
+        if name in self._failed:
+            raise self._failed[name]
+        if name not in self._known:
+            collector = COLLECTORS[name]
+            self._progress((inspect.getdoc(collector) or name).partition("\n")[0].rstrip("."))
+            try:
+                self._known[name] = self.call(collector)
+            except (Unavailable, NotApplicable, ConfigError) as failure:
+                self._failed[name] = failure
+                raise
+        return self._known[name]

@@ -1,0 +1,382 @@
+"""Build the model of a run: architecture, 4-bit layers, adapters. Audit and training share it.
+
+Private names of other libraries are touched in this file only, each with its reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_tie_weights
+
+from vlcheck.finding import Unavailable
+from vlcheck.model.family import Values
+from vlcheck.model.random_weights import materialise
+from vlcheck.spec import Lora, Quantization, RunSpec, Training
+
+Patch: TypeAlias = Callable[..., Any]
+
+
+class Weights(Enum):
+    """What a model's tensors hold."""
+
+    META = "meta"  # full size, no storage
+    RANDOM = "random"  # drawn on the device, quantised layer by layer
+    PRETRAINED = "pretrained"  # read from safetensors
+
+
+class AdapterRefused(Exception):
+    """PEFT does not attach these adapters; the message is PEFT's own. Such a run never starts."""
+
+
+class UnbuildableConfig(Exception):
+    """transformers cannot build a model from this config; the message says why."""
+
+
+def build_model(
+    spec: RunSpec,
+    weights: Weights,
+    *,
+    config: Values,
+    patch: Patch | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> nn.Module:
+    """The model that the run trains: base, user's patch, 4-bit layers, adapters, in this order.
+
+    Args:
+        weights, config, patch, device, seed: as `build_unadapted`.
+
+    Raises:
+        AdapterRefused: if PEFT rejects the targets.
+        UnbuildableConfig: if the base cannot be built or its weights cannot be loaded.
+    """
+    base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
+    return adapt(base, spec.lora, device="meta" if weights is Weights.META else device)
+
+
+def build_unadapted(
+    spec: RunSpec,
+    weights: Weights,
+    *,
+    config: Values,
+    patch: Patch | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> nn.Module:
+    """The model that adapters are attached to: base, user's patch, 4-bit layers.
+
+    Args:
+        weights: META takes no storage; RANDOM never holds more than one layer unquantised; PRETRAINED
+            reads the safetensors of `spec.model`, shard by shard, and nothing else.
+        config: the model's config.json.
+        patch: the user's monkeypatch. Without parameters it is called before the base is built, to
+            change classes; with one parameter it is called with the quantised base and may return a
+            replacement.
+        device: where RANDOM and PRETRAINED tensors live.
+        seed: of RANDOM weights; equal seeds give equal weights on equal devices and versions.
+
+    Raises:
+        UnbuildableConfig: if the base cannot be built or its weights cannot be loaded.
+    """
+    if patch is not None and not takes_model(patch):
+        patch()
+    base: Any
+    if weights is Weights.PRETRAINED:
+        base = load_base(spec, device)
+    else:
+        # As in from_pretrained: the quantiser skips the last module that owns weights, and a head that was
+        # tied before would not be it.
+        with no_tie_weights():
+            base = quantise(build_base(config, dtype=spec.model.dtype), spec.quantization, dtype=spec.model.dtype)
+        base.tie_weights()
+        if weights is Weights.RANDOM:
+            materialise(base, device, seed)
+    if patch is not None and takes_model(patch):
+        base = patch(base) or base
+    return base  # type: ignore[no-any-return]
+
+
+def takes_model(patch: Patch) -> bool:
+    """Whether a patch changes a model that exists, rather than the classes that the next one is made of."""
+    return bool(inspect.signature(patch).parameters)
+
+
+def build_base(config: Values, *, dtype: str = "bfloat16") -> nn.Module:
+    """The architecture alone, on meta, from the real transformers classes.
+
+    The attention implementation is left to each submodel: it changes no module, and asking for one
+    that a submodel lacks would end the build (see `attention_support`).
+
+    Raises:
+        UnbuildableConfig: if transformers rejects the config.
+    """
+    try:
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForImageTextToText.from_config(
+                transformers_config(config), dtype=getattr(torch, dtype)
+            )
+    except Exception as error:  # whatever a foreign config provokes
+        raise UnbuildableConfig(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    return model
+
+
+def transformers_config(config: Values) -> PreTrainedConfig:
+    """The transformers object of a config.json.
+
+    Raises:
+        UnbuildableConfig: if the installed version does not know the model type or rejects a value.
+    """
+    values = dict(config)
+    try:
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    except Exception as error:
+        raise UnbuildableConfig(f"{type(error).__name__}: {error}") from error
+
+
+def build_reference(config: Values) -> nn.Module:
+    """The base on meta as transformers ships it, even where a patch has changed its classes meanwhile.
+
+    The modelling file is executed a second time under a private name, and its classes stand in for
+    the patched ones while the model is built.
+
+    Raises:
+        UnbuildableConfig: if transformers rejects the config.
+    """
+    touched = sys.modules[_model_class(config).__module__]
+    with _classes_of(_second_copy(touched), touched):
+        return build_base(config)
+
+
+def quantise(model: nn.Module, quantization: Quantization | None, *, dtype: str) -> nn.Module:
+    """Replace linears by bitsandbytes layers, with the quantiser that `from_pretrained` uses.
+
+    It also sets `is_loaded_in_4bit`, without which PEFT picks its plain `lora.Linear`.
+
+    Args:
+        dtype: of the tensors that stay as they are; the new layers' biases get it too.
+    """
+    if quantization is None:
+        return model
+    # There is no public route from a model and a config to the quantiser's own steps; seen in 5.17 and 5.23.
+    from transformers.quantizers import AutoHfQuantizer
+
+    quantiser = AutoHfQuantizer.from_config(quantization_config(quantization), pre_quantized=False)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        quantiser.preprocess_model(model=model, device_map=None)
+    finally:
+        torch.set_default_dtype(before)
+    quantiser.postprocess_model(model)
+    return model
+
+
+def quantization_config(quantization: Quantization) -> BitsAndBytesConfig:
+    """The `BitsAndBytesConfig` of a run."""
+    values = dataclasses.asdict(quantization)
+    values["llm_int8_skip_modules"] = quantization.llm_int8_skip_modules and list(quantization.llm_int8_skip_modules)
+    return BitsAndBytesConfig(**values)
+
+
+def kept_from_quantising(model: nn.Module, entry: str) -> list[str]:
+    """Linear layers that a skip-list entry keeps as they are, by transformers' own matcher."""
+    from transformers.quantizers.quantizers_utils import should_convert_module  # not public; seen in 5.17, 5.23
+
+    linears = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    return [name for name in linears if not should_convert_module(name, [entry])]
+
+
+def load_base(spec: RunSpec, device: str) -> nn.Module:
+    """The base with the weights of `spec.model`, from safetensors and without remote code.
+
+    Raises:
+        UnbuildableConfig: if there are no safetensors, or they do not fit the model.
+    """
+    folder = Path(spec.model.id).expanduser()
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        others = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".pkl"))
+        hint = f"; {others[0]} is a pickle, which vlcheck never loads" if others else ""
+        raise UnbuildableConfig(f"{folder} holds no *.safetensors{hint}")
+    try:
+        model: nn.Module = AutoModelForImageTextToText.from_pretrained(
+            folder if folder.is_dir() else spec.model.id,
+            revision=spec.model.revision or "main",
+            dtype=getattr(torch, spec.model.dtype),
+            quantization_config=spec.quantization and quantization_config(spec.quantization),
+            attn_implementation=spec.model.attn_implementation,
+            device_map=device,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise UnbuildableConfig(f"{spec.model.id} cannot be loaded: {type(error).__name__}: {error}") from error
+    return model
+
+
+def adapt(model: nn.Module, lora: Lora, *, device: str) -> nn.Module:
+    """Freeze the base and attach LoRA with PEFT.
+
+    Raises:
+        AdapterRefused: if PEFT rejects the settings or the targets.
+    """
+    model.requires_grad_(False)
+    return put_adapter(model, lambda: lora_config(lora), device=device)
+
+
+def put_adapter(model: nn.Module, settings: Callable[[], Any], *, device: str) -> nn.Module:
+    """Put PEFT's layers into a model, on a device and without a warning.
+
+    Args:
+        settings: makes PEFT's config, which may refuse its values.
+
+    Raises:
+        AdapterRefused: if PEFT rejects the settings or the targets.
+    """
+    from peft import get_peft_model
+
+    try:
+        with torch.device(device), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            adapted: nn.Module = get_peft_model(model, settings())
+    except (ValueError, TypeError, KeyError, AttributeError) as refusal:
+        raise AdapterRefused(str(refusal)) from refusal
+    return adapted
+
+
+def lora_config(lora: Lora) -> Any:
+    """PEFT's `LoraConfig` of a run."""
+    from peft import LoraConfig
+
+    values = {field.name: getattr(lora, field.name) for field in dataclasses.fields(lora)}
+    for name, value in values.items():
+        if isinstance(value, tuple):
+            values[name] = list(value)
+        elif isinstance(value, Mapping):
+            values[name] = dict(value)
+    return LoraConfig(**values)
+
+
+def prepare_for_training(model: nn.Module, training: Training) -> None:
+    """Switch checkpointing on as trainers do: inputs require gradients, the cache is off."""
+    model.train()
+    if training.gradient_checkpointing:
+        kwargs = training.gradient_checkpointing_kwargs
+        given = {} if kwargs is None or kwargs.use_reentrant is None else {"use_reentrant": kwargs.use_reentrant}
+        base: Any = base_of(model)
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=given or None)
+        base.enable_input_require_grads()
+        base.config.use_cache = False
+
+
+def base_of(model: nn.Module) -> nn.Module:
+    """The transformers model inside PEFT, DDP, FSDP or torch.compile."""
+    while True:
+        inner: Any = getattr(model, "_orig_mod", None) or model._modules.get("module")
+        unwrap: Any = getattr(model, "get_base_model", None)
+        if inner is None and unwrap is not None:
+            inner = unwrap()
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def attention_support(model: nn.Module, implementation: str) -> dict[str, bool]:
+    """Whether each submodel accepts an attention implementation, by class name.
+
+    Read from the flags that transformers checks when it builds the model; asking it to build would
+    need the attention packages of the training machine here.
+    """
+    flag = {"sdpa": "_supports_sdpa", "flex_attention": "_supports_flex_attn"}.get(
+        implementation, "_supports_flash_attn" if implementation.startswith("flash") else None
+    )
+    classes = {type(module) for module in model.modules() if isinstance(module, PreTrainedModel)}
+    return {
+        cls.__name__: flag is None or bool(getattr(cls, flag, False))
+        for cls in sorted(classes, key=lambda c: c.__name__)
+    }
+
+
+def check_patch(spec: RunSpec, *, allow_code: bool) -> None:
+    """Refuse to run a model without the patch that its config names; an audit may, and says so.
+
+    Raises:
+        Unavailable: where the user has not allowed their code to run.
+    """
+    if spec.model.patch is not None and not allow_code:
+        raise Unavailable(f"model.patch {spec.model.patch} changes the model", "run again with --allow-code")
+
+
+def load_patch(name: str) -> Patch:
+    """Import the user's `package.module:function`. Only called where the user allowed their code.
+
+    Raises:
+        ImportError, AttributeError: if there is no such function.
+    """
+    module, _, function = name.partition(":")
+    found: Patch = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _model_class(config: Values) -> type:
+    resolved = transformers_config(config)
+    try:
+        cls: type = AutoModelForImageTextToText._model_mapping[type(resolved)]  # no public route; seen in 5.17, 5.23
+    except KeyError as error:
+        raise UnbuildableConfig(f"{config.get('model_type')} is not an image-text-to-text model") from error
+    return cls
+
+
+def _second_copy(module: ModuleType) -> ModuleType:
+    name = f"{module.__package__}._untouched_{module.__name__.rpartition('.')[2]}"
+    if name not in sys.modules:
+        location = inspect.getsourcefile(module)
+        spec = importlib.util.spec_from_file_location(name, location)
+        if spec is None or spec.loader is None:
+            raise UnbuildableConfig(f"the source of {module.__name__} cannot be read")
+        copy = importlib.util.module_from_spec(spec)
+        sys.modules[name] = copy
+        logging.disable(logging.WARNING)
+        try:
+            spec.loader.exec_module(copy)
+        finally:
+            logging.disable(logging.NOTSET)
+    return sys.modules[name]
+
+
+@contextmanager
+def _classes_of(source: ModuleType, target: ModuleType) -> Iterator[None]:
+    """Let `target`'s building blocks be those of `source` for a while.
+
+    Whole models stay: the auto classes remember the first one they meet.
+    """
+    names = [
+        name
+        for name, value in vars(source).items()
+        if isinstance(value, type)
+        and value.__module__ == source.__name__
+        and not issubclass(value, PreTrainedModel)
+        and name in vars(target)
+    ]
+    before = {name: vars(target)[name] for name in names}
+    vars(target).update({name: vars(source)[name] for name in names})
+    try:
+        yield
+    finally:
+        vars(target).update(before)

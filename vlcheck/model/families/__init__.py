@@ -1,0 +1,57 @@
+"""Every model family that vlcheck knows: one record a file, in one tuple."""
+
+from __future__ import annotations
+
+from vlcheck.model.families import (
+    gemma3,
+    gemma3n,
+    gemma4,
+    gemma4_unified,
+    idefics3,
+    internvl,
+    llava,
+    llava_next,
+    llava_onevision,
+    mistral3,
+    mllama,
+    paligemma,
+    pixtral,
+    qwen2_5_vl,
+    qwen3_vl,
+    qwen3_vl_moe,
+    smolvlm,
+)
+from vlcheck.model.family import Family, Values
+
+FAMILIES: tuple[Family, ...] = (
+    gemma4.FAMILY,
+    gemma4_unified.FAMILY,
+    gemma3.FAMILY,
+    gemma3n.FAMILY,
+    qwen2_5_vl.FAMILY,
+    qwen3_vl.FAMILY,
+    qwen3_vl_moe.FAMILY,
+    smolvlm.FAMILY,
+    idefics3.FAMILY,
+    pixtral.FAMILY,
+    llava.FAMILY,
+    llava_next.FAMILY,
+    llava_onevision.FAMILY,
+    paligemma.FAMILY,
+    internvl.FAMILY,
+    mllama.FAMILY,
+    mistral3.FAMILY,
+)
+
+
+def family_of(values: Values) -> Family:
+    """The family of a model config.
+
+    Raises:
+        LookupError: for an unknown `model_type`; the message lists the known ones.
+    """
+    for family in FAMILIES:
+        if values.get("model_type") in family.model_types and family.applies(values):
+            return family
+    known = ", ".join(dict.fromkeys(kind for family in FAMILIES for kind in family.model_types))
+    raise LookupError(f"model_type {values.get('model_type')!r} is of no family that vlcheck knows; known: {known}")

@@ -1,0 +1,47 @@
+"""Idefics 3, whose layout SmolVLM 2 keeps around another language model.
+
+Read from transformers 5.23, `models/idefics3`. Its rows and columns of tiles are named in plain words: the
+vocabulary of HuggingFaceM4/Idefics3-8B-Llama3 has 128,259 entries, of which three were added to Llama 3's.
+"""
+
+from __future__ import annotations
+
+from vlcheck.model.families import smolvlm
+from vlcheck.model.family import Dialogue, Family, StandIn
+
+DIALOGUE = Dialogue(
+    end="<end_of_utterance>",
+    batch_keys=smolvlm.DIALOGUE.batch_keys,
+    image_tokens=("<image>", "<fake_token_around_image>"),
+    budget=smolvlm.budget,
+)
+
+STAND_IN = StandIn(
+    processor="Idefics3Processor",
+    image_processor="Idefics3ImageProcessorPil",
+    tokens={
+        "<|begin_of_text|>": 128000, "<|end_of_text|>": 128001, "<|reserved_special_token_0|>": 128002,
+        "<|start_header_id|>": 128006, "<|end_header_id|>": 128007, "<|eot_id|>": 128009,
+        "<fake_token_around_image>": 128256, "<image>": 128257, "<end_of_utterance>": 128258,
+    },
+    roles={
+        "bos_token": "<|begin_of_text|>", "eos_token": "<end_of_utterance>",
+        "pad_token": "<|reserved_special_token_0|>",
+    },
+    template=lambda values: "idefics3.jinja",
+    adds_bos=True,
+    image_options=smolvlm.image_options,
+    options=smolvlm.options,
+)  # fmt: skip
+"""The template is that of HuggingFaceM4/Idefics3-8B-Llama3, as trl 1.16 ships it too."""
+
+FAMILY = Family(
+    name="Idefics 3",
+    model_types=("idefics3",),
+    parts=smolvlm.FAMILY.parts,
+    layer_kinds=smolvlm.layer_kinds,
+    shrink=smolvlm.shrink,
+    sample_row=smolvlm.sample_row,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
+)

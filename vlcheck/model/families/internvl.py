@@ -1,0 +1,109 @@
+"""InternVL 3, in the layout that transformers trains (`-hf`).
+
+Read from transformers 5.23, `models/internvl`. The projector takes 2 x 2 patches as one soft token.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vlcheck.model.families import decoders, towers, turns
+from vlcheck.model.family import Dialogue, Family, Part, StandIn, Values
+
+if TYPE_CHECKING:
+    import torch
+
+TEXT_LAYERS = "model.language_model.layers"
+
+
+def layer_kinds(values: Values) -> Mapping[str, Sequence[Hashable]]:
+    """Text layers by attention type, vision layers by whether their output is used."""
+    return {
+        TEXT_LAYERS: decoders.kinds(values["text_config"]),
+        towers.layers(values["vision_config"]): towers.kinds(values),
+    }
+
+
+def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Narrow both models; 16 patches become 4 soft tokens."""
+    tiny = copy.deepcopy(dict(values))
+    seeing = layers[towers.layers(values["vision_config"])]
+    last = max(towers.depths(values)) == values["vision_config"]["num_hidden_layers"]
+    tiny.update(
+        text_config=decoders.shrunk(values["text_config"], layers[TEXT_LAYERS]),
+        vision_config=towers.shrunk(values["vision_config"], seeing),
+        vision_feature_layer=-1 if last else towers.feature_layer(values, seeing),
+        image_token_id=turns.IMAGE, downsample_ratio=0.5,
+    )  # fmt: skip
+    return tiny
+
+
+def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Tensor]:
+    """A short turn; an image has 4 soft tokens."""
+    if "image" not in modalities:
+        return turns.turn()
+    row = turns.turn(turns.START, *[turns.IMAGE] * (towers.PATCHES // 4), turns.END)
+    return row | {"pixel_values": turns.pixels(1, 3, towers.SIDE, towers.SIDE)}
+
+
+def image_options(values: Values) -> dict[str, Any]:
+    """Tiles of the tower's size, at most 12 of them beside the whole."""
+    height, width = values["vision_config"]["image_size"]
+    return {"size": {"height": height, "width": width}, "crop_to_patches": True, "min_patches": 1, "max_patches": 12}
+
+
+def options(values: Values) -> dict[str, Any]:
+    """Soft tokens of a tile."""
+    (height, width), patch = values["vision_config"]["image_size"], values["vision_config"]["patch_size"]
+    return {"image_seq_length": int(height // patch[0] * (width // patch[1]) * values["downsample_ratio"] ** 2)}
+
+
+def budget(processor: Any, soft_tokens: int) -> None:
+    """Cap an image's soft tokens: at least one tile; of more tiles one is the whole image."""
+    tiles = soft_tokens // processor.image_seq_length
+    processor.image_processor.max_patches = max(1, tiles - 1)
+
+
+DIALOGUE = Dialogue(
+    end="<|im_end|>",
+    batch_keys=("pixel_values",),
+    image_tokens=("<IMG_CONTEXT>", "<img>", "</img>"),
+    budget=budget,
+)
+
+STAND_IN = StandIn(
+    processor="InternVLProcessor",
+    image_processor="GotOcr2ImageProcessorPil",
+    tokens={
+        "<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<img>": 151665, "</img>": 151666,
+        "<IMG_CONTEXT>": 151667, "<quad>": 151668, "</quad>": 151669, "<ref>": 151670, "</ref>": 151671,
+        "<box>": 151672, "</box>": 151673, "<video>": 151674,
+    },
+    roles={
+        "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "context_image_token": "<IMG_CONTEXT>",
+        "start_image_token": "<img>", "end_image_token": "</img>", "video_token": "<video>",
+    },
+    template=lambda values: "internvl.jinja",
+    image_options=image_options,
+    options=options,
+)  # fmt: skip
+"""Ids as in the config and its vocabulary's size; the template is that of OpenGVLab/InternVL3-1B-hf."""
+
+FAMILY = Family(
+    name="InternVL 3",
+    model_types=("internvl",),
+    parts={
+        "model.vision_tower": Part.VISION,
+        "model.multi_modal_projector": Part.PROJECTOR,
+        "model.language_model": Part.LANGUAGE,
+        "lm_head": Part.LANGUAGE,
+    },
+    layer_kinds=layer_kinds,
+    shrink=shrink,
+    sample_row=sample_row,
+    dropped=towers.dropped,
+    dialogue=DIALOGUE,
+    stand_in=STAND_IN,
+)

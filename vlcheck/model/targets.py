@@ -1,0 +1,157 @@
+"""Which modules a run's LoRA settings name, before PEFT touches any: hits, misses, and the remedy."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from vlcheck.model.build import AdapterRefused, base_of, lora_config
+from vlcheck.model.family import Family, Part
+from vlcheck.spec import Lora
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What `target_modules` and `exclude_modules` match in the untouched base."""
+
+    modules: Mapping[str, str]
+    """Path of each targeted module to its class name."""
+    wrappers: tuple[str, ...]
+    """Targeted modules that are clip wrappers, which PEFT cannot adapt."""
+    unmatched: Mapping[str, str]
+    """Config key of each entry that matches nothing (`lora.target_modules.2`) to the entry."""
+    idle_excludes: Mapping[str, str]
+    """Config key of each exclude entry that removes no targeted module to the entry."""
+    entries: int
+    """Target, exclude and save entries looked at."""
+    default: str | tuple[str, ...] | None = None
+    """PEFT's own targets, where the run names none."""
+
+
+def resolve(base: nn.Module, lora: Lora, family: Family) -> Targets:
+    """Match the run's entries against every module path, with PEFT's own matcher.
+
+    Raises:
+        AdapterRefused: if PEFT rejects the settings before it looks at any module.
+    """
+    try:
+        config = lora_config(lora)
+    except (ValueError, TypeError) as refusal:
+        raise AdapterRefused(str(refusal)) from refusal
+    modules = {name: type(module).__name__ for name, module in base.named_modules() if name}
+    default = None
+    if config.target_modules is None and not config.target_parameters:
+        default = config.target_modules = _peft_default(base)
+    if isinstance(config.target_modules, str) and config.target_modules.lower() == ALL_LINEAR:
+        config.target_modules = _linears(base)
+    included = _matching(modules, config, exclude_modules=None)
+    targeted = _matching(included, config)
+    return Targets(
+        modules={name: modules[name] for name in targeted},
+        wrappers=tuple(name for name in targeted if modules[name] == family.clip_wrapper),
+        unmatched=dict(_unmatched(modules, lora)),
+        idle_excludes={
+            key: entry
+            for key, entry in _entries("lora.exclude_modules", lora.exclude_modules)
+            if len(_matching(included, config, exclude_modules=_as_written(lora.exclude_modules, entry)))
+            == len(included)
+        },
+        entries=sum(1 for _ in _all_entries(lora)),
+        default=default if default is None or isinstance(default, str) else tuple(sorted(default)),
+    )
+
+
+def working_regex(base: nn.Module, targets: Targets, family: Family, parts: Collection[Part]) -> str:
+    """A `target_modules` regex that adapts what was meant: the inner `.linear` of each targeted wrapper.
+
+    Args:
+        parts: parts to keep; the audio tower is no use to a run without audio.
+    """
+    inner = ".linear"
+    kinds = {name: type(module).__name__ for name, module in base.named_modules()}
+    suffixes: dict[tuple[str, str], set[str]] = {}
+    for name in targets.modules:
+        part = family.part_of(name)
+        if part is None or part not in parts:
+            continue
+        root = max((r for r in family.parts if name == r or name.startswith(r + ".")), key=len)
+        path = name.removesuffix(inner) if kinds.get(name.removesuffix(inner)) == family.clip_wrapper else name
+        tail = inner if kinds[path] == family.clip_wrapper else ""
+        suffixes.setdefault((root, tail), set()).add(path.rpartition(".")[2])
+    return "|".join(
+        rf"{re.escape(root)}\..*\.({'|'.join(sorted(names))}){re.escape(tail)}"
+        for (root, tail), names in sorted(suffixes.items())
+    )
+
+
+def adapted_by(base: nn.Module, lora: Lora, regex: str) -> list[str]:
+    """Modules that a regex would adapt in this base; a check that advice works before it is given."""
+    config = lora_config(replace(lora, target_modules=regex, exclude_modules=None))
+    return _matching({name: "" for name, _ in base.named_modules() if name}, config)
+
+
+def _matching(names: Iterable[str], config: Any, **changes: Any) -> list[str]:
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    changed = _with(config, changes)
+    return [name for name in names if check_target_module_exists(changed, name)]
+
+
+def _with(config: Any, changes: Mapping[str, Any]) -> Any:
+    changed = copy.copy(config)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def _peft_default(base: nn.Module) -> Any:
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as DEFAULTS
+
+    kind = base_of(base).config.model_type  # type: ignore[union-attr]
+    if kind not in DEFAULTS:
+        raise AdapterRefused(f"Please specify `target_modules`: PEFT has no default for model type {kind!r}")
+    default = DEFAULTS[kind]
+    return default if isinstance(default, str) else set(default)
+
+
+def _linears(base: nn.Module) -> set[str]:
+    head = base.get_output_embeddings()  # type: ignore[operator]
+    return {name for name, module in base.named_modules() if isinstance(module, nn.Linear) and module is not head}
+
+
+def _unmatched(modules: Mapping[str, str], lora: Lora) -> Iterable[tuple[str, str]]:
+    for key, entry in _all_entries(lora):
+        if key.startswith("lora.exclude_modules"):
+            continue
+        whole = key == "lora.target_modules"  # a regex for the whole path, or the shorthand
+        hit = (
+            entry.lower() == ALL_LINEAR or any(re.fullmatch(entry, name) for name in modules)
+            if whole
+            else any(name == entry or name.endswith(f".{entry}") for name in modules)
+        )
+        if not hit:
+            yield key, entry
+
+
+def _all_entries(lora: Lora) -> Iterable[tuple[str, str]]:
+    yield from _entries("lora.target_modules", lora.target_modules)
+    yield from _entries("lora.exclude_modules", lora.exclude_modules)
+    yield from _entries("lora.modules_to_save", lora.modules_to_save)
+
+
+def _entries(key: str, written: str | tuple[str, ...] | None) -> Iterable[tuple[str, str]]:
+    if isinstance(written, str):
+        yield key, written
+    else:
+        yield from ((f"{key}.{index}", entry) for index, entry in enumerate(written or ()))
+
+
+def _as_written(written: str | tuple[str, ...] | None, entry: str) -> str | list[str]:
+    return entry if isinstance(written, str) else [entry]

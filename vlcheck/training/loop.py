@@ -1,0 +1,276 @@
+"""The reference QLoRA trainer: one loop, straight from the first row to the saved adapter.
+
+It differs from transformers' Trainer in what the detectors look for: the loss is summed over the supervised ids of
+the *effective* batch and divided by their number, so that accumulation and the number of processes change nothing;
+logits are computed where a label needs them; nothing that a row holds is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vlcheck.data.conversation import Conversation
+from vlcheck.data.read import Row, RowProblem, read_rows
+from vlcheck.model.build import Patch
+from vlcheck.model.family import Family, Values
+from vlcheck.processing.collator import Collator, to_device
+from vlcheck.spec import RunSpec
+from vlcheck.training.checkpoint import Found
+from vlcheck.training.effective import Counts, counted, weighed
+from vlcheck.training.feed import feed
+from vlcheck.training.keeper import Keeper
+from vlcheck.training.order import Listed, Streamed
+from vlcheck.training.record import Record, Silent
+from vlcheck.training.setup import build, make_accelerator, order_of
+from vlcheck.training.step import autocast, finish, micro_step
+from vlcheck.training.watch import NotFinite, RunStopped, Watch, norms_by_part
+from vlcheck.versions import installed
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a run trains on: every row, or where to read them one after the other."""
+
+    conversations: Sequence[Conversation] = ()
+    broken: tuple[tuple[str, str], ...] = ()
+    """Rows that are no conversation, and why."""
+    stream: Callable[[], Iterator[Row | RowProblem]] | None = None
+    """Begins the split anew."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run left behind."""
+
+    adapter: Path
+    steps: int
+    resumed_from: int = 0
+    """Step of the checkpoint that the run was taken up from."""
+    first_loss: float = math.nan
+    last_loss: float = math.nan
+    seconds: float = 0.0
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+
+def train(  # noqa: PLR0915  one loop, to be read from top to bottom
+    spec: RunSpec,
+    *,
+    config: Values,
+    family: Family,
+    collator: Collator,
+    rows: Rows,
+    projected: tuple[int, int] | None = None,
+    patch: Patch | None = None,
+    say: Callable[[str], None] = print,
+) -> Trained:
+    """Train a run's adapters, or take the run up where its newest checkpoint ends.
+
+    Args:
+        config: the model's config.json.
+        collator: the object that the audit judges.
+        projected: allocated bytes that the memory plan for this card expects, and its upper bound.
+        patch: the user's monkeypatch, where they allowed it to run.
+        say: prints one line.
+
+    Raises:
+        ConfigError: for settings that this loop does not support, or a split without rows.
+        RunStopped: where going on makes no sense; the last finished step is on disk.
+        OtherRun: if the output folder belongs to a run with other settings.
+        CheckpointNotWritten: if the disk does not take what must be kept.
+        BadRow: at a row that cannot be trained for another reason than an unreadable image.
+        AdapterRefused, UnbuildableConfig: as `build_model` does.
+    """
+    accelerator = make_accelerator(spec)
+    rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+    say = _nothing if rank else say
+    order = order_of(spec, None if rows.stream else len(rows.conversations), processes)
+    total = order.rows + len(rows.broken)
+    source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
+    keeper = Keeper(spec, order, rank)
+    unreadable = dict(rows.broken)
+    check_share(unreadable, total, spec.data.max_unreadable)
+    if (done := keeper.finished()) is not None:
+        say(f"nothing to do: {done} is the adapter that this very run has left")
+        return Trained(done, order.steps, order.steps)
+
+    live = build(spec, config, accelerator, order, patch)
+    keeper.check_room(live.state)
+    accelerator.wait_for_everyone()
+    found, kept = keeper.resume(live.state)
+    begun_at = step = found.checkpoint.step if found.checkpoint else 0
+    unreadable |= dict(kept.get("unreadable", ()))
+
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(
+            Silent() if rank else Record(keeper.folder, order.steps, say, int(spec.training.logging_steps))
+        )
+        _tell_start(found, rows, record)
+        watch = Watch(live.names, family, spec.intent)
+        keeper.capture(step, live.state, unreadable)
+        stack.enter_context(keeper.guarded(record.last_words))
+        first_loss = last_loss = math.nan
+        start = ready = time.perf_counter()
+
+        for micro_batches in feed(
+            source, order, collator, rank=rank, start=step, workers=spec.training.dataloader_num_workers
+        ):
+            step, begun = step + 1, time.perf_counter()
+            counts = counted(micro_batches, processes)
+            _tell_left_out(step, counts, unreadable, record)
+            check_share(unreadable, total, spec.data.max_unreadable)
+            if not counts.supervised:
+                record.event("empty-step", f"step {step}: every row was left out, so nothing is learnt", step=step)
+                live.state.schedule.step()
+                continue
+
+            # ------------------------------------------------------ forward, backward
+            loss = torch.zeros((), device=device)
+            for number, (batch, share) in enumerate(weighed(micro_batches, counts.supervised), 1):
+                alone = number < len(micro_batches)  # processes exchange gradients in the last backward pass only
+                with accelerator.no_sync(live.model) if alone else contextlib.nullcontext():
+                    mean = micro_step(
+                        live.model,
+                        to_device(batch, device),
+                        spec,
+                        context=functools.partial(autocast, spec, device.type),
+                        share=share * processes,  # DDP divides by the number of processes
+                    )
+                loss += mean * share
+            last_loss = float(accelerator.reduce(loss, "sum"))
+
+            # ------------------------------------------------------ look, clip, step
+            norms = {part: float(norm) for part, norm in norms_by_part(live.names, family).items()}
+            try:
+                record.warn(watch.step(step, last_loss, norms))
+            except NotFinite as stopped:
+                folder = keeper.keep_batch(step, micro_batches)
+                keeper.save_now()
+                raise NotFinite(f"{stopped}; its batches are in {folder}, step {step - 1} is on disk") from None
+            rate = live.state.schedule.get_last_lr()[0]
+            finish(live.parameters, live.state.optimizer, spec)
+            live.state.schedule.step()
+            record.warn(watch.moved(step))
+
+            # ------------------------------------------------------ keep, record
+            stepped = time.perf_counter()
+            keeper.capture(step, live.state, unreadable)
+            ended = time.perf_counter()
+            first_loss = last_loss if math.isnan(first_loss) else first_loss
+            record.step({
+                "step": step,
+                "epoch": round(min(step * order.effective_batch, order.total) / order.rows, 4),
+                "loss": last_loss,
+                "learning_rate": rate,
+                "grad_norm": {**norms, "total": math.hypot(*norms.values())},
+                "supervised": counts.supervised,
+                "tokens": counts.tokens,
+                "images": counts.images,
+                "seconds": ended - ready,
+                "wait_seconds": begun - ready,
+                "snapshot_seconds": ended - stepped,
+                "images_per_second": counts.images / (ended - ready),
+                "seconds_left": (ended - start) / (step - begun_at) * (order.steps - step),
+                **measured_memory(),
+            })  # fmt: skip
+            if step == begun_at + 2:
+                _compare(projected, record)
+            keeper.save_if_due(step, record, first=step == begun_at + 1)
+            ready = time.perf_counter()
+
+        accelerator.wait_for_everyone()
+        trained = Trained(
+            keeper.publish_adapter(), step, begun_at, first_loss, last_loss, time.perf_counter() - start,
+            tuple(sorted(unreadable.items())),
+        )  # fmt: skip
+        record.finish(
+            f"{trained.adapter}: the adapter after {step} steps",
+            {**vars(trained), "adapter": str(trained.adapter), "identity": keeper.identity, "versions": installed()},
+        )
+        accelerator.wait_for_everyone()
+    return trained
+
+
+def read_training_rows(spec: RunSpec, *, offline: bool = False, stream: bool = False) -> Rows:
+    """The rows of the training split, and those of it that are no conversation.
+
+    Args:
+        stream: read rows when they are needed; without, the list of them is held, and the bytes of images that do
+            not lie in files of their own.
+
+    Raises:
+        NoSuchSplit, NotApplicable, Unavailable: as `read_rows` does.
+    """
+    if stream:
+        return Rows(stream=lambda: read_rows(spec.data, spec.data.train_split, offline=offline))
+    found = list(read_rows(spec.data, spec.data.train_split, offline=offline))
+    sound = tuple(row.conversation for row in found if isinstance(row, Row))
+    return Rows(sound, tuple((row.name, row.message) for row in found if isinstance(row, RowProblem)))
+
+
+def check_share(unreadable: dict[str, str], rows: int, allowed: float) -> None:
+    """Hold the rows that were left out against the share that a run may lose.
+
+    Raises:
+        RunStopped: if they are more.
+    """
+    if len(unreadable) > allowed * rows:
+        name, reason = next(iter(unreadable.items()))
+        raise RunStopped(
+            f"{len(unreadable):,} of {rows:,} rows cannot be read, the first is {name}: {reason}; "
+            f"data.max_unreadable allows a share of {allowed:g}"
+        )
+
+
+def measured_memory() -> dict[str, int]:
+    """Bytes on the card: what torch allocated and reserved at most, what the driver counts now; empty without one."""
+    if not torch.cuda.is_available():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {
+        "allocated_bytes": torch.cuda.max_memory_allocated(),
+        "reserved_bytes": torch.cuda.max_memory_reserved(),
+        "driver_bytes": total - free,
+    }
+
+
+def _tell_start(found: Found, rows: Rows, record: Record) -> None:
+    for text in found.broken.values():
+        record.event("broken-checkpoint", f"warning: passed over: {text}")
+    if found.checkpoint is not None:
+        record.event("resumed", f"resumed from {found.checkpoint.folder}", after=found.checkpoint.step)
+    for name, reason in rows.broken:
+        record.event("unreadable", f"left out: {name}: {reason}", row=name)
+
+
+def _tell_left_out(step: int, counts: Counts, unreadable: dict[str, str], record: Record) -> None:
+    for name, reason in counts.unreadable.items():
+        if name not in unreadable:
+            record.event("unreadable", f"step {step}: left out: {name}: {reason}", row=name)
+            unreadable[name] = reason
+    for text in counts.dropped:
+        record.event("too-long", f"step {step}: left out: {text}")
+
+
+def _compare(projected: tuple[int, int] | None, record: Record) -> None:
+    """Hold measured memory against the plan; by the second step the optimizer's state is there."""
+    if projected is None or not torch.cuda.is_available():
+        return
+    measured = torch.cuda.max_memory_allocated()
+    expected, upper = projected
+    gib = {"measured": measured, "projected": expected, "upper": upper}
+    text = "allocated peak {measured:.2f} GiB; projected {projected:.2f}, at most {upper:.2f}".format(
+        **{name: size / 2**30 for name, size in gib.items()}
+    )
+    record.event("memory", text if measured <= upper else f"warning: {text}", **gib)
+
+
+def _nothing(line: str) -> None:
+    pass

@@ -1,0 +1,107 @@
+"""One optimizer step, as the trainer takes it: micro-batches forward and backward, clip, step.
+
+The same code runs on a GPU, where it is measured, and on meta, where its storages are followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlcheck.model.build import base_of, prepare_for_training
+from vlcheck.processing.collator import Batch
+from vlcheck.processing.labels import IGNORE_INDEX
+from vlcheck.spec import RunSpec, Training
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+def prepare(model: nn.Module, spec: RunSpec) -> None:
+    """Bring a built model into the state in which it trains."""
+    base: Any = base_of(model)
+    if spec.model.attn_implementation in ("eager", "sdpa"):
+        base.set_attn_implementation(spec.model.attn_implementation)
+    if spec.training.kbit_preparation:
+        upcast(model)
+    prepare_for_training(model, spec.training)
+
+
+def switch_checkpointing(model: nn.Module, training: Training) -> None:
+    """Switch checkpointing of a prepared model on or off, as other training settings ask."""
+    base: Any = base_of(model)
+    if training.gradient_checkpointing:
+        prepare_for_training(model, training)
+    else:
+        base.gradient_checkpointing_disable()
+
+
+def upcast(model: nn.Module) -> None:
+    """What peft's `prepare_model_for_kbit_training` does: every 16-bit tensor that is not packed becomes fp32."""
+    for parameter in model.parameters():
+        if parameter.dtype in (torch.bfloat16, torch.float16) and type(parameter).__name__ != "Params4bit":
+            parameter.data = parameter.data.to(torch.float32)
+
+
+def autocast(spec: RunSpec, device: str) -> AbstractContextManager[Any]:
+    """Mixed precision, where the run asks for it."""
+    if not (spec.training.bf16 or spec.training.fp16):
+        return nullcontext()
+    return torch.autocast(device, torch.bfloat16 if spec.training.bf16 else torch.float16)
+
+
+def forward_loss(model: nn.Module, batch: Batch, *, supervised_only: bool) -> torch.Tensor:
+    """The loss of one micro-batch, with logits at every position or only where a label needs one."""
+    if not supervised_only:
+        loss: torch.Tensor = model(**batch).loss
+        return loss
+    inputs, labels = dict(batch), batch["labels"]
+    del inputs["labels"]
+    kept = (labels[:, 1:] != IGNORE_INDEX).any(0).nonzero().flatten()
+    logits = model(**inputs, logits_to_keep=kept).logits
+    wanted = labels[:, 1:][:, kept]
+    return nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORE_INDEX)
+
+
+def micro_step(model: nn.Module, batch: Batch, spec: RunSpec, *, context: Autocast, share: float = 1.0) -> torch.Tensor:
+    """Forward and backward of one micro-batch."""
+    with context():
+        loss = forward_loss(model, batch, supervised_only=spec.training.logits == "supervised")
+    (loss * share).backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """What the optimizer holds."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def make_optimizer(parameters: list[nn.Parameter], spec: RunSpec) -> torch.optim.Optimizer:
+    """The run's optimizer."""
+    import bitsandbytes
+    from transformers.optimization import Adafactor
+
+    training, kind = spec.training, spec.training.optim
+    common: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    adam = common | {"betas": (training.adam_beta1, training.adam_beta2), "eps": training.adam_epsilon}
+    if kind in ("adamw_torch", "adamw_torch_fused"):
+        return torch.optim.AdamW(parameters, fused=kind.endswith("fused") or None, **adam)
+    if kind == "adafactor":
+        made: torch.optim.Optimizer = Adafactor(parameters, scale_parameter=False, relative_step=False, **common)
+        return made
+    if kind == "sgd":
+        return torch.optim.SGD(parameters, **common)
+    bits, paged = 32 if kind.endswith("32bit") else 8, kind.startswith("paged")
+    packed: torch.optim.Optimizer = bitsandbytes.optim.AdamW(parameters, optim_bits=bits, is_paged=paged, **adam)
+    return packed
+
+
+def finish(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, spec: RunSpec) -> None:
+    """Clip, step, forget the gradients."""
+    if spec.training.max_grad_norm:
+        nn.utils.clip_grad_norm_(parameters, spec.training.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
