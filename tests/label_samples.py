@@ -10,7 +10,7 @@ from tests.broken import collators
 from vlcheck.data.conversation import Conversation, Picture, Turn
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
-from vlcheck.processing.stand_in import build_stand_in
+from vlcheck.processing.fallback import build_fallback
 from vlcheck.spec import Data, Training
 
 ANSWER = "american_bulldog with a white chest"
@@ -34,7 +34,7 @@ def smolvlm() -> dict[str, Any]:
 def own(values: dict[str, Any]) -> Collator:
     """Our collator over the stand-in."""
     family = family_of(values)
-    return Collator(build_stand_in(family, values), family.dialogue)
+    return Collator(build_fallback(family, values), family.dialogue)
 
 
 def rows() -> tuple[Conversation, ...]:
@@ -48,7 +48,7 @@ def mutant(change: Any, **more: Any) -> dict[str, Any]:
 
     def given(values):
         collator = own(values)
-        return {"processor": collator.processor, "judged": collators.changed(collator, change, "mutant")}
+        return {"processor": collator.processor, "candidate": collators.changed(collator, change, "mutant")}
 
     return {"given": given, **more}
 
@@ -57,7 +57,7 @@ def foreign(make: Callable[[Any], Any], **more: Any) -> dict[str, Any]:
     """A run with somebody else's collator."""
 
     def given(values):
-        processor = build_stand_in(family_of(values), values)
+        processor = build_fallback(family_of(values), values)
         return {"processor": processor, "collator": make(processor), "conversations": rows()}
 
     return {"given": given, **more}
@@ -65,7 +65,7 @@ def foreign(make: Callable[[Any], Any], **more: Any) -> dict[str, Any]:
 
 def padded_with_end(values: dict[str, Any]) -> dict[str, Any]:
     """A processor that pads with the end token."""
-    processor = build_stand_in(family_of(values), values)
+    processor = build_fallback(family_of(values), values)
     processor.tokenizer.pad_token = "<turn|>"
     return {"processor": processor}
 
@@ -80,7 +80,7 @@ def by_path(name: str, **training: Any) -> dict[str, Any]:
 
 def handed_in(values: dict[str, Any]) -> dict[str, Any]:
     """A processor that is not known to be a stand-in."""
-    return {"processor": build_stand_in(family_of(values), values)}
+    return {"processor": build_fallback(family_of(values), values)}
 
 
 GEMMA = {"bos": 2, "soft": 258880, "types": "mm_token_type_ids"}

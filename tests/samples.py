@@ -36,9 +36,9 @@ TRAIN_ALL = Intent(vision="train", projector="train", language="train")
 def judged_labels(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the label rules see of our collator on a model: the same for every run that differs elsewhere."""
     evidence = Evidence(RunSpec(model=ModelRef(id="none"), lora=Lora()), {"config": ModelConfig(model(), "test")})
-    names = ("processor", "own_collator", "bench", "trial")
-    return dict(zip(names, evidence.call(lambda processor, own_collator, bench, trial: (
-        processor, own_collator, bench, trial)), strict=True))  # fmt: skip
+    names = ("processor", "own_collator", "checks", "trial")
+    return dict(zip(names, evidence.call(lambda processor, own_collator, checks, trial: (
+        processor, own_collator, checks, trial)), strict=True))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from vlcheck.adapters.saved import SavedAdapter, read_adapter
-from vlcheck.collators.judge import Judged
+from vlcheck.collators.judge import Candidate
 from vlcheck.collators.probes import built_in
-from vlcheck.collators.regions import focus
-from vlcheck.collators.sample import Strip, cut_up
+from vlcheck.collators.regions import map_tokens
+from vlcheck.collators.sample import RowView, pieces_of
 from vlcheck.data.conversation import Conversation
 from vlcheck.evidence.options import ROWS
 from vlcheck.evidence.resolve import Evidence
@@ -98,7 +98,7 @@ def check_adapter(
 
 
 def check_collator(
-    collator: Callable[..., Any] | Judged,
+    collator: Callable[..., Any] | Candidate,
     processor: Any,
     conversations: Sequence[Conversation] = (),
     *,
@@ -112,7 +112,7 @@ def check_collator(
     Args:
         collator: called with a list of rows, each a mapping with `messages` (image parts bare) and `images`,
             and for one image and one answer also `image` and `label`. A `vlcheck.processing.collator.Collator` is
-            called with the conversations themselves; so is a `Judged`, which has a name besides.
+            called with the conversations themselves; so is a `Candidate`, which has a name besides.
         processor: the one that the collator uses; its template, tokenizer and image processor are the oracle's.
         conversations: rows of your data; small built-in ones are judged beside them in any case.
         model: Hub id or folder of the model; by default a known model whose processor is of this class.
@@ -125,9 +125,9 @@ def check_collator(
     spec = RunSpec(model=ModelRef(id=model or _model_with(processor)), lora=Lora(target_modules="all-linear"))
     given: dict[str, Any] = {"processor": processor, "conversations": tuple(conversations)}
     if isinstance(collator, Collator):
-        given["judged"] = Judged(collator, "vlcheck's collator", ours=True)
+        given["candidate"] = Candidate(collator, "vlcheck's collator", ours=True)
     else:
-        given["judged" if isinstance(collator, Judged) else "collator"] = collator
+        given["candidate" if isinstance(collator, Candidate) else "collator"] = collator
     evidence = Evidence(spec, given, offline=True, progress=progress)
     return _judged(spec, choose(tuple(select), (*ignore, "VLC221")), evidence)
 
@@ -140,7 +140,7 @@ def show(
     offline: bool = False,
     stream: bool = False,
     progress: Callable[[str], None] = lambda step: None,
-) -> tuple[Strip, ...]:
+) -> tuple[RowView, ...]:
     """A row of the run's data as its collator sees it: one strip, or one an answer.
 
     Args:
@@ -155,27 +155,27 @@ def show(
     evidence = Evidence(spec, {}, progress=progress, **options)
 
     def cut(
-        judged: Judged, own_collator: Collator, processor: FoundProcessor, conversations: tuple[Conversation, ...]
-    ) -> tuple[Strip, ...]:
+        candidate: Candidate, own_collator: Collator, processor: FoundProcessor, conversations: tuple[Conversation, ...]
+    ) -> tuple[RowView, ...]:
         rows = conversations or [probe.conversation for probe in built_in(instruction=spec.data.instruction)]
         if row >= len(rows):
             message = f"--row is {row}; allowed: 0 to {len(rows) - 1}, there are no more rows"
             raise ConfigError(Problem(spec.where("data"), message))
-        batch, lens = dict(judged.call([rows[row]])), focus(own_collator.template)
+        batch, token_map = dict(candidate.call([rows[row]])), map_tokens(own_collator.template)
         return tuple(
-            Strip(str(rows[row]), cut_up(batch, number, lens), judged.origin, processor.origin)
+            RowView(str(rows[row]), pieces_of(batch, number, token_map), candidate.origin, processor.origin)
             for number in range(len(batch["input_ids"]))
         )
 
-    strips: tuple[Strip, ...] = evidence.call(cut)
-    return strips
+    views: tuple[RowView, ...] = evidence.call(cut)
+    return views
 
 
 def _model_with(processor: Any) -> str:
     """A known model whose processor is of this class."""
     kind = type(processor).__name__
     for entry in catalogue.entries():
-        made = family_of(entry.config).stand_in
+        made = family_of(entry.config).fallback
         if made is not None and made.processor == kind:
             return entry.hub_id
     raise ConfigError(Problem(Location("<python>"), f"no known model has a {kind}; name one with model="))

@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 import torch
 
-from vlcheck.collators.judge import Judged, judge
+from vlcheck.collators.judge import Candidate, judge
 from vlcheck.collators.probes import picture
 from vlcheck.data.conversation import Conversation, Turn
 from vlcheck.model import catalogue
 from vlcheck.model.families.gemma4 import FAMILY
 from vlcheck.processing.collator import Collator
+from vlcheck.processing.fallback import build_fallback
 from vlcheck.processing.labels import IGNORE_INDEX, Span, label_answers
-from vlcheck.processing.stand_in import build_stand_in
 
 ROWS, TOKENS, TURNS = 8, 3000, 6
 TURN, MODEL, NEWLINE, END = 105, 4368, 107, 106
@@ -73,7 +73,7 @@ def main() -> None:
         f"labels of {ROWS} rows of {TOKENS} ids: {fast:.2f} ms; plain Python scan {plain:.1f} ms, {plain / fast:.0f}x"
     )
 
-    collator = Collator(build_stand_in(FAMILY, catalogue.lookup("google/gemma-4-31B-it").config), FAMILY.dialogue)
+    collator = Collator(build_fallback(FAMILY, catalogue.lookup("google/gemma-4-31B-it").config), FAMILY.dialogue)
     image = picture((256, 192))
     rows = [
         Conversation((Turn("user", (image, f"Which breed is number {n}?")), Turn("assistant", ("Abyssinian",))), f"{n}")
@@ -86,10 +86,10 @@ def main() -> None:
         )
     processor = time.perf_counter() - start
     start = time.perf_counter()
-    bench = judge(Judged(collator, "vlcheck's collator", ours=True), collator, rows)
+    checks = judge(Candidate(collator, "vlcheck's collator", ours=True), collator, rows)
     whole = time.perf_counter() - start
-    assert len(bench.of("data")) == AUDITED
-    assert all(row.lawful for row in bench.rows)
+    assert len(checks.of("data")) == AUDITED
+    assert all(row.correct for row in checks.rows)
     print(
         f"audit of {AUDITED} rows: {whole:.1f} s, of which the processor's own {processor:.1f} s a pass; "
         f"{whole - processor:.1f} s beyond one pass"

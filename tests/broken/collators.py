@@ -142,9 +142,9 @@ def trl_default(processor: Any) -> Any:
 
 def changed(collator: Any, change: Any, name: str) -> Any:
     """A sound collator whose batch is changed in one respect; it takes conversations, as ours does."""
-    from vlcheck.collators.judge import Judged
+    from vlcheck.collators.judge import Candidate
 
-    return Judged(lambda conversations: change(dict(collator(conversations))), name)
+    return Candidate(lambda conversations: change(dict(collator(conversations))), name)
 
 
 def dropping(key: str) -> Any:
@@ -254,7 +254,7 @@ def sound(processor: Any) -> Any:
     from vlcheck.processing.collator import Collator
 
     kind = type(processor).__name__
-    own = Collator(processor, next(f.dialogue for f in FAMILIES if f.stand_in and f.stand_in.processor == kind))
+    own = Collator(processor, next(f.dialogue for f in FAMILIES if f.fallback and f.fallback.processor == kind))
 
     def read(row):
         images = iter(row["images"])

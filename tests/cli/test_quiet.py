@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 
-from vlcheck.cli.quiet import hushed, spinner
+from vlcheck.cli.quiet import quieted, spinner
 
 
 def chatter(word: str) -> None:
@@ -21,7 +21,7 @@ def test_hushed_only_inside(capfd, monkeypatch):
     """Nothing gets out inside; prints, records and warnings work again after it."""
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
     filters = list(warnings.filters)
-    with hushed():
+    with quieted():
         chatter("inside")
     assert capfd.readouterr() == ("", "")
 
@@ -37,7 +37,7 @@ def test_user_settings_win(monkeypatch):
 
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
     monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
-    with hushed():
+    with quieted():
         assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"
         assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
 

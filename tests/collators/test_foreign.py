@@ -9,11 +9,11 @@ from tests.broken import collators
 from tests.label_samples import rows
 from tests.model.families.models import entry, miniature
 from vlcheck import check_collator
-from vlcheck.collators.judge import Judged
+from vlcheck.collators.judge import Candidate
 from vlcheck.finding import Severity, Verdict
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
-from vlcheck.processing.stand_in import build_stand_in
+from vlcheck.processing.fallback import build_fallback
 
 LARGE, SMALL = "google/gemma-4-31B-it", "google/gemma-4-E4B-it"
 CHATML = "Qwen/Qwen2.5-VL-3B-Instruct"
@@ -51,7 +51,7 @@ VERDICTS = [
 def test_verdict(hub_id, name, codes, roots):
     """These codes and no others, the root cause first."""
     values = entry(hub_id).config
-    processor = build_stand_in(family_of(values), values)
+    processor = build_fallback(family_of(values), values)
 
     report = check_collator(getattr(collators, name)(processor), processor, rows(), model=hub_id)
 
@@ -81,7 +81,7 @@ generation prompt has not.
 def test_verdict_in_every_family(hub_id, name, tmp_path):
     """The same fault has the same root in every family; an image of Llama 3.2 takes one id, so no mask is short."""
     values = miniature(hub_id)
-    processor = build_stand_in(family_of(values), values)
+    processor = build_fallback(family_of(values), values)
     model = str(tiny.write_folder(tmp_path, values))
     frame = PLAIN_RENDERING[hub_id]
 
@@ -115,7 +115,7 @@ def test_mutant(hub_id, name):
     change, codes = MUTANTS[name]
     values = entry(hub_id).config
     family = family_of(values)
-    own = Collator(build_stand_in(family, values), family.dialogue)
+    own = Collator(build_fallback(family, values), family.dialogue)
 
     report = check_collator(collators.changed(own, change, name), own.processor, rows(), model=hub_id)
 
@@ -135,7 +135,7 @@ def test_a_dropped_key_is_named_with_its_effect(hub_id, key, says):
     """
     values = entry(hub_id).config
     family = family_of(values)
-    own = Collator(build_stand_in(family, values), family.dialogue)
+    own = Collator(build_fallback(family, values), family.dialogue)
 
     report = check_collator(collators.changed(own, collators.dropping(key), "mutant"), own.processor, model=hub_id)
 
@@ -148,7 +148,7 @@ def test_a_dropped_key_is_named_with_its_effect(hub_id, key, says):
 def test_a_collator_that_returns_no_batch_is_told_what_is_missing():
     """What is no batch is a finding that names the conversation and what came back."""
     values = entry(SMALL).config
-    processor = build_stand_in(family_of(values), values)
+    processor = build_fallback(family_of(values), values)
 
     report = check_collator(lambda examples: {"ids": 1}, processor, model=SMALL)
 
@@ -160,8 +160,8 @@ def test_a_collator_that_returns_no_batch_is_told_what_is_missing():
 def test_rules_that_lack_a_batch_are_skipped_not_passed():
     """A collator that fails everywhere passes nothing."""
     values = entry(SMALL).config
-    processor = build_stand_in(family_of(values), values)
+    processor = build_fallback(family_of(values), values)
 
-    report = check_collator(Judged(lambda conversations: 1 / 0, "mine"), processor, model=SMALL)
+    report = check_collator(Candidate(lambda conversations: 1 / 0, "mine"), processor, model=SMALL)
 
     assert {o.rule.code for o in report.with_verdict(Verdict.PASSED)} <= {"VLC217", "VLC222"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vlcheck.collators.probes import ask, picture
-from vlcheck.collators.regions import focus
+from vlcheck.collators.regions import map_tokens
 from vlcheck.finding import Unavailable
 from vlcheck.memory.batch import PICTURES, make_batch
 from vlcheck.memory.shape import Shape
@@ -16,8 +16,8 @@ from vlcheck.model import catalogue
 from vlcheck.model.build import transformers_config
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
+from vlcheck.processing.fallback import build_fallback
 from vlcheck.processing.labels import IGNORE_INDEX
-from vlcheck.processing.stand_in import build_stand_in
 
 SIZE = (960, 672)
 """20 by 14 soft tokens of Gemma 4, its whole budget: smaller images are padded, a synthetic one never is."""
@@ -37,7 +37,7 @@ def test_synthetic_batch_has_the_keys_shapes_and_types_of_a_real_one(values: dic
     """Two rows with one image each, at the full-size model's geometry."""
     family = family_of(values)
     try:
-        collator = Collator(build_stand_in(family, values), family.dialogue)
+        collator = Collator(build_fallback(family, values), family.dialogue)
     except Unavailable as missing:
         pytest.skip(missing.reason)
     size = FILLING.get(values["model_type"], SIZE)
@@ -45,7 +45,7 @@ def test_synthetic_batch_has_the_keys_shapes_and_types_of_a_real_one(values: dic
     shape = Shape(
         rows=2,
         tokens=real["input_ids"].shape[1],
-        soft_tokens=int((real["input_ids"][0] == focus(collator.template).soft_id).sum()),
+        soft_tokens=int((real["input_ids"][0] == map_tokens(collator.template).soft_id).sum()),
         supervised=int((real["labels"][0] != IGNORE_INDEX).sum()),
     )
 

@@ -12,7 +12,7 @@ import torch
 from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
 from vlcheck.gpus import Gpu, gpu
-from vlcheck.memory.plan import Verdict
+from vlcheck.memory.plan import FitVerdict
 from vlcheck.memory.search import fit, largest, needed
 from vlcheck.memory.shape import Shape
 from vlcheck.model.families import family_of
@@ -44,7 +44,7 @@ def folder(tmp_path):
 def test_largest_micro_batch_fits_and_a_larger_one_does_not():
     run = spec(gradient_accumulation_steps=8)
     found = fit(run, GEMMA, family_of(GEMMA), CARD, (H100,), Shape(rows=1, tokens=128, soft_tokens=70))
-    assert found.plan.verdict is Verdict.FITS
+    assert found.plan.verdict is FitVerdict.FITS
     assert found.largest_rows > 1
     assert found.recommended is not None
     assert found.recommended.rows * found.recommended.accumulation == 8
@@ -60,11 +60,11 @@ def test_largest_finds_the_edge_of_a_line():
 
         def __init__(self, rows: int) -> None:
             self.reserved_bytes = 2**20 * (50 + 10 * rows)
-            self.verdict = Verdict.FITS if needed(self) <= CARD.total_bytes else Verdict.OVER
+            self.verdict = FitVerdict.FITS if needed(self) <= CARD.total_bytes else FitVerdict.OVER
 
     found = largest(Plan, 1)
-    assert Plan(found).verdict is Verdict.FITS
-    assert Plan(found + 2).verdict is Verdict.OVER
+    assert Plan(found).verdict is FitVerdict.FITS
+    assert Plan(found + 2).verdict is FitVerdict.OVER
 
 
 def test_fit_prints_the_ledger(folder):

@@ -20,10 +20,9 @@ from tests import strategies
 from tests.model.families.settings import Setting
 from vlcheck.collators.probes import Probe
 from vlcheck.collators.region_kinds import Region
-from vlcheck.collators.regions import focus
-from vlcheck.collators.rows import Subject, see
-from vlcheck.data.conversation import Conversation, Picture, Turn
-from vlcheck.processing.chat_template import BadRow
+from vlcheck.collators.regions import map_tokens
+from vlcheck.collators.rows import Subject, check_row
+from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn
 from vlcheck.processing.labels import IGNORE_INDEX
 
 Ids = list[int]
@@ -171,12 +170,12 @@ def the_oracle_of_the_rules_raises_no_alarm(setting: Setting, row: Conversation)
     """Held against the conversation as the label rules do it, every row of a sound batch is lawful."""
     assume(sayable(setting, [row]))
     collator = setting.collate()
-    made, lens = collator.collate([row]), focus(collator.template)
+    made, token_map = collator.collate([row]), map_tokens(collator.template)
 
     for number, text in enumerate(made.rows):
         turns = tuple(place.turn for place in text.places)
-        seen = see(Subject(Probe("data", row), turns, 0), made.batch, number, collator, lens)
-        assert seen.lawful, seen
+        seen = check_row(Subject(Probe("data", row), turns, 0), made.batch, number, collator, token_map)
+        assert seen.correct, seen
         assert not seen.supervised[Region.HEADER] + seen.supervised[Region.AFTER], seen
         assert (seen.gap, seen.moved, seen.foreign_labels) == (0, 0, 0), seen
 

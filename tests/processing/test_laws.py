@@ -78,7 +78,7 @@ def _sources() -> str:
             "processing/collator.py",
             "processing/labels.py",
             "processing/chat_template.py",
-            "processing/stand_in.py",
+            "processing/fallback.py",
             "data/images.py",
             "data/conversation.py",
         )

@@ -11,8 +11,8 @@ from tests import tiny
 from vlcheck.finding import Unavailable
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.families.gemma4 import FAMILY
+from vlcheck.processing.fallback import build_fallback
 from vlcheck.processing.processor import find_processor
-from vlcheck.processing.stand_in import build_stand_in
 from vlcheck.spec import ConfigError, Data, Lora, ModelRef, RunSpec
 
 
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 def save_processor(folder) -> None:
     """Put a processor's files there, as `save_pretrained` writes them, for a model without video."""
-    processor = build_stand_in(FAMILY, json.loads((folder / "config.json").read_text()))
+    processor = build_fallback(FAMILY, json.loads((folder / "config.json").read_text()))
     processor.tokenizer.save_pretrained(folder)
     processor.image_processor.save_pretrained(folder)
     (folder / "chat_template.jinja").write_text(processor.chat_template)
@@ -41,7 +41,7 @@ def test_without_files_a_stand_in_says_so(folder):
     """The report must say which of the two was used."""
     found = find(folder)
 
-    assert found.stand_in
+    assert found.fallback
     assert found.origin.startswith("stand-in for Gemma 4")
 
 
@@ -51,7 +51,7 @@ def test_files_of_a_folder_are_used_without_torchvision(folder):
 
     found = find(folder)
 
-    assert not found.stand_in
+    assert not found.fallback
     assert found.origin == f"local folder {folder}"
     assert type(found.processor).__name__ == "Gemma4Processor"
 

@@ -59,7 +59,7 @@ def photo(answer: str = "Abyssinian", size=(500, 375)) -> Conversation:
 
 def test_span_of_a_photo_is_the_answer_and_its_end(processor, size):
     """A 500 x 375 photo takes 266 soft tokens, and the supervised span decodes to the answer and `<turn|>`."""
-    assert not in_folder(size).stand_in
+    assert not in_folder(size).fallback
     batch = Collator(processor, DIALOGUE)([photo(breed) for breed in BREEDS])
 
     tokenizer = processor.tokenizer

@@ -10,8 +10,8 @@ import pytest
 
 from tests import tiny
 from tests.photos import photo
-from vlcheck.collators.sample import Piece, Strip
-from vlcheck.reports.sample import render_strip
+from vlcheck.collators.sample import Piece, RowView
+from vlcheck.reports.sample import render_view
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_row_is_shown_whole(config):
 
 def test_control_characters_are_shown_as_escapes():
     """What a row holds cannot colour the terminal."""
-    drawn = render_strip(Strip("row", (Piece("supervised", "Bengal\x1b[31m\nB", 3),), "mine", "real"))
+    drawn = render_view(RowView("row", (Piece("supervised", "Bengal\x1b[31m\nB", 3),), "mine", "real"))
 
     assert drawn.endswith("{+Bengal\\x1b[31m\nB+}\n")
 
@@ -69,7 +69,7 @@ def test_colours_of_a_terminal():
         Piece("prompt", "Q", 1), Piece("image", "4 soft tokens", 4), Piece("supervised image", "2 soft tokens", 2),
         Piece("supervised", "pug", 1), Piece("padding", "3 padding", 3),
     )  # fmt: skip
-    drawn = render_strip(Strip("row", pieces, "mine", "real"), color=True)
+    drawn = render_view(RowView("row", pieces, "mine", "real"), color=True)
 
     assert "\x1b[2mQ\x1b[0m" in drawn
     assert "\x1b[36m[4 soft tokens]\x1b[0m" in drawn

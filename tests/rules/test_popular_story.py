@@ -84,15 +84,15 @@ def test_targets_do_what_the_row_says(row, clip, tmp_path):
 
     table = evidence.call(lambda modules: modules)
     assert tuple(len(table.adapters(part)) for part in (Part.VISION, Part.PROJECTOR, Part.LANGUAGE)) == row.adapted
-    judged = [outcomes[code] for code in ("VLC103", "VLC104", "VLC111")]
+    candidate = [outcomes[code] for code in ("VLC103", "VLC104", "VLC111")]
     if clip:
         harm = {Placement.AROUND: {"VLC103", "VLC105"}, Placement.REPLACED: {"VLC104"}}
         assert found & {"VLC103", "VLC104", "VLC105", "VLC111"} == harm.get(row.placement, set())
-        assert {seen.count for outcome in judged for seen in outcome.examined} == {tiny.VISION_WRAPPERS}
+        assert {seen.count for outcome in candidate for seen in outcome.examined} == {tiny.VISION_WRAPPERS}
         containment = evidence.call(lambda containment: containment)
         assert {w.placement for w in containment.wrappers if w.adapted} == ({row.placement} - {None})
     else:
-        assert {outcome.verdict for outcome in judged} == {Verdict.NOT_APPLICABLE}
+        assert {outcome.verdict for outcome in candidate} == {Verdict.NOT_APPLICABLE}
 
 
 def test_advised_regex_is_accepted_and_inside(tmp_path):

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from tests.training.runs import collator, run, small
 from tests.training.test_resume import digest, interrupted
-from vlcheck.data.conversation import Conversation, Picture, Turn
+from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn
 from vlcheck.data.read import RowProblem, read_rows
-from vlcheck.processing.chat_template import BadRow
 from vlcheck.spec import ConfigError
 from vlcheck.training.feed import collate_rows, feed
 from vlcheck.training.loop import read_training_rows

@@ -79,11 +79,11 @@ def test_what_trains_is_what_the_audit_counted(seen):
 
 def test_the_collator_is_the_audited_one(seen):
     """One class, and on rows of the data the same batch: ids, labels, pixels and every other key."""
-    judged, rows = seen.evidence.call(lambda judged, conversations: (judged, conversations[:4]))
-    assert judged.ours
-    assert type(seen.collator) is type(judged.call) is Collator
+    candidate, rows = seen.evidence.call(lambda candidate, conversations: (candidate, conversations[:4]))
+    assert candidate.ours
+    assert type(seen.collator) is type(candidate.call) is Collator
 
-    trained, audited = seen.collator(rows), judged.call(rows)
+    trained, audited = seen.collator(rows), candidate.call(rows)
 
     assert trained.keys() == audited.keys() > {"input_ids", "labels", "pixel_values", "mm_token_type_ids"}
     assert all(torch.equal(trained[key], audited[key]) for key in trained)

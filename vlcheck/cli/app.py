@@ -138,15 +138,15 @@ def show(
     Shows what the run's own collator makes: vlcheck's, or the one that data.collator names (--allow-code).
     """
     from vlcheck.finding import Unavailable
-    from vlcheck.reports.sample import render_strip
+    from vlcheck.reports.sample import render_view
 
     spec = _loaded(config)
     try:
-        strips = _called("show", spec, row, debug=debug, allow_code=allow_code, offline=offline, stream=stream)
+        views = _called("show", spec, row, debug=debug, allow_code=allow_code, offline=offline, stream=stream)
     except Unavailable as missing:
         fail(f"{missing.reason}{f'; {missing.unlock}' if missing.unlock else ''}")
     options = terminal_options()
-    say("\n".join(render_strip(strip, **options) for strip in strips))
+    say("\n".join(render_view(strip, **options) for strip in views))
 
 
 # --------------------------------------------------------------------------- vlcheck check-adapter
@@ -359,11 +359,11 @@ def _called(entry: str, *subject: Any, debug: bool, allow_code: bool, **options:
     """Call an entry of the engine by name; only then is torch imported."""
     import contextlib
 
-    from vlcheck.cli.quiet import hushed, spinner
+    from vlcheck.cli.quiet import quieted, spinner
 
     _find_own_code(allow_code)
     try:
-        with spinner() as progress, contextlib.nullcontext() if debug else hushed():
+        with spinner() as progress, contextlib.nullcontext() if debug else quieted():
             progress("importing torch")
             from vlcheck import engine
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.cli.output import json_text
-from vlcheck.cli.quiet import hushed, spinner
+from vlcheck.cli.quiet import quieted, spinner
 from vlcheck.cli.streams import fail, say
 from vlcheck.gpus import GPUS, Gpu, gpu
 
@@ -52,7 +52,7 @@ def working(debug: bool) -> Iterator[Callable[[str], None]]:
     from vlcheck.finding import Unavailable
 
     try:
-        with spinner() as progress, contextlib.nullcontext() if debug else hushed():
+        with spinner() as progress, contextlib.nullcontext() if debug else quieted():
             progress("importing torch")
             yield progress
     except Unavailable as unavailable:

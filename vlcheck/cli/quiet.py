@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 1.0
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
+def quieted() -> Iterator[None]:
     """Keep warnings, log records, progress bars and prints of libraries from the terminal."""
     for name, setting in QUIET.items():
         os.environ.setdefault(name, setting)
@@ -46,7 +46,7 @@ def hushed() -> Iterator[None]:
 def spinner() -> Iterator[Callable[[str], None]]:
     """Show the current step on stderr once the work takes longer than a second; yields what to tell it.
 
-    Without a terminal there is nothing to show. Enter this before `hushed`, which takes stderr away.
+    Without a terminal there is nothing to show. Enter this before `quieted`, which takes stderr away.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda step: None

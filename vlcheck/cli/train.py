@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vlcheck.cli.quiet import hushed
+from vlcheck.cli.quiet import quieted
 from vlcheck.cli.streams import fail
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _speaking(debug: bool) -> Iterator[Callable[[str], None]]:
                 print(line, file=out, flush=True)
 
     reason: Exception | None = None
-    with contextlib.nullcontext() if debug else hushed():
+    with contextlib.nullcontext() if debug else quieted():
         try:
             yield say
         except refusals() as refused:
@@ -175,10 +175,10 @@ def refusals() -> tuple[type[Exception], ...]:
     """What ends a run for a reason that a user can act on."""
     import torch
 
+    from vlcheck.data.conversation import BadRow
     from vlcheck.data.sources.row import NoSuchSplit
     from vlcheck.finding import NotApplicable, Unavailable
     from vlcheck.model.build import AdapterRefused, UnbuildableConfig
-    from vlcheck.processing.chat_template import BadRow
     from vlcheck.training.checkpoint import CheckpointNotWritten, OtherRun
     from vlcheck.training.snapshot import StateMismatch
     from vlcheck.training.watch import RunStopped

@@ -1,4 +1,4 @@
-"""Put a collator on the bench: give it conversations, hold its labels against what they say."""
+"""Check a collator: give it conversations, hold its labels against what they say."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from vlcheck.collators.probes import Kind, Probe, budget, built_in, grown
-from vlcheck.collators.regions import Lens, focus
-from vlcheck.collators.rows import Seen, Subject, see
-from vlcheck.data.conversation import Conversation
-from vlcheck.processing.chat_template import BadRow, RowText
+from vlcheck.collators.probes import Probe, ProbeKind, budget, built_in, grown
+from vlcheck.collators.regions import TokenMap, map_tokens
+from vlcheck.collators.rows import RowCheck, Subject, check_row
+from vlcheck.data.conversation import BadRow, Conversation
+from vlcheck.processing.chat_template import RowText
 from vlcheck.processing.collator import Batch, Collator
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A collator on the bench."""
+class Candidate:
+    """A collator that is checked, ours or another."""
 
     call: Callable[[Sequence[Conversation]], Mapping[str, Any]]
     origin: str
@@ -31,15 +31,15 @@ class Refused:
     """Conversations that the collator raised an error on."""
 
     name: str
-    kind: Kind
+    kind: ProbeKind
     error: str
 
 
 @dataclass(frozen=True)
-class Bench:
+class CollatorChecks:
     """What a collator made of the probes."""
 
-    rows: tuple[Seen, ...]
+    rows: tuple[RowCheck, ...]
     refused: tuple[Refused, ...]
     keys: Mapping[str, tuple[int, ...]]
     """Keys and shapes of the first batch."""
@@ -54,32 +54,32 @@ class Bench:
     origin: str
     ours: bool
 
-    def of(self, *kinds: Kind) -> tuple[Seen, ...]:
+    def of(self, *kinds: ProbeKind) -> tuple[RowCheck, ...]:
         """Rows of these kinds."""
         return tuple(row for row in self.rows if row.kind in kinds)
 
 
-def judge(judged: Judged, collator: Collator, conversations: Sequence[Conversation] = (), *,
-          instruction: str | None = None, batch: int = 4) -> Bench:  # fmt: skip
+def judge(candidate: Candidate, collator: Collator, conversations: Sequence[Conversation] = (), *,
+          instruction: str | None = None, batch: int = 4) -> CollatorChecks:  # fmt: skip
     """Let a collator make batches, and find out what each of its labels stands on.
 
     Args:
-        judged: what is on the bench.
+        candidate: the collator that is checked.
         collator: ours over the same processor; it renders and expands, and is asked for no label.
         conversations: rows of the run's data, judged as they are.
         instruction: the run's own question.
         batch: rows a batch.
     """
-    lens = focus(collator.template)
-    bench = Bench((), (), {}, (), (), 0, False, judged.origin, judged.ours)
+    token_map = map_tokens(collator.template)
+    checks = CollatorChecks((), (), {}, (), (), 0, False, candidate.origin, candidate.ours)
     probes = built_in(conversations[0] if conversations else None, instruction)
-    bench = _add(bench, judged, collator, lens, probes)
-    for probe in grown(probes[0], collator, lens):
-        bench = _add(bench, judged, collator, lens, [probe])
+    checks = _add(checks, candidate, collator, token_map, probes)
+    for probe in grown(probes[0], collator, token_map):
+        checks = _add(checks, candidate, collator, token_map, [probe])
     for start in range(0, len(conversations), batch):
         together = [Probe("data", conversation) for conversation in conversations[start : start + batch]]
-        bench = _add(bench, judged, collator, lens, together)
-    return bench
+        checks = _add(checks, candidate, collator, token_map, together)
+    return checks
 
 
 @dataclass(frozen=True)
@@ -93,48 +93,57 @@ class Expected:
     """Ids of each answer's prompt, of each conversation; empty where they were not made."""
 
 
-def _add(bench: Bench, judged: Judged, collator: Collator, lens: Lens, probes: Sequence[Probe]) -> Bench:
-    """The bench with one more batch on it."""
+def _add(
+    checks: CollatorChecks, candidate: Candidate, collator: Collator, token_map: TokenMap, probes: Sequence[Probe]
+) -> CollatorChecks:
+    """The checks with one more batch in them."""
     conversations, first = [probe.conversation for probe in probes], probes[0]
     names = ", ".join(str(conversation) for conversation in conversations)
     with budget(collator, first.budget):
-        asked = first.kind != "grown" and not bench.of(first.kind)
+        asked = first.kind != "grown" and not checks.of(first.kind)
         try:
-            expected = _expected(collator, conversations, prompts=asked, twice=not judged.ours or first.kind != "data")
+            expected = _expected(
+                collator, conversations, prompts=asked, twice=not candidate.ours or first.kind != "data"
+            )
         except BadRow as bad:  # a built-in probe may have a shape that the family takes no picture of
-            return _refused(bench, first, names, str(bad)) if first.kind == "data" else bench
+            return _refused(checks, first, names, str(bad)) if first.kind == "data" else checks
         try:
-            batch = _checked(judged.call(conversations))
+            batch = _checked(candidate.call(conversations))
         except Exception as error:  # it may be the user's code
-            return _refused(bench, first, names, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            return _refused(checks, first, names, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
     if not expected.tensors:
         expected = replace(expected, tensors={key: value for key, value in batch.items() if key != "labels"})
-    bench = replace(bench, keys=bench.keys or _shapes(batch))
+    checks = replace(checks, keys=checks.keys or _shapes(batch))
     count = len(batch["input_ids"])
-    subjects = _subjects(probes, expected, lens, count)
+    subjects = _subjects(probes, expected, token_map, count)
     if len(subjects) == count:
-        return _with_rows(bench, subjects, batch, expected, collator, lens)
+        return _with_rows(checks, subjects, batch, expected, collator, token_map)
     if count < len(probes):
-        return replace(bench, merged=True)
-    return _refused(bench, first, names, f"{count} rows came back for {len(probes)} conversations")
+        return replace(checks, merged=True)
+    return _refused(checks, first, names, f"{count} rows came back for {len(probes)} conversations")
 
 
-def _refused(bench: Bench, probe: Probe, names: str, error: str) -> Bench:
-    """The bench with one more refusal, unless it is of a row that the run cannot meet."""
-    return bench if probe.beyond else replace(bench, refused=(*bench.refused, Refused(names, probe.kind, error)))
+def _refused(checks: CollatorChecks, probe: Probe, names: str, error: str) -> CollatorChecks:
+    """The checks with one more refusal, unless it is of a row that the run cannot meet."""
+    return checks if probe.beyond else replace(checks, refused=(*checks.refused, Refused(names, probe.kind, error)))
 
 
 def _with_rows(
-    bench: Bench, subjects: Sequence[Subject], batch: Batch, expected: Expected, collator: Collator, lens: Lens
-) -> Bench:
-    seen = tuple(see(subject, batch, number, collator, lens) for number, subject in enumerate(subjects))
-    typed, misaligned = _types(batch, expected.tensors, lens, seen)
+    checks: CollatorChecks,
+    subjects: Sequence[Subject],
+    batch: Batch,
+    expected: Expected,
+    collator: Collator,
+    token_map: TokenMap,
+) -> CollatorChecks:
+    seen = tuple(check_row(subject, batch, number, collator, token_map) for number, subject in enumerate(subjects))
+    typed, misaligned = _types(batch, expected.tensors, token_map, seen)
     return replace(
-        bench,
-        rows=(*bench.rows, *seen),
-        processor_keys=bench.processor_keys or tuple(sorted(expected.tensors)),
-        typed=bench.typed + typed,
-        misaligned=(*bench.misaligned, *misaligned),
+        checks,
+        rows=(*checks.rows, *seen),
+        processor_keys=checks.processor_keys or tuple(sorted(expected.tensors)),
+        typed=checks.typed + typed,
+        misaligned=(*checks.misaligned, *misaligned),
     )
 
 
@@ -178,9 +187,9 @@ def _checked(batch: Any) -> Batch:
     return dict(batch)
 
 
-def _subjects(probes: Sequence[Probe], expected: Expected, lens: Lens, rows: int) -> list[Subject]:
+def _subjects(probes: Sequence[Probe], expected: Expected, token_map: TokenMap, rows: int) -> list[Subject]:
     """What each row of the batch holds: a conversation, or one of its answers where ours makes a row of each."""
-    soft = (expected.tensors["input_ids"] == lens.soft_id).sum(1).tolist()
+    soft = (expected.tensors["input_ids"] == token_map.soft_id).sum(1).tolist()
     subjects: list[Subject] = []
     for number, (probe, own) in enumerate(zip(probes, expected.rows, strict=True)):
         prompts = (
@@ -197,13 +206,13 @@ def _subjects(probes: Sequence[Probe], expected: Expected, lens: Lens, rows: int
 
 
 def _types(
-    batch: Mapping[str, torch.Tensor], expected: Batch, lens: Lens, seen: Sequence[Seen]
+    batch: Mapping[str, torch.Tensor], expected: Batch, token_map: TokenMap, seen: Sequence[RowCheck]
 ) -> tuple[int, tuple[str, ...]]:
     """Rows whose image types were looked at, and names of those in which they stand elsewhere than image ids.
 
     Which keys mark images is read off the processor's own batch.
     """
-    images = expected["input_ids"] == lens.soft_id
+    images = expected["input_ids"] == token_map.soft_id
     keys = [
         key
         for key, value in expected.items()
@@ -214,7 +223,7 @@ def _types(
         for number, row in enumerate(seen)
         if any(
             batch[key].shape != batch["input_ids"].shape
-            or not torch.equal(batch[key][number] == 1, batch["input_ids"][number] == lens.soft_id)
+            or not torch.equal(batch[key][number] == 1, batch["input_ids"][number] == token_map.soft_id)
             for key in keys
         )
     ]

@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vlcheck.collators.regions import Lens
-from vlcheck.data.conversation import Conversation, Picture, Turn, as_messages
+from vlcheck.collators.regions import TokenMap
+from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn, as_messages
 from vlcheck.data.images import open_picture
-from vlcheck.processing.chat_template import BadRow
 from vlcheck.processing.collator import Collator
 
-Kind = Literal["plain", "listed", "long", "grown", "data"]
+ProbeKind = Literal["plain", "listed", "long", "grown", "data"]
 DEFAULT_QUESTION = "Which breed is the animal in the picture?"
 DEFAULT_ANSWER = "Abyssinian"
 SIZES = ((400, 20), (320, 80), (128, 128), (80, 320), (20, 400))
@@ -28,9 +27,9 @@ BUDGETS = (70, 140, 280, 560, 1120)
 
 @dataclass(frozen=True)
 class Probe:
-    """A conversation, and why it is on the bench."""
+    """A conversation, and why collators are given it."""
 
-    kind: Kind
+    kind: ProbeKind
     conversation: Conversation
     budget: int | None = None
     beyond: bool = False
@@ -45,11 +44,11 @@ def built_in(sample: Conversation | None = None, instruction: str | None = None)
     question = DEFAULT_QUESTION if answer not in DEFAULT_QUESTION else "What is in the picture?"
     listing = f"{instruction or question}\nAnswer with one of: Bengal, {answer}, beagle."
     longer = f"{question} " + "Look at the whole picture before you answer. " * 3
-    texts: tuple[tuple[Kind, str], ...] = (("plain", question), ("listed", listing), ("long", longer.strip()))
+    texts: tuple[tuple[ProbeKind, str], ...] = (("plain", question), ("listed", listing), ("long", longer.strip()))
     return [Probe(kind, ask(kind, text, answer, picture((128, 96)))) for kind, text in texts]
 
 
-def grown(plain: Probe, collator: Collator, lens: Lens) -> Iterator[Probe]:
+def grown(plain: Probe, collator: Collator, token_map: TokenMap) -> Iterator[Probe]:
     """The bare question with pictures that take other numbers of soft tokens.
 
     Budgets above the run's own are tried too: a span that moves moves there all the more.
@@ -59,22 +58,22 @@ def grown(plain: Probe, collator: Collator, lens: Lens) -> Iterator[Probe]:
         yield Probe("grown", ask(f"{size[0]} x {size[1]} pixels", question, answer, picture(size)))
     if collator.dialogue.budget is None:
         return
-    own = _soft_tokens(ask("", question, answer, picture(PHOTO)), collator, lens)
+    own = _soft_tokens(ask("", question, answer, picture(PHOTO)), collator, token_map)
     for tokens in BUDGETS:
         asked = ask(f"at most {tokens} soft tokens", question, answer, picture(PHOTO))
         with budget(collator, tokens):
-            count = _soft_tokens(asked, collator, lens)
+            count = _soft_tokens(asked, collator, token_map)
         if count is not None:
             yield Probe("grown", asked, tokens, beyond=own is not None and count > own)
 
 
-def _soft_tokens(conversation: Conversation, collator: Collator, lens: Lens) -> int | None:
+def _soft_tokens(conversation: Conversation, collator: Collator, token_map: TokenMap) -> int | None:
     """Soft tokens of a conversation's image; None where the family takes no such budget."""
     try:
         made = collator.tensors(collator.template.rows(conversation))
     except BadRow:
         return None
-    return int((made["input_ids"] == lens.soft_id).sum())
+    return int((made["input_ids"] == token_map.soft_id).sum())
 
 
 def ask(name: str, question: str, answer: str, image: Picture) -> Conversation:

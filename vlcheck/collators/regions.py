@@ -38,7 +38,7 @@ class Regions:
 
 
 @dataclass(frozen=True)
-class Lens:
+class TokenMap:
     """A tokenizer as it has to be known to read ids back."""
 
     template: Template
@@ -84,12 +84,12 @@ class Lens:
 _BYTES: Mapping[str, int] = {sign: byte for byte, sign in bytes_to_unicode().items()}
 
 
-def focus(template: Template) -> Lens:
-    """The lens for a processor and its family."""
+def map_tokens(template: Template) -> TokenMap:
+    """The token map of a processor and its family."""
     tokenizer, dialogue = template.processor.tokenizer, template.dialogue
     numbers = [tokenizer.convert_tokens_to_ids(token) for token in dialogue.image_tokens]
     pieces = tokenizer.convert_ids_to_tokens(tokenizer(" a b", add_special_tokens=False)["input_ids"])
-    return Lens(
+    return TokenMap(
         template,
         frozenset(number for number in numbers if number not in (None, tokenizer.unk_token_id)),
         numbers[0],
@@ -99,7 +99,7 @@ def focus(template: Template) -> Lens:
 
 
 def divide(
-    ids: Sequence[int], real: Sequence[bool], conversation: Conversation, turns: Sequence[int], lens: Lens
+    ids: Sequence[int], real: Sequence[bool], conversation: Conversation, turns: Sequence[int], token_map: TokenMap
 ) -> Regions:
     """Tell what each id of a row stands for.
 
@@ -108,24 +108,24 @@ def divide(
         real: where the row is not padding.
         conversation: what the row holds.
         turns: which of its turns are answers of this row.
-        lens: from `focus`.
+        token_map: from `map_tokens`.
     """
-    pieces = [lens.bytes_of(number) if is_real else b"" for number, is_real in zip(ids, real, strict=True)]
+    pieces = [token_map.bytes_of(number) if is_real else b"" for number, is_real in zip(ids, real, strict=True)]
     stops = np.cumsum([len(piece) for piece in pieces])
     starts = np.concatenate(([0], stops[:-1]))
     text = b"".join(pieces)
     of = np.full(len(ids), Region.PROMPT, dtype=np.int8)
-    of[[number in lens.image_ids for number in ids]] = Region.IMAGE
+    of[[number in token_map.image_ids for number in ids]] = Region.IMAGE
     of[~np.asarray(real, dtype=bool)] = Region.PADDING
     written = (of == Region.PROMPT) & (stops > starts)
-    found = _answers(text, conversation, turns, lens)
+    found = _answers(text, conversation, turns, token_map)
     for at, stop, has_end in found:
-        end = len(lens.template.dialogue.end.encode()) if has_end else 0
-        of[written & (starts >= _header(text, at, lens)) & (stops <= at)] = Region.HEADER
+        end = len(token_map.template.dialogue.end.encode()) if has_end else 0
+        of[written & (starts >= _header(text, at, token_map)) & (stops <= at)] = Region.HEADER
         of[(stops > starts) & (stops > at) & (starts < stop - end)] = Region.ANSWER  # it may name an image's frame
         of[written & (starts >= stop - end) & (starts < stop)] = Region.END
         behind = int(np.searchsorted(stops, stop, side="right"))
-        while behind < len(ids) and written[behind] and ids[behind] not in lens.special_ids:
+        while behind < len(ids) and written[behind] and ids[behind] not in token_map.special_ids:
             of[behind] = Region.AFTER
             behind += 1
     firsts = [int(np.searchsorted(stops, at, side="right")) for at, _, _ in reversed(found)]
@@ -133,19 +133,21 @@ def divide(
     return Regions(of, len(found), ended, tuple(firsts) if len(found) == len(turns) else ())
 
 
-def _answers(text: bytes, conversation: Conversation, turns: Sequence[int], lens: Lens) -> list[tuple[int, int, bool]]:
+def _answers(
+    text: bytes, conversation: Conversation, turns: Sequence[int], token_map: TokenMap
+) -> list[tuple[int, int, bool]]:
     """First byte, byte past the last, and whether an end token is among them: of each answer, last first."""
-    end = lens.template.dialogue.end.encode()
+    end = token_map.template.dialogue.end.encode()
     places: list[tuple[int, int, bool]] = []
     bound, later = len(text), len(conversation.turns)
     if tuple(turns) != conversation.answers:  # one of several rows of a conversation, which ends with its answer
         later = turns[-1] + 1
     for turn in reversed(turns):
-        answer = _said(conversation.turns[turn], lens)
+        answer = _said(conversation.turns[turn], token_map)
         wanted = answer + end
-        at = _nth_last(text, wanted, _asked(conversation, turn, later, lens).count(wanted), bound)
+        at = _nth_last(text, wanted, _asked(conversation, turn, later, token_map).count(wanted), bound)
         if at >= 0:
-            stop, lead = at + len(wanted), lens.template.opening.lead.encode()
+            stop, lead = at + len(wanted), token_map.template.opening.lead.encode()
             at -= len(lead) if text[:at].endswith(lead) else 0
             places.append((at, stop, True))
         elif turn == turns[-1] and answer and text.rstrip().endswith(answer):
@@ -157,21 +159,21 @@ def _answers(text: bytes, conversation: Conversation, turns: Sequence[int], lens
     return places
 
 
-def _asked(conversation: Conversation, turn: int, later: int, lens: Lens) -> bytes:
+def _asked(conversation: Conversation, turn: int, later: int, token_map: TokenMap) -> bytes:
     """What a template writes between an answer and the next, where it may say the same once more."""
     turns = conversation.turns
     if not any(between.role == "user" for between in turns[turn + 1 : later]):
         return b""
-    before = lens.template.render(turns[: turn + 1], prompt=False)
-    whole = lens.template.render(turns[:later], prompt=False)
-    return lens.normal(whole[len(before) :]).encode("utf-8", "replace") if whole.startswith(before) else b""
+    before = token_map.template.render(turns[: turn + 1], prompt=False)
+    whole = token_map.template.render(turns[:later], prompt=False)
+    return token_map.normal(whole[len(before) :]).encode("utf-8", "replace") if whole.startswith(before) else b""
 
 
-def _said(turn: Turn, lens: Lens) -> bytes:
+def _said(turn: Turn, token_map: TokenMap) -> bytes:
     """What an answer is in bytes, its thinking before it."""
-    opens, closes = lens.template.dialogue.thought or ("", "")
+    opens, closes = token_map.template.dialogue.thought or ("", "")
     thought = opens + turn.thinking.strip() + closes if turn.thinking.strip() else ""
-    return lens.normal(thought + turn.text.strip()).encode("utf-8", "replace")
+    return token_map.normal(thought + turn.text.strip()).encode("utf-8", "replace")
 
 
 def _nth_last(text: bytes, wanted: bytes, skip: int, bound: int) -> int:
@@ -184,8 +186,8 @@ def _nth_last(text: bytes, wanted: bytes, skip: int, bound: int) -> int:
     return at
 
 
-def _header(text: bytes, answer: int, lens: Lens) -> int:
+def _header(text: bytes, answer: int, token_map: TokenMap) -> int:
     """Where the turn marker before an answer begins; the answer itself if there is none close by."""
-    anchor = lens.template.opening.anchor.encode()
+    anchor = token_map.template.opening.anchor.encode()
     at = text.rfind(anchor, 0, answer) if anchor else -1
     return at if at >= 0 else answer

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vlcheck.collators.probes import Kind, Probe
+from vlcheck.collators.probes import Probe, ProbeKind
 from vlcheck.collators.region_kinds import Region
-from vlcheck.collators.regions import Lens, divide
+from vlcheck.collators.regions import TokenMap, divide
 from vlcheck.data.conversation import Conversation
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.labels import IGNORE_INDEX
@@ -29,11 +29,11 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RowCheck:
     """One row of a batch, held against its conversation."""
 
     name: str
-    kind: Kind
+    kind: ProbeKind
     beyond: bool
     """Its image takes more soft tokens than the run allows."""
     tokens: int
@@ -52,7 +52,7 @@ class Seen:
     """Positions that the labels stand away from where they ought to; 0 where no single shift explains them."""
     gap: int | None
     """First supervised id less first id of the answer; None where either is missing."""
-    solid: bool
+    contiguous: bool
     """Every id from the first supervised one to the answer is supervised."""
     unexpanded_gap: int
     """What `gap` would be, had the prompt been measured before its images were expanded."""
@@ -72,7 +72,7 @@ class Seen:
         return self.present[Region.PROMPT] > 0 and all(self.supervised[r] == self.present[r] for r in real)
 
     @property
-    def lawful(self) -> bool:
+    def correct(self) -> bool:
         """The supervised ids are the answers with their end tokens, or differ by what harms nothing."""
         wrong = (Region.PADDING, Region.IMAGE, Region.PROMPT)
         return (
@@ -82,27 +82,29 @@ class Seen:
         )
 
 
-def see(subject: Subject, batch: Mapping[str, torch.Tensor], number: int, collator: Collator, lens: Lens) -> Seen:
+def check_row(
+    subject: Subject, batch: Mapping[str, torch.Tensor], number: int, collator: Collator, token_map: TokenMap
+) -> RowCheck:
     """One row of a batch against what it ought to hold."""
     conversation = subject.probe.conversation
     ids, labels = batch["input_ids"][number].tolist(), batch["labels"][number].numpy()
     mask = batch.get("attention_mask")
-    pad = lens.tokenizer.pad_token_id
+    pad = token_map.tokenizer.pad_token_id
     real = [each != pad for each in ids] if mask is None or mask.dim() != 2 else mask[number].bool().tolist()
-    regions = divide(ids, real, conversation, subject.turns, lens)
+    regions = divide(ids, real, conversation, subject.turns, token_map)
     supervised, law = labels != IGNORE_INDEX, regions.law()
     first = regions.starts[0] if regions.starts else None
     start = real.index(True) if any(real) else 0
     row = [number for number, is_real in zip(ids, real, strict=True) if is_real]
-    bos = lens.tokenizer.bos_token_id
+    bos = token_map.tokenizer.bos_token_id
     gap = int(np.argmax(supervised)) - first if first is not None and supervised.any() else None
-    return Seen(
+    return RowCheck(
         name=str(conversation)
         + (f", turn {subject.turns[0]}" if len(conversation.answers) > len(subject.turns) else ""),
         kind=subject.probe.kind,
         beyond=subject.probe.beyond,
         tokens=len(row),
-        soft_tokens=ids.count(lens.soft_id),
+        soft_tokens=ids.count(token_map.soft_id),
         expected_soft_tokens=subject.soft_tokens,
         present={region: int((regions.of == region).sum()) for region in Region},
         supervised={region: int((supervised & (regions.of == region)).sum()) for region in Region},
@@ -111,12 +113,12 @@ def see(subject: Subject, batch: Mapping[str, torch.Tensor], number: int, collat
         ended=regions.ended,
         moved=_moved(supervised, law),
         gap=gap,
-        solid=first is not None and bool(supervised[int(np.argmax(supervised)) : first].all()),
+        contiguous=first is not None and bool(supervised[int(np.argmax(supervised)) : first].all()),
         unexpanded_gap=_unexpanded(collator, conversation, first - start) if first is not None else 0,
         foreign_labels=int((supervised & (labels != np.asarray(ids))).sum()),
         bos=row.count(bos),
         same_prompt=_same_prompt(subject, ids, start, regions.starts),
-        text=lens.tokenizer.decode([each for each, said in zip(ids, supervised, strict=True) if said])[:2000],
+        text=token_map.tokenizer.decode([each for each, said in zip(ids, supervised, strict=True) if said])[:2000],
     )
 
 

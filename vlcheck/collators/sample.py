@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from vlcheck.collators.regions import Lens
+from vlcheck.collators.regions import TokenMap
 from vlcheck.processing.labels import IGNORE_INDEX
 
 Look = Literal["supervised", "prompt", "image", "supervised image", "padding", "supervised padding"]
@@ -26,7 +26,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Strip:
+class RowView:
     """One row of a batch."""
 
     name: str
@@ -46,29 +46,29 @@ class Strip:
         return sum(piece.count for piece in self.pieces if not piece.look.endswith("padding"))
 
 
-def cut_up(batch: Mapping[str, torch.Tensor], number: int, lens: Lens) -> tuple[Piece, ...]:
+def pieces_of(batch: Mapping[str, torch.Tensor], number: int, token_map: TokenMap) -> tuple[Piece, ...]:
     """The pieces of a row: each image's soft tokens in one, ordinary text as long as it is supervised alike."""
     ids, labels = batch["input_ids"][number].tolist(), batch["labels"][number].tolist()
     mask = batch.get("attention_mask")
     real = [True] * len(ids) if mask is None else mask[number].bool().tolist()
-    looks = [_look(*each, lens) for each in zip(ids, labels, real, strict=True)]
+    looks = [_look(*each, token_map) for each in zip(ids, labels, real, strict=True)]
     pieces: list[Piece] = []
     for look, group in groupby(zip(looks, ids, strict=True), key=lambda pair: pair[0]):
         own = [number for _, number in group]
-        pieces.append(Piece(look, _text(look, own, lens), len(own)))
+        pieces.append(Piece(look, _text(look, own, token_map), len(own)))
     return tuple(pieces)
 
 
-def _look(number: int, label: int, real: bool, lens: Lens) -> Look:
-    base: Look = "padding" if not real else "image" if number == lens.soft_id else "prompt"
+def _look(number: int, label: int, real: bool, token_map: TokenMap) -> Look:
+    base: Look = "padding" if not real else "image" if number == token_map.soft_id else "prompt"
     if label == IGNORE_INDEX:
         return base
     return {"padding": "supervised padding", "image": "supervised image", "prompt": "supervised"}[base]  # type: ignore[return-value]
 
 
-def _text(look: Look, ids: Sequence[int], lens: Lens) -> str:
+def _text(look: Look, ids: Sequence[int], token_map: TokenMap) -> str:
     if look.endswith("image"):
         return f"{len(ids)} soft tokens"
     if look.endswith("padding"):
         return f"{len(ids)} padding"
-    return b"".join(map(lens.bytes_of, ids)).decode("utf-8", "replace")
+    return b"".join(map(token_map.bytes_of, ids)).decode("utf-8", "replace")

@@ -1,6 +1,6 @@
-"""A tiny real model that eats the batches of a family's processor unchanged.
+"""A tiny real model that takes the batches of a family's processor unchanged.
 
-Layers are few and narrow, as in the family's miniature; what an image means is as in the full-size model:
+Layers are few and narrow, as in the family's tiny run; what an image means is as in the full-size model:
 patches, merging, position tables, special ids. Weights are random. The vocabulary is folded: an id looks up row
 `id % ROWS`, because the logits of 1,000 tokens over 262,144 words alone would take a gibibyte.
 """
@@ -45,7 +45,7 @@ def build_batch_model(values: Values, family: Family, processor: Any) -> nn.Modu
         processor: the one whose batches it is to take, real or a stand-in.
 
     Raises:
-        Unavailable: if the family has no miniature or no dialogue.
+        Unavailable: if the family has no tiny run or no dialogue.
     """
     if family.layer_kinds is None or family.shrink is None or family.dialogue is None:
         raise Unavailable(f"vlcheck knows no miniature of {family.name} that takes a batch")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlcheck.collators.judge import Judged
+from vlcheck.collators.judge import Candidate
 from vlcheck.collators.probes import ask, picture
 from vlcheck.data.conversation import Conversation
 from vlcheck.processing.collator import Batch, Collator
@@ -45,17 +45,17 @@ class Trial:
     packed_labels: int = 0
 
 
-def try_out(judged: Judged, collator: Collator, build: Callable[[], nn.Module]) -> Trial:
+def try_out(candidate: Candidate, collator: Collator, build: Callable[[], nn.Module]) -> Trial:
     """Collate a few rows and compare what a tiny model computes from them.
 
     Args:
-        judged: what is on the bench.
+        candidate: the collator that is checked.
         collator: ours over the same processor, for the keys that the batch lacks.
         build: makes the tiny model; called once, and only if there is a batch.
     """
     first, other = (_row(SHORT, seed) for seed in (0, 1))
     try:
-        batch, swapped = (dict(judged.call([row])) for row in (first, other))
+        batch, swapped = (dict(candidate.call([row])) for row in (first, other))
     except Exception as error:  # it may be the user's code; VLC225 says so
         return Trial(f"the collator made no batch: {type(error).__name__}: {error}")
     model = build()
@@ -67,7 +67,7 @@ def try_out(judged: Judged, collator: Collator, build: Callable[[], nn.Module]) 
         trial = Trial(f"a tiny model refuses the batch: {told}", told if counted else "")
     else:
         trial = Trial(swapped=_change(logits, _logits(model, swapped)), logits=logits.numel())
-        trial = _several(_leak(trial, model, batch, logits), model, judged)
+        trial = _several(_leak(trial, model, batch, logits), model, candidate)
     return replace(trial, without=_without(model, batch, collator, first))
 
 
@@ -134,11 +134,11 @@ def _effect(model: nn.Module, whole: Batch, key: str) -> str:
     return f"the forward runs and gives a loss of {lacking:.4f} instead of {complete:.4f}"
 
 
-def _several(trial: Trial, model: nn.Module, judged: Judged) -> Trial:
+def _several(trial: Trial, model: nn.Module, candidate: Candidate) -> Trial:
     """Two rows together and apart."""
     rows = [_row(SHORT, 0), _row(LONG, 1)]
     try:
-        together, apart = dict(judged.call(rows)), [dict(judged.call([row])) for row in rows]
+        together, apart = dict(candidate.call(rows)), [dict(candidate.call([row])) for row in rows]
         merged = len(together["input_ids"]) < len(rows)
         options = {} if merged else _loss_options(model, together)
         whole, *single = (_output(model, batch, **options) for batch in (together, *apart))

@@ -48,6 +48,14 @@ class Turn:
         return tuple(part for part in self.content if isinstance(part, Picture))
 
 
+class BadRow(Exception):
+    """A row that cannot be trained on: what was seen, what is allowed; `pictures` are those that it holds."""
+
+    def __init__(self, message: str, pictures: tuple[Picture, ...] = ()) -> None:
+        super().__init__(message)
+        self.pictures = pictures
+
+
 @dataclass(frozen=True)
 class Conversation:
     """One sample. Every assistant turn is an answer that the run trains.

@@ -12,7 +12,7 @@ from vlcheck.data.scan import Scan
 
 
 @dataclass(frozen=True)
-class Twins:
+class Duplicates:
     """Index pairs of images; of two splits the evaluation's comes first."""
 
     same: tuple[tuple[int, int], ...]
@@ -25,7 +25,7 @@ class Twins:
     """Of these, images with too few contrasts for a likeness to mean anything."""
 
 
-def twins(scan: Scan) -> Twins:
+def find_duplicates(scan: Scan) -> Duplicates:
     """Find every image of the evaluation split that is in the training split too."""
     pictures = scan.pictures
     pixels, coarse = numbers(pictures.pixels, "u8"), numbers(pictures.coarse, "u8")
@@ -38,7 +38,7 @@ def twins(scan: Scan) -> Twins:
     trained = (~evaluated & ~plain).nonzero()[0]
     pairs = alike(coarse[queries], fine[queries], coarse[trained], fine[trained])
     similar = tuple((queries[query], int(trained[member])) for query, member in pairs)
-    return Twins(same, similar, int(evaluated.sum()), int((evaluated & plain).sum()))
+    return Duplicates(same, similar, int(evaluated.sum()), int((evaluated & plain).sum()))
 
 
 def _equal(pixels: Any, evaluated: Any) -> Iterator[tuple[int, int]]:

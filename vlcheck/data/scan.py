@@ -30,7 +30,7 @@ NAMED = 20
 
 
 @dataclass(frozen=True)
-class Kind:
+class ImageFormat:
     """How an image is stored."""
 
     format: str
@@ -42,7 +42,7 @@ class Kind:
 
 
 @dataclass
-class Seen:
+class Tally:
     """How many there are, and the first of them by name."""
 
     count: int = 0
@@ -71,11 +71,11 @@ class Scan:
     """What one pass over the data established; filled by `scan_data`, then only read."""
 
     splits: Mapping[str, SplitCount]
-    bad_rows: Seen = field(default_factory=Seen)
-    unreadable: Seen = field(default_factory=Seen)
-    outside: Seen = field(default_factory=Seen)
+    bad_rows: Tally = field(default_factory=Tally)
+    unreadable: Tally = field(default_factory=Tally)
+    outside: Tally = field(default_factory=Tally)
     """Images that lie outside the folder of the data."""
-    kinds: dict[Kind, Seen] = field(default_factory=dict)
+    kinds: dict[ImageFormat, Tally] = field(default_factory=dict)
     rows: RowColumns = field(default_factory=RowColumns)
     pictures: PictureColumns = field(default_factory=PictureColumns)
     answers: Answers = field(default_factory=Answers)
@@ -93,7 +93,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class _Look:
-    kind: Kind
+    kind: ImageFormat
     size: tuple[int, int]
     seen: Fingerprint
 
@@ -188,7 +188,7 @@ def _look(picture: Picture) -> _Look | str:
         return str(bad).removeprefix(f"{picture}: ")
     named = re.search(r"\.\w{1,5}(?=\)?$)", str(picture))
     suffix = named[0].lower() if named and named[0].lower() in SUFFIXES else ""
-    kind = Kind(decoded.format, suffix, decoded.mode, decoded.transparent, decoded.orientation)
+    kind = ImageFormat(decoded.format, suffix, decoded.mode, decoded.transparent, decoded.orientation)
     return _Look(kind, decoded.size, fingerprint(decoded.image))
 
 
@@ -200,7 +200,7 @@ def _note(scan: Scan, row: int, picture: Picture, look: _Look | str, root: str |
     if isinstance(look, str):
         scan.unreadable.add(f"{title}: {look}")
         return
-    scan.kinds.setdefault(look.kind, Seen()).add(title)
+    scan.kinds.setdefault(look.kind, Tally()).add(title)
     scan.pictures.append(row, "" if title == name else title, look.size, look.seen)
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vlcheck.adapters.fit import Fit, expect, fit_into
+from vlcheck.adapters.load import LoadedAdapter, expect, load_into
 from vlcheck.adapters.safetensors import open_regular, refusal, shown
 from vlcheck.adapters.saved import SETTINGS, SavedAdapter
 from vlcheck.model.build import (
@@ -89,7 +89,7 @@ def attach(base: nn.Module, saved: SavedAdapter, family: Family, *, device: str 
             saved.folder / SETTINGS, f"does not fit this model, PEFT says: {shown(str(refused))}"
         ) from refused
     expected = expect(model, ModuleTable(()), family)
-    if fault := _misfit(fit_into(saved, expected, family)):
+    if fault := _misfit(load_into(saved, expected, family)):
         raise refusal(saved.file, f"does not fit this model: {fault}")
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted({tensor.file for tensor in saved.tensors}):
@@ -167,20 +167,21 @@ def _peft_config(saved: SavedAdapter) -> Any:
         raise refusal(settings.file, f"is refused by PEFT: {shown(str(refused))}") from refused
 
 
-def _misfit(fit: Fit) -> str:
+def _misfit(loaded: LoadedAdapter) -> str:
     """What of an adapter does not fit, in one sentence; empty if all of it does."""
-    if fit.refusal:
-        return f"PEFT refuses it: {shown(fit.refusal)}"
+    if loaded.refusal:
+        return f"PEFT refuses it: {shown(loaded.refusal)}"
     faults = []
-    if fit.unexpected:
-        names = [fitted.tensor.name for fitted in fit.unexpected]
-        faults.append(f"{len(names)} of its {len(fit.tensors)} tensors have no place ({_listed(names, counted=False)})")
-    if fit.missing:
-        names = [place.key for place in fit.missing]
+    if loaded.unexpected:
+        names = [fitted.tensor.name for fitted in loaded.unexpected]
+        listed = _listed(names, counted=False)
+        faults.append(f"{len(names)} of its {len(loaded.tensors)} tensors have no place ({listed})")
+    if loaded.missing:
+        names = [place.key for place in loaded.missing]
         faults.append(f"{len(names)} adapter weights of the model are not in it ({_listed(names, counted=False)})")
     sizes = [
         f"{fitted.tensor.name}: {list(fitted.tensor.shape)} in the file, {list(fitted.place.shape)} in the model"
-        for fitted in fit.tensors
+        for fitted in loaded.tensors
         if fitted.place is not None and not fitted.joined and fitted.tensor.shape != fitted.place.shape
     ]
     if sizes:

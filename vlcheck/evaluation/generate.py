@@ -18,9 +18,8 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
-from vlcheck.data.conversation import Conversation
+from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.model.build import base_of
-from vlcheck.processing.chat_template import BadRow
 from vlcheck.processing.collator import Batch, Collator
 
 MARGIN = 8

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from vlcheck.data.conversation import Conversation
+from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.read import NoSuchSplit, Row, RowProblem, read_rows
 from vlcheck.evaluation.scores import normalise
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable
-from vlcheck.processing.chat_template import BadRow
 from vlcheck.processing.collator import Collator
 from vlcheck.spec import ConfigError, Problem, RunSpec
 

@@ -1,4 +1,4 @@
-"""How evidence about conversations is had: processor, template, collator, and what the bench says of it."""
+"""How evidence about conversations is had: processor, template, collator, and what checks of it show."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from vlcheck.collators.judge import Bench, Judged, judge
+from vlcheck.collators.judge import Candidate, CollatorChecks, judge
 from vlcheck.collators.probes import as_example
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.collators.trial import Trial, try_out
-from vlcheck.data.conversation import Conversation
+from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.images import BadPicture, open_picture
 from vlcheck.data.read import NoSuchSplit, Row, read_rows
 from vlcheck.evidence.options import Options
@@ -19,7 +19,7 @@ from vlcheck.finding import NotApplicable, Unavailable
 from vlcheck.model.build import UnbuildableConfig, load_patch
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Dialogue, Family
-from vlcheck.processing.chat_template import BadRow, Template
+from vlcheck.processing.chat_template import Template
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.processor import FoundProcessor, find_processor
 from vlcheck.spec import ConfigError, Problem, RunSpec
@@ -52,10 +52,10 @@ def template(own_collator: Collator) -> Template:
     return own_collator.template
 
 
-def judged(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, options: Options) -> Judged:
+def candidate(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, options: Options) -> Candidate:
     """Finding the collator."""
     if spec.data.collator is None:
-        return Judged(own_collator, "vlcheck's collator", ours=True)
+        return Candidate(own_collator, "vlcheck's collator", ours=True)
     if not options.allow_code:
         raise Unavailable(
             f"data.collator {spec.data.collator} was not run, which takes --allow-code", "run again with --allow-code"
@@ -70,26 +70,28 @@ def judged(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, opt
     return foreign(found, spec.data.collator, spec)
 
 
-def foreign(collator: Callable[..., Mapping[str, Any]], origin: str, spec: RunSpec) -> Judged:
+def foreign(collator: Callable[..., Mapping[str, Any]], origin: str, spec: RunSpec) -> Candidate:
     """A collator that takes a data set's rows, put where one is expected that takes conversations."""
     columns = {"image_column": spec.data.image_column, "answer_column": spec.data.answer_column}
 
     def call(conversations: Sequence[Conversation]) -> Mapping[str, Any]:
         return collator([as_example(conversation, **columns) for conversation in conversations])
 
-    return Judged(call, origin)
+    return Candidate(call, origin)
 
 
-def bench(spec: RunSpec, judged: Judged, own_collator: Collator, conversations: tuple[Conversation, ...]) -> Bench:
+def checks(
+    spec: RunSpec, candidate: Candidate, own_collator: Collator, conversations: tuple[Conversation, ...]
+) -> CollatorChecks:
     """Collating probes and rows of the data."""
-    return judge(judged, own_collator, conversations, instruction=spec.data.instruction)
+    return judge(candidate, own_collator, conversations, instruction=spec.data.instruction)
 
 
-def trial(config: ModelConfig, family: Family, processor: FoundProcessor, judged: Judged,
+def trial(config: ModelConfig, family: Family, processor: FoundProcessor, candidate: Candidate,
           own_collator: Collator) -> Trial:  # fmt: skip
     """Running batches through a tiny model."""
     try:
-        return try_out(judged, own_collator, lambda: build_batch_model(config.values, family, processor.processor))
+        return try_out(candidate, own_collator, lambda: build_batch_model(config.values, family, processor.processor))
     except (Unavailable, UnbuildableConfig) as missing:
         return Trial(str(missing))
 
@@ -114,4 +116,4 @@ def _readable(row: Row) -> bool:
     return True
 
 
-LABEL_COLLECTORS = (dialogue, processor, own_collator, template, judged, bench, trial, conversations)
+LABEL_COLLECTORS = (dialogue, processor, own_collator, template, candidate, checks, trial, conversations)

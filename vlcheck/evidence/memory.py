@@ -9,7 +9,7 @@ from vlcheck.gpus import Gpu
 from vlcheck.gpus import gpu as find_gpu
 from vlcheck.memory.alternatives import Alternative, changes, with_training
 from vlcheck.memory.host import Host, host_of
-from vlcheck.memory.plan import MemoryPlan, Verdict
+from vlcheck.memory.plan import FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation
 from vlcheck.model.build import AdapterRefused, UnbuildableConfig
 from vlcheck.model.config import ModelConfig
@@ -48,11 +48,11 @@ def other_checkpointing(simulation: Simulation, gpu: Gpu, spec: RunSpec) -> Memo
 
 def cheapest_fit(simulation: Simulation, gpu: Gpu, spec: RunSpec, memory_plan: MemoryPlan) -> Alternative | None:
     """Looking for the cheapest change that makes the run fit."""
-    if memory_plan.verdict is Verdict.FITS:
+    if memory_plan.verdict is FitVerdict.FITS:
         return None
     for change, changed in changes(spec):
         plan = simulation.plan(gpu, spec=changed)
-        if plan.verdict is Verdict.FITS:
+        if plan.verdict is FitVerdict.FITS:
             return Alternative(change, plan)
     return None
 

@@ -13,11 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from vlcheck.adapters.fit import ExpectedAdapter, Fit, expect, fit_into, is_peft
+from vlcheck.adapters.load import ExpectedAdapter, LoadedAdapter, expect, is_peft, load_into
 from vlcheck.adapters.safetensors import Extent, read_extents
 from vlcheck.adapters.saved import SavedAdapter
-from vlcheck.data.duplicates import Twins
-from vlcheck.data.duplicates import twins as find_twins
+from vlcheck.data.duplicates import Duplicates, find_duplicates
 from vlcheck.data.scan import Scan, scan_data
 from vlcheck.evidence.labels import LABEL_COLLECTORS
 from vlcheck.evidence.memory import MEMORY_COLLECTORS
@@ -76,7 +75,7 @@ class Heads:
 
 @dataclass(frozen=True)
 class CacheEffect:
-    """What switching the key and value cache off does to the miniature's logits."""
+    """What switching the key and value cache off does to the tiny run's logits."""
 
     largest: float
     logits: int
@@ -84,7 +83,7 @@ class CacheEffect:
 
 
 @dataclass(frozen=True)
-class Miniature:
+class TinyAttempt:
     """The probe's tiny run, or why there is none."""
 
     run: TinyRun | None
@@ -179,15 +178,15 @@ def heads(reference: nn.Module) -> Heads:
     return Heads(Counter(width for width in widths if isinstance(width, int)))
 
 
-def tiny(spec: RunSpec, config: ModelConfig, family: Family, modules: ModuleTable, patch: Patch | None) -> Miniature:
+def tiny(spec: RunSpec, config: ModelConfig, family: Family, modules: ModuleTable, patch: Patch | None) -> TinyAttempt:
     """Building the same run in miniature."""
     try:
-        return Miniature(shrink(spec, config.values, family, modules, patch))
+        return TinyAttempt(shrink(spec, config.values, family, modules, patch))
     except (AdapterRefused, UnbuildableConfig) as error:
-        return Miniature(None, f"the miniature of this run cannot be built: {error}")
+        return TinyAttempt(None, f"the miniature of this run cannot be built: {error}")
 
 
-def reach(spec: RunSpec, tiny: Miniature, family: Family, modules: ModuleTable) -> Reach:
+def reach(spec: RunSpec, tiny: TinyAttempt, family: Family, modules: ModuleTable) -> Reach:
     """Taking one step of the miniature, to see which adapters get a gradient."""
     if tiny.run is None:
         raise Unavailable(tiny.problem)
@@ -197,7 +196,7 @@ def reach(spec: RunSpec, tiny: Miniature, family: Family, modules: ModuleTable) 
         raise Unavailable(f"the miniature's step failed: {type(error).__name__}: {error}") from error
 
 
-def cache_effect(tiny: Miniature, family: Family) -> CacheEffect:
+def cache_effect(tiny: TinyAttempt, family: Family) -> CacheEffect:
     """Comparing logits with and without the cache."""
     if tiny.run is None:
         raise Unavailable(tiny.problem)
@@ -226,7 +225,7 @@ def clipped(wrappers: Wrappers) -> Mapping[str, int]:
     return wrappers.clipping
 
 
-def containment(clipped: Mapping[str, int], skeleton: Skeleton, modules: ModuleTable, tiny: Miniature) -> Containment:
+def containment(clipped: Mapping[str, int], skeleton: Skeleton, modules: ModuleTable, tiny: TinyAttempt) -> Containment:
     """Calling every clip wrapper with a large input and a large delta."""
     live = skeleton.model
     if skeleton.live and live is not None and not any(p.is_meta for p in live.parameters()):
@@ -266,9 +265,9 @@ def expected_adapter(skeleton: Skeleton, modules: ModuleTable, family: Family) -
     return expect(skeleton.peft, modules, family)
 
 
-def fit(saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, family: Family) -> Fit:
+def loaded_adapter(saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, family: Family) -> LoadedAdapter:
     """Letting PEFT load the adapter's tensors without storage."""
-    return fit_into(saved_adapter, expected_adapter, family)
+    return load_into(saved_adapter, expected_adapter, family)
 
 
 def saved_targets(
@@ -302,9 +301,9 @@ def scan(spec: RunSpec, options: Options, progress: Callable[[str], None]) -> Sc
     return scan_data(spec.data, offline=options.offline or not options.stream, progress=progress)
 
 
-def twins(scan: Scan) -> Twins:
+def duplicates(scan: Scan) -> Duplicates:
     """Comparing the images of both splits."""
-    return find_twins(scan)
+    return find_duplicates(scan)
 
 
 def _measured(subjects: Mapping[str, tuple[nn.Module, int]]) -> tuple[dict[str, Behaviour], str]:
@@ -328,7 +327,7 @@ COLLECTORS: Mapping[str, Callable[..., Any]] = {
         config, family, reference, patch, targets, skeleton, modules, attention, tiny, reach, wrappers, clipped,
         containment, bounds,
         heads,
-        cache_effect, expected_adapter, fit, saved_targets, extents, dropped,
-        scan, twins, *LABEL_COLLECTORS, *MEMORY_COLLECTORS,
+        cache_effect, expected_adapter, loaded_adapter, saved_targets, extents, dropped,
+        scan, duplicates, *LABEL_COLLECTORS, *MEMORY_COLLECTORS,
     )
 }  # fmt: skip

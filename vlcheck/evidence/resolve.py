@@ -45,7 +45,7 @@ class Evidence:
         if "processor" in given and not isinstance(given["processor"], FoundProcessor):
             self._known["processor"] = FoundProcessor(given["processor"], "processor that was handed in")
         if "collator" in given:
-            self._known["judged"] = foreign(given["collator"], "the collator that was handed in", spec)
+            self._known["candidate"] = foreign(given["collator"], "the collator that was handed in", spec)
         if "model" in given:
             self._known["skeleton"] = Skeleton(base_of(given["model"]), live=True, peft=given["model"])
         self._failed: dict[str, Exception] = {}
@@ -77,15 +77,15 @@ class Evidence:
 
     def _dialogue(self) -> tuple[str, ...]:
         """Which processor, collator and rows the label rules used."""
-        processor, bench = self._known.get("processor"), self._known.get("bench")
+        processor, checks = self._known.get("processor"), self._known.get("checks")
         if processor is None:
             return ()
         used = (f"processor: {processor.origin}",)
-        if bench is None:
+        if checks is None:
             return used
-        rows = len(bench.of("data"))
+        rows = len(checks.of("data"))
         source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
-        return (*used, f"labels of {bench.origin} were judged on {source}")
+        return (*used, f"labels of {checks.origin} were judged on {source}")
 
     def _origin(self) -> str:
         """Which model the findings are about."""

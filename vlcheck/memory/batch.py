@@ -20,7 +20,7 @@ from vlcheck.processing.labels import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageLayout:
     """How a processor presents one image: ids in the text, tensors beside it."""
 
     ids: tuple[int, ...]
@@ -71,13 +71,13 @@ def make_batch(config: Values, shape: Shape, *, pixels: str | torch.device = "cp
 # --------------------------------------------------------------------------- what each processor does
 
 
-def _gemma4(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _gemma4(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     """Patches of one image, padded to the budget; three by three of them make a soft token."""
     vision, patches = config["vision_config"], 9 * shape.soft_tokens
     high, wide = _rectangle(shape.soft_tokens)
     grid = torch.meshgrid(torch.arange(3 * wide), torch.arange(3 * high), indexing="xy")
     soft = _soft_id(config)
-    return Picture(
+    return ImageLayout(
         (config["boi_token_id"], *[soft] * shape.soft_tokens, config["eoi_token_id"]),
         soft,
         {
@@ -88,20 +88,20 @@ def _gemma4(config: Values, shape: Shape, device: torch.device) -> Picture:
     )
 
 
-def _gemma3(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _gemma3(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     soft, side, count = _soft_id(config), config["vision_config"]["image_size"], config["mm_tokens_per_image"]
     _fixed(shape, count, "Gemma 3")
     ids = (config["boi_token_index"], *[soft] * count, config["eoi_token_index"])
-    return Picture(ids, soft, {"pixel_values": torch.ones(1, 3, side, side, device=device)}, "token_type_ids")
+    return ImageLayout(ids, soft, {"pixel_values": torch.ones(1, 3, side, side, device=device)}, "token_type_ids")
 
 
-def _qwen(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _qwen(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     """Patches of all images in one sequence, with the grid of each."""
     vision = config["vision_config"]
     merge, (high, wide) = vision["spatial_merge_size"], _rectangle(shape.soft_tokens)
     soft, depth = _soft_id(config), vision["temporal_patch_size"]
     count = high * wide * merge**2
-    return Picture(
+    return ImageLayout(
         (config["vision_start_token_id"], *[soft] * shape.soft_tokens, config["vision_end_token_id"]),
         soft,
         {
@@ -112,25 +112,25 @@ def _qwen(config: Values, shape: Shape, device: torch.device) -> Picture:
     )
 
 
-def _smolvlm(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _smolvlm(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     """An image is cut into tiles, and each of them becomes the same number of soft tokens."""
     vision, soft = config["vision_config"], _soft_id(config)
     tile = (vision["image_size"] // vision["patch_size"]) ** 2 // config["scale_factor"] ** 2
     tiles = _tiles(shape, tile, "SmolVLM")
     pixels = torch.ones(tiles, 3, vision["image_size"], vision["image_size"], device=device)
     ids = tuple(id_ for _ in range(tiles) for id_ in (7, *[soft] * tile, 7))
-    return Picture(ids, soft, {"pixel_values": pixels}, per_row=True)
+    return ImageLayout(ids, soft, {"pixel_values": pixels}, per_row=True)
 
 
-def _llava(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _llava(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     vision = config["vision_config"]
     side, patch, soft = vision["image_size"], vision["patch_size"], _soft_id(config)
     count = (side // patch) ** 2 + (config.get("vision_feature_select_strategy") == "full")
     _fixed(shape, count, "LLaVA")
-    return Picture(tuple([soft] * count), soft, {"pixel_values": torch.ones(1, 3, side, side, device=device)})
+    return ImageLayout(tuple([soft] * count), soft, {"pixel_values": torch.ones(1, 3, side, side, device=device)})
 
 
-def _llava_next(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _llava_next(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     """The image as a whole, then its tiles; a newline ends each row of soft tokens over the tiles."""
     vision, soft, layouts = config["vision_config"], _soft_id(config), layouts_of(config)
     if shape.soft_tokens not in layouts:
@@ -140,10 +140,10 @@ def _llava_next(config: Values, shape: Shape, device: torch.device) -> Picture:
     side = vision["image_size"]
     tensors = {"pixel_values": torch.ones(1, 1 + high * wide, 3, side, side, device=device),
                "image_sizes": torch.tensor([[high * side, wide * side]])}  # fmt: skip
-    return Picture(tuple([soft] * shape.soft_tokens), soft, tensors)
+    return ImageLayout(tuple([soft] * shape.soft_tokens), soft, tensors)
 
 
-def _llava_onevision(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _llava_onevision(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     """As LLaVA-NeXT, and the number of images of each row; where they are several, none is cut into tiles."""
     if shape.images > 1:
         raise Unavailable("LLaVA-OneVision's processor is described for one image a row")
@@ -169,40 +169,40 @@ def layouts_of(config: Values) -> dict[int, tuple[int, int]]:
     }
 
 
-def _internvl(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _internvl(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     vision, soft = config["vision_config"], _soft_id(config)
     (side, _), (patch, _) = vision["image_size"], vision["patch_size"]
     tile = int((side // patch * config["downsample_ratio"]) ** 2)
     tiles = _tiles(shape, tile, "InternVL")
-    return Picture(
+    return ImageLayout(
         (7, *[soft] * tile * tiles, 7), soft, {"pixel_values": torch.ones(tiles, 3, side, side, device=device)}
     )
 
 
-def _paligemma(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _paligemma(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     vision, soft = config["vision_config"], _soft_id(config)
     count = (vision["image_size"] // vision["patch_size"]) ** 2
     _fixed(shape, count, "PaliGemma")
     pixels = torch.ones(1, 3, vision["image_size"], vision["image_size"], device=device)
-    return Picture(tuple([soft] * count), soft, {"pixel_values": pixels}, "token_type_ids")
+    return ImageLayout(tuple([soft] * count), soft, {"pixel_values": pixels}, "token_type_ids")
 
 
-def _mistral3(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _mistral3(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     """Whole images at their own size; two by two patches make a soft token, and each row of them ends in a marker."""
     vision, soft, merge = config["vision_config"], _soft_id(config), config.get("spatial_merge_size") or 1
     high, wide = _rectangle(shape.soft_tokens)
     height, width = (n * merge * vision["patch_size"] for n in (high, wide))
     tensors = {"pixel_values": torch.ones(1, 3, height, width, device=device),
                "image_sizes": torch.tensor([[height, width]])}  # fmt: skip
-    return Picture(tuple(id_ for _ in range(high) for id_ in (*[soft] * wide, 7)), soft, tensors)
+    return ImageLayout(tuple(id_ for _ in range(high) for id_ in (*[soft] * wide, 7)), soft, tensors)
 
 
-def _pixtral_or_llava(config: Values, shape: Shape, device: torch.device) -> Picture:
+def _pixtral_or_llava(config: Values, shape: Shape, device: torch.device) -> ImageLayout:
     known = config["vision_config"]["model_type"] != "pixtral"
     return (_llava if known else _mistral3)(config, shape, device)
 
 
-PICTURES: Mapping[str, Callable[[Values, Shape, torch.device], Picture]] = {
+PICTURES: Mapping[str, Callable[[Values, Shape, torch.device], ImageLayout]] = {
     "gemma4": _gemma4,
     "gemma3": _gemma3,
     "qwen2_5_vl": _qwen,

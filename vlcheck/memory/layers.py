@@ -27,7 +27,7 @@ class Unlike(Exception):
 
 
 @dataclass
-class Region:
+class LayerPass:
     """Events and blocks of one pass through one layer."""
 
     first_event: int
@@ -45,7 +45,7 @@ class Layer:
     module: Any
     place: tuple[str, int]
     like: tuple[str, int] | None = None
-    regions: dict[str, Region] = field(default_factory=dict)
+    regions: dict[str, LayerPass] = field(default_factory=dict)
     arguments: Any = None
     output: Any = None
 
@@ -80,7 +80,7 @@ class Layers:
             raise Unlike(f"{layer.place} runs twice")
         self.end()
         tape = self.blocks.tape
-        layer.regions[way] = Region(len(tape.events), len(tape.sizes))
+        layer.regions[way] = LayerPass(len(tape.events), len(tape.sizes))
         self.passes.append((way, layer.place))
 
     def _before(self, layer: Layer) -> Callable[..., None]:

@@ -28,7 +28,7 @@ from vlcheck.training.step import forward_loss, trainable
 
 
 @dataclass(frozen=True)
-class Bench:
+class StepModel:
     """A model that steps are taken on, and what of it is looked up in every one of them."""
 
     model: nn.Module
@@ -42,13 +42,13 @@ class Bench:
     likeness: Likeness
 
 
-def bench(model: nn.Module, family: Family) -> Bench:
+def step_model(model: nn.Module, family: Family) -> StepModel:
     """Look a model up; it is packed and prepared."""
     settle(model)
     base: Any = base_of(model)
     config = base.config.to_dict()
     kinds = family.layer_kinds(config) if family.layer_kinds else {}
-    return Bench(
+    return StepModel(
         model=model,
         family=family,
         config=config,
@@ -62,21 +62,23 @@ def bench(model: nn.Module, family: Family) -> Bench:
 class MicroStep:
     """One micro-batch forward and backward, followed."""
 
-    def __init__(self, bench: Bench, spec: RunSpec, shape: Shape, arch: Arch = HOPPER, *, whole: bool = False) -> None:
-        self.bench, self.spec, self.shape = bench, spec, shape
+    def __init__(
+        self, step_model: StepModel, spec: RunSpec, shape: Shape, arch: Arch = HOPPER, *, whole: bool = False
+    ) -> None:
+        self.step_model, self.spec, self.shape = step_model, spec, shape
         self.blocks = Blocks()
         low = torch.bfloat16 if spec.training.bf16 else torch.float16 if spec.training.fp16 else None
         self.functions = CudaFunctions(arch, self.blocks, low)
         self.storages = FollowStorages(self.blocks)
-        self.layers = layers_of(bench.likeness, self.blocks, whole=whole)
+        self.layers = layers_of(step_model.likeness, self.blocks, whole=whole)
 
     def run(self) -> tuple[Tape, list[int]]:
         """The tape, and the blocks of the gradients in the order in which they came."""
-        base: Any = base_of(self.bench.model)
+        base: Any = base_of(self.step_model.model)
         self.storages.vocabulary = int(base.config.get_text_config().vocab_size)
-        self.blocks.know(self.bench.known)
-        parameters = self.bench.parameters
-        batch = make_batch(self.bench.config, self.shape, pixels=META)
+        self.blocks.know(self.step_model.known)
+        parameters = self.step_model.parameters
+        batch = make_batch(self.step_model.config, self.shape, pixels=META)
         with contextlib.ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
@@ -92,7 +94,9 @@ class MicroStep:
                 self.blocks.hold(tensor, "input batch")
             self.blocks.tape.mark("forward")
             with self._casting():
-                loss = forward_loss(self.bench.model, batch, supervised_only=self.spec.training.logits == "supervised")
+                loss = forward_loss(
+                    self.step_model.model, batch, supervised_only=self.spec.training.logits == "supervised"
+                )
             self.blocks.tape.mark("backward of the loss")
             self.storages.phase = "backward"
             loss.backward()  # type: ignore[no-untyped-call]
@@ -114,15 +118,15 @@ class MicroStep:
 
     def _watch(self) -> Iterator[Any]:
         """Say which part runs, and mark where each layer's backward pass begins."""
-        for path, part in self.bench.family.parts.items():
+        for path, part in self.step_model.family.parts.items():
             try:
-                module = base_of(self.bench.model).get_submodule(path)
+                module = base_of(self.step_model.model).get_submodule(path)
             except AttributeError:
                 continue
             yield module.register_forward_pre_hook(self._now(part.value))
             yield module.register_forward_hook(self._now("between the parts"), always_call=True)
 
-        head = base_of(self.bench.model).get_output_embeddings()  # type: ignore[operator]
+        head = base_of(self.step_model.model).get_output_embeddings()  # type: ignore[operator]
         yield head.register_forward_pre_hook(self._at_head)
 
     def _at_head(self, *_: Any) -> None:
@@ -140,7 +144,7 @@ class MicroStep:
     def _recomputation(self) -> Iterator[None]:
         """Know when a checkpointed block runs again: autocast is in force there."""
         touched: list[tuple[Any, Any]] = []
-        for name, module in self.bench.checkpointed:
+        for name, module in self.step_model.checkpointed:
             original = getattr(module, "_gradient_checkpointing_func", None)
             if original is not None:
                 touched.append((module, original))

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from vlcheck.memory.layers import SHORTEST
-from vlcheck.memory.plan import Line, MemoryPlan
+from vlcheck.memory.plan import LedgerLine, MemoryPlan
 from vlcheck.model.build import base_of
 from vlcheck.spec import RunSpec
 from vlcheck.training.step import trainable
@@ -28,15 +28,17 @@ def spread(plan: MemoryPlan, spec: RunSpec, model: nn.Module) -> MemoryPlan:
         buckets = sum(p.numel() * p.element_size() for p in trainable(model))
         return replace(
             plan,
-            lines=(*plan.lines, Line("gradient buckets (DDP)", buckets)),
+            lines=(*plan.lines, LedgerLine("gradient buckets (DDP)", buckets)),
             reserved_bytes=plan.reserved_bytes + buckets,
             doubts=(*plan.doubts, "DDP is projected, not measured"),
         )
     lines = [
-        Line(line.cause, -(-line.size // count)) if line.cause.startswith(WEIGHTS) or line.cause in STATES else line
+        LedgerLine(line.cause, -(-line.size // count))
+        if line.cause.startswith(WEIGHTS) or line.cause in STATES
+        else line
         for line in plan.lines
-    ]  # fmt: skip
-    lines.append(Line("gathered layers (sharding)", 2 * _largest_layer(model)))
+    ]
+    lines.append(LedgerLine("gathered layers (sharding)", 2 * _largest_layer(model)))
     saved = plan.allocated_bytes - sum(line.size for line in lines)
     return replace(
         plan,

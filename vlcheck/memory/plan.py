@@ -21,7 +21,7 @@ MANAGED_GRAIN = 128 * 2**20
 """The driver takes managed memory in pieces of this size (seen on an H100, driver 580)."""
 
 
-class Verdict(Enum):
+class FitVerdict(Enum):
     """Whether a run fits its card."""
 
     FITS = "fits"
@@ -30,7 +30,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
-class Line:
+class LedgerLine:
     """Bytes of one cause at the peak."""
 
     cause: str
@@ -46,7 +46,7 @@ class MemoryPlan:
 
     gpu: Gpu
     shape: Shape
-    lines: tuple[Line, ...]
+    lines: tuple[LedgerLine, ...]
     reserved_bytes: int
     """Peak of the segments that torch takes from the driver."""
     managed_bytes: int = 0
@@ -86,14 +86,14 @@ class MemoryPlan:
         return self.reserved_bytes + self.outside_bytes
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> FitVerdict:
         """Whether it fits. Segments that hold nothing are given back before torch gives up, so what is certainly
         needed is what is allocated.
         """
         room = self.gpu.total_bytes - self.outside_bytes
         if self.allocated_bytes * (1 - self.band) > room:
-            return Verdict.OVER
-        return Verdict.FITS if self.reserved_bytes * (1 + self.band + RESERVED_BAND) <= room else Verdict.TIGHT
+            return FitVerdict.OVER
+        return FitVerdict.FITS if self.reserved_bytes * (1 + self.band + RESERVED_BAND) <= room else FitVerdict.TIGHT
 
     @property
     def headroom_bytes(self) -> int:
@@ -116,7 +116,7 @@ def plan_of(tape: Tape, gpu: Gpu, shape: Shape, *, managed: int = 0, kernels: di
     return MemoryPlan(
         gpu=gpu,
         shape=shape,
-        lines=tuple(Line(cause, size) for cause, size in sizes.most_common() if size),
+        lines=tuple(LedgerLine(cause, size) for cause, size in sizes.most_common() if size),
         reserved_bytes=played.reserved_bytes,
         managed_bytes=managed,
         moment=tape.moment_at(played.peak_event),

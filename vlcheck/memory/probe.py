@@ -29,7 +29,7 @@ checkpointing computes again does not count."""
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """What was measured, beside what was projected for the same card."""
 
     plan: MemoryPlan
@@ -43,7 +43,7 @@ class Probe:
 
 
 def probe(spec: RunSpec, config: Values, family: Family, shape: Shape | None = None, *, steps: int = 3,
-          progress: Callable[[str], None] = lambda step: None) -> Probe:  # fmt: skip
+          progress: Callable[[str], None] = lambda step: None) -> ProbeResult:  # fmt: skip
     """Measure a run on this machine's GPU.
 
     Nothing is downloaded. A paged optimizer is only tried where its managed memory fits what the card has free.
@@ -69,7 +69,7 @@ def probe(spec: RunSpec, config: Values, family: Family, shape: Shape | None = N
         seconds, failure = time.perf_counter() - start, " ".join(str(full).split())[:200]
     flops = flops_of(model, family, plan.shape) if model is not None else 0
     count = min(spec.training.gradient_accumulation_steps, 2)
-    return Probe(plan, measured, failure, seconds, flops, count)
+    return ProbeResult(plan, measured, failure, seconds, flops, count)
 
 
 def this_card() -> Gpu:
@@ -116,7 +116,7 @@ def flops_of(model: nn.Module, family: Family, shape: Shape) -> int:
     return int(PASSES * total)
 
 
-def probe_document(found: Probe, steps: int) -> dict[str, Any]:
+def probe_document(found: ProbeResult, steps: int) -> dict[str, Any]:
     """A probe for programs and for the terminal; bytes are whole numbers."""
     plan, measured = found.plan, found.measured
     document: dict[str, Any] = {

@@ -9,7 +9,7 @@ from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
 from vlcheck.memory.batch import UNMEASURED
 from vlcheck.memory.layers import Unlike
-from vlcheck.memory.micro import MicroStep, bench
+from vlcheck.memory.micro import MicroStep, step_model
 from vlcheck.memory.optimizer import managed_size
 from vlcheck.memory.parallel import spread
 from vlcheck.memory.plan import MemoryPlan, plan_of
@@ -46,8 +46,8 @@ class Simulation:
         self.model = build_model(spec, Weights.META, config=config)
         pack(self.model)
         prepare(self.model, spec)
-        self.bench = bench(self.model, family)
-        self.config = self.bench.config
+        self.step_model = step_model(self.model, family)
+        self.config = self.step_model.config
         self.stored = tuple(stored(self.model))
         self._tapes: dict[tuple[Shape, Arch, bool, str], tuple[Tape, list[int], dict[str, int]]] = {}
         self._plans: dict[tuple[Shape, Arch, int, Training], MemoryPlan] = {}
@@ -63,8 +63,10 @@ class Simulation:
         key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, spec.training)
         if key not in self._plans:
             tape, gradients, kernels = self._micro_step(gpu, shape, spec)
-            whole = whole_tape(self.stored, self.bench.parameters, spec, tape, gradients, (gpu.workspace_bytes,) * 2)
-            managed = managed_size(self.bench.parameters, spec.training.optim)
+            whole = whole_tape(
+                self.stored, self.step_model.parameters, spec, tape, gradients, (gpu.workspace_bytes,) * 2
+            )
+            managed = managed_size(self.step_model.parameters, spec.training.optim)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=kernels)
         plan = replace(self._plans[key], gpu=gpu, doubts=doubts(spec, self.family, gpu))
         return spread(plan, spec, self.model) if spec.hardware.count > 1 else plan
@@ -74,11 +76,11 @@ class Simulation:
         key = (shape, arch, spec.training.gradient_checkpointing, spec.training.logits)
         if key not in self._tapes:
             switch_checkpointing(self.model, spec.training)
-            step = MicroStep(self.bench, spec, shape, arch)
+            step = MicroStep(self.step_model, spec, shape, arch)
             try:
                 tape, gradients = step.run()
             except Unlike:  # no layer stands for another, then
-                step = MicroStep(self.bench, spec, shape, arch, whole=True)
+                step = MicroStep(self.step_model, spec, shape, arch, whole=True)
                 tape, gradients = step.run()
             except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
                 reason = " ".join(str(error).split())[:300]

@@ -10,7 +10,7 @@ from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
-from vlcheck.memory.plan import RESERVED_BAND, MemoryPlan, Verdict
+from vlcheck.memory.plan import RESERVED_BAND, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
@@ -109,7 +109,7 @@ def largest(
     for _ in range(TRIES):
         plan = plan_at(number)
         tried[number] = needed(plan)
-        if plan.verdict is Verdict.FITS:
+        if plan.verdict is FitVerdict.FITS:
             low = max(low, number)
         else:
             high = min(high, number)
@@ -141,11 +141,11 @@ def _next(tried: Mapping[int, int], low: int, high: int, room: int, step: int, s
 
 
 def _remedy(simulation: Simulation, card: Gpu, spec: RunSpec, plan: MemoryPlan) -> Alternative | None:
-    if plan.verdict is Verdict.FITS:
+    if plan.verdict is FitVerdict.FITS:
         return None
     for change, changed in changes(spec):
         other = simulation.plan(card, spec=changed)
-        if other.verdict is Verdict.FITS:
+        if other.verdict is FitVerdict.FITS:
             return Alternative(change, other)
     return None
 
@@ -157,7 +157,7 @@ def _largest_rank(spec: RunSpec, config: Values, family: Family, card: Gpu, shap
         return Simulation(replace(spec, lora=replace(spec.lora, r=rank)), config, family).plan(card, shape)
 
     step = 8 if spec.lora.r % 8 == 0 else 1
-    if plan.verdict is not Verdict.FITS:
+    if plan.verdict is not FitVerdict.FITS:
         return largest(at_rank, spec.lora.r, step=step)
     doubled = needed(at_rank(2 * spec.lora.r))  # all that a rank adds is as long as the rank
     slope = max(1.0, (doubled - needed(plan)) / spec.lora.r)
@@ -175,7 +175,7 @@ def _largest_image(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shap
             continue
         try:
             wider = replace(shape, soft_tokens=soft, tokens=text + shape.images * soft)
-            if simulation.plan(card, wider).verdict is Verdict.FITS:
+            if simulation.plan(card, wider).verdict is FitVerdict.FITS:
                 return soft
         except Unavailable:
             return None
@@ -199,11 +199,11 @@ def _recommend(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape, a
             spec, training=replace(spec.training, gradient_accumulation_steps=steps, gradient_checkpointing=True)
         )
         full = simulation.plan(card, replace(shape, rows=rows), changed)
-        if full.verdict is not Verdict.FITS:
+        if full.verdict is not FitVerdict.FITS:
             continue
         changed = replace(changed, training=replace(changed.training, gradient_checkpointing=False))
         none = simulation.plan(card, replace(shape, rows=rows), changed)
-        if none.verdict is Verdict.FITS:
+        if none.verdict is FitVerdict.FITS:
             return Recommended(rows, steps, 0.0, none.driver_bytes)
         over = needed(none) - card.total_bytes
         share = min(1.0, math.ceil(20 * over / max(1, needed(none) - needed(full))) / 20)
@@ -220,4 +220,4 @@ def _on_card(simulation: Simulation, card: Gpu, shape: Shape, seen: Mapping[int,
     slope = (most - least) / (last - first) if last > first else 0
     room = card.total_bytes - needed(plan)
     rows = shape.rows + math.floor(room / slope) if slope > 0 else shape.rows
-    return OnCard(plan, max(0, rows) if plan.verdict is not Verdict.FITS else max(shape.rows, rows))
+    return OnCard(plan, max(0, rows) if plan.verdict is not FitVerdict.FITS else max(shape.rows, rows))

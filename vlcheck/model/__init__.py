@@ -1,1 +1,1 @@
-"""A run's model: found, built without weights, in miniature or in full, and described module by module."""
+"""A run's model: found, built without weights, tiny or in full, and described module by module."""

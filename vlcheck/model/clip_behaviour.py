@@ -95,7 +95,7 @@ class Containment:
 
     wrappers: tuple[Contained, ...]
     called: int = 0
-    """Distinct wrappers that were called; in a miniature each stands for many."""
+    """Distinct wrappers that were called; in a tiny run each stands for many."""
     unmeasured: str = ""
     """Why behaviour was not measured, where it was not."""
 

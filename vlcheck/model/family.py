@@ -53,7 +53,7 @@ class Dialogue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StandIn:
+class FallbackProcessor:
     """What a processor is made of where the real one cannot be had."""
 
     processor: str
@@ -119,7 +119,7 @@ class Family:
     """Whether exploding gradients are reported for LoRA on a model of this config."""
     dialogue: Dialogue | None = None
     """How conversations look in ids; None where vlcheck has not learnt it."""
-    stand_in: StandIn | None = None
+    fallback: FallbackProcessor | None = None
     """How to make a processor without the Hub."""
     doubt: str = ""
     """What a reader must know to weigh what is said of this family's parts."""

@@ -93,7 +93,7 @@ def shrink(spec: RunSpec, config: Values, family: Family, modules: ModuleTable, 
         patch: the user's monkeypatch; one that changes classes has already been applied.
 
     Raises:
-        Unavailable: if the family has no miniature.
+        Unavailable: if the family's record does not say how to shrink it.
     """
     if family.layer_kinds is None or family.shrink is None or family.sample_row is None:
         raise Unavailable(f"vlcheck knows no miniature of {family.name}, so no gradient was measured")

@@ -13,14 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vlcheck.data.conversation import Conversation, Picture, Turn, as_messages
+from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn, as_messages
 from vlcheck.model.family import Dialogue
 
 QUESTION, ANSWER = "Quiz", "Beagle"
-
-
-class BadRow(Exception):
-    """A conversation that cannot be trained on; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Place:
+class AnswerPlace:
     """Where an answer stands in a row, counted in marks that images cannot move."""
 
     at: int
@@ -64,7 +60,7 @@ class RowText:
     name: str
     text: str
     pictures: tuple[Picture, ...]
-    places: tuple[Place, ...]
+    places: tuple[AnswerPlace, ...]
     suffix: str | None = None
     """The answer, for processors that take it apart from the question."""
 
@@ -116,7 +112,7 @@ class Template:
         at = generation.rfind(anchor)
         if at < 0:
             raise BadRow(f"{conversation}, turn {index}: its generation prompt has no {anchor!r}")
-        place = Place(at, generation[at:], generation.count(anchor, 0, at), answer.count(end), answer, index)
+        place = AnswerPlace(at, generation[at:], generation.count(anchor, 0, at), answer.count(end), answer, index)
         return RowText(str(conversation), generation + answer + end, _pictures(conversation.turns[:index]), (place,))
 
     def _thought(self, conversation: Conversation, index: int, generation: str) -> str:
@@ -204,7 +200,7 @@ def _suffixed(processor: Any, dialogue: Dialogue, conversation: Conversation) ->
         raise BadRow(f"{conversation}: it holds no image; this family takes at least one")
     image, said = processor.image_token, answer.text.strip()
     text = image * len(question.pictures) + question.text
-    place = Place(0, "", 0, said.count(dialogue.end), said, 1)
+    place = AnswerPlace(0, "", 0, said.count(dialogue.end), said, 1)
     return RowText(str(conversation), text, question.pictures, (place,), suffix=said)
 
 

@@ -12,10 +12,10 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from vlcheck.data.conversation import Conversation, Picture, Turn
+from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn
 from vlcheck.data.images import BadPicture, open_picture
 from vlcheck.model.family import Dialogue
-from vlcheck.processing.chat_template import BadRow, RowText, Template, read_template
+from vlcheck.processing.chat_template import RowText, Template, read_template
 from vlcheck.processing.labels import IGNORE_INDEX, LabelLost, Span, label_answers, matches
 
 Batch: TypeAlias = dict[str, torch.Tensor]
@@ -131,7 +131,7 @@ class Collator:
         """What the processor makes of rows, without labels.
 
         Raises:
-            BadRow: as `collate`; whatever goes wrong is laid at the door of the row that it goes wrong in.
+            BadRow: as `collate`, naming the row that fails alone; if none does, all of the batch.
         """
         pictures = [[_opened(row, picture) for picture in row.pictures] for row in rows]
         for row in rows:

@@ -15,7 +15,7 @@ from vlcheck.hub import hub_answers
 from vlcheck.model.build import transformers_config
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family, Values
-from vlcheck.processing.stand_in import assemble, build_stand_in, transformers_class
+from vlcheck.processing.fallback import assemble, build_fallback, transformers_class
 from vlcheck.spec import ConfigError, Problem, RunSpec
 
 MARKS = ("tokenizer.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
@@ -29,7 +29,7 @@ class FoundProcessor:
     processor: Any
     origin: str
     """One phrase for the report."""
-    stand_in: bool = False
+    fallback: bool = False
     """Its tokenizer was trained on the spot, so that ordinary words are cut differently from the real one."""
 
 
@@ -46,7 +46,7 @@ def find_processor(spec: RunSpec, config: ModelConfig, family: Family, *, offlin
     found = _real(spec, config, family, offline)
     if found is None:
         origin = f"stand-in for {family.name}: its real processor classes and special tokens, ordinary words cut by a "
-        found = FoundProcessor(build_stand_in(family, config.values), origin + "tokenizer trained here", stand_in=True)
+        found = FoundProcessor(build_fallback(family, config.values), origin + "tokenizer trained here", fallback=True)
     _set_budget(spec, family, found.processor)
     return found
 
@@ -57,7 +57,7 @@ def check_tokenizer(spec: RunSpec, found: FoundProcessor) -> None:
     Raises:
         Unavailable: for such a pair.
     """
-    if found.stand_in and spec.model.weights == "pretrained":
+    if found.fallback and spec.model.weights == "pretrained":
         raise Unavailable(
             f"the processor of {spec.model.id} is not here, and trained weights cannot read another tokenizer's ids",
             "put it beside the model's config.json, or run once without --offline",
@@ -114,7 +114,7 @@ def _loaded(folder: Path, family: Family, values: Values) -> Any:
                 if hasattr(processor, "image_processor"):
                     return processor
             except (ImportError, NameError, TypeError):
-                if family.stand_in is None:
+                if family.fallback is None:
                     raise
             return _from_parts(folder, family, values)
     except Exception as error:  # whatever a folder's files make transformers raise
@@ -125,7 +125,7 @@ def _loaded(folder: Path, family: Family, values: Values) -> Any:
 
 
 def _from_parts(folder: Path, family: Family, values: Values) -> Any:
-    made = family.stand_in
+    made = family.fallback
     if made is None:
         raise ValueError(f"vlcheck does not know the parts of a {family.name} processor")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

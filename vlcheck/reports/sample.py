@@ -11,7 +11,7 @@ from rich.text import Text
 from vlcheck.reports.units import plain
 
 if TYPE_CHECKING:
-    from vlcheck.collators.sample import Piece, Strip
+    from vlcheck.collators.sample import Piece, RowView
 
 STYLES = {
     "supervised": "bold green",
@@ -26,7 +26,7 @@ SIGNS = {"supervised": ("{+", "+}"), "supervised image": ("{+[", "]+}"), "superv
 """What stands around a piece where there is no colour."""
 
 
-def render_strip(strip: Strip, *, width: int = 100, color: bool = False) -> str:
+def render_view(strip: RowView, *, width: int = 100, color: bool = False) -> str:
     """Draw a row; line ends of its text stay, and every control character is shown as its escape."""
     head = f"{strip.name}: {strip.supervised} of {strip.tokens} ids are supervised, by {strip.origin}"
     legend = "green is supervised" if color else "{+supervised+}"

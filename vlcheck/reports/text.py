@@ -20,7 +20,7 @@ SHOWN = 5  # findings of one rule; the JSON report holds all
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
 
 
-class Line(NamedTuple):
+class TextLine(NamedTuple):
     """A line before wrapping; what does not fit goes on `hang` columns deeper, unless it is kept whole."""
 
     text: Text
@@ -53,7 +53,7 @@ def render(report: Report, *, width: int = 100, color: bool = False) -> str:
     return capture.get()
 
 
-def build_lines(report: Report) -> Iterator[Line]:
+def build_lines(report: Report) -> Iterator[TextLine]:
     """The report's lines in order, before wrapping."""
     yield _header(report)
     found = report.found()
@@ -64,16 +64,16 @@ def build_lines(report: Report) -> Iterator[Line]:
         *_failed(report.with_verdict(Verdict.ERROR)),
         *_not_applicable(report.with_verdict(Verdict.NOT_APPLICABLE)),
         *_passed(report.with_verdict(Verdict.PASSED)),
-        *(Line(_styled("note to the reader: ", "bold", remark)) for remark in report.remarks),
+        *(TextLine(_styled("note to the reader: ", "bold", remark)) for remark in report.remarks),
     ]
     if rest:
-        yield Line(Text())
+        yield TextLine(Text())
     yield from rest
-    yield Line(Text())
-    yield Line(Text(str(summarise(report)), "bold"), wrap=False)
+    yield TextLine(Text())
+    yield TextLine(Text(str(summarise(report)), "bold"), wrap=False)
 
 
-def _header(report: Report) -> Line:
+def _header(report: Report) -> TextLine:
     subject = report.subject
     parts = [str(subject.get("model") or report.spec.model.id)]
     if subject.get("family"):
@@ -84,7 +84,7 @@ def _header(report: Report) -> Line:
         parts.append(f"config from {subject['config_origin']}")
     if subject.get("adapter"):
         parts.append(f"adapter {subject['adapter']}")
-    return Line(_styled(f"{config_file(report)}: ", "bold", ", ".join(parts)))
+    return TextLine(_styled(f"{config_file(report)}: ", "bold", ", ".join(parts)))
 
 
 # --------------------------------------------------------------------------- findings
@@ -116,22 +116,24 @@ def _first_cause(outcome: Outcome, by_code: dict[str, Outcome]) -> str:
     return outcome.rule.code
 
 
-def _blocks(root: Outcome, consequences: Sequence[Outcome]) -> Iterator[Line]:
+def _blocks(root: Outcome, consequences: Sequence[Outcome]) -> Iterator[TextLine]:
     for finding in root.findings[:SHOWN]:
-        yield Line(Text())
-        yield Line(_heading(root, finding.where))
+        yield TextLine(Text())
+        yield TextLine(_heading(root, finding.where))
         yield from _indented(finding.message, hang=0)
         if finding.measured:
-            yield Line(_styled("measured: ", "dim", show_measured(finding.measured)), 2)
+            yield TextLine(_styled("measured: ", "dim", show_measured(finding.measured)), 2)
         yield from _fix(finding)
     if not root.findings:
-        yield Line(Text())
-        yield Line(_heading(root, None))
+        yield TextLine(Text())
+        yield TextLine(_heading(root, None))
         yield from _indented(root.rule.title, hang=0)
     if len(root.findings) > SHOWN:
-        yield Line(Text(f"... and {len(root.findings) - SHOWN} more of {root.rule.code} (--format json lists all)"), 2)
+        yield TextLine(
+            Text(f"... and {len(root.findings) - SHOWN} more of {root.rule.code} (--format json lists all)"), 2
+        )
     for consequence in consequences:
-        yield Line(_styled("explains ", "dim", f"{_named(consequence)}: {_first_message(consequence)}"), 2)
+        yield TextLine(_styled("explains ", "dim", f"{_named(consequence)}: {_first_message(consequence)}"), 2)
 
 
 def _heading(outcome: Outcome, where: Location | None) -> Text:
@@ -140,12 +142,12 @@ def _heading(outcome: Outcome, where: Location | None) -> Text:
     return Text.assemble((str(severity), STYLES[severity]), f" {_named(outcome)}", (place, "dim"))
 
 
-def _fix(finding: Finding) -> Iterator[Line]:
+def _fix(finding: Finding) -> Iterator[TextLine]:
     if "\n" in finding.fix:  # a piece of YAML: keep its own indentation
-        yield Line(Text("fix:", "green"), 2)
+        yield TextLine(Text("fix:", "green"), 2)
         yield from _indented(finding.fix, indent=4)
     elif finding.fix:
-        yield Line(_styled("fix: ", "green", finding.fix), 2)
+        yield TextLine(_styled("fix: ", "green", finding.fix), 2)
 
 
 def _first_message(outcome: Outcome) -> str:
@@ -156,31 +158,31 @@ def _first_message(outcome: Outcome) -> str:
 # --------------------------------------------------------------------------- the other verdicts
 
 
-def _skipped(outcomes: Sequence[Outcome]) -> Iterator[Line]:
+def _skipped(outcomes: Sequence[Outcome]) -> Iterator[TextLine]:
     for (reason, unlock), alike in _alike(outcomes).items():
-        yield Line(_styled("skipped: ", "yellow", f"{', '.join(map(_named, alike))}: {reason}"))
+        yield TextLine(_styled("skipped: ", "yellow", f"{', '.join(map(_named, alike))}: {reason}"))
         if unlock:
-            yield Line(_styled("unlock: ", "green", unlock), 2)
+            yield TextLine(_styled("unlock: ", "green", unlock), 2)
 
 
-def _failed(outcomes: Sequence[Outcome]) -> Iterator[Line]:
+def _failed(outcomes: Sequence[Outcome]) -> Iterator[TextLine]:
     for outcome in outcomes:
         last = (outcome.reason.strip().splitlines() or ["no reason given"])[-1]
-        yield Line(_styled("failed to run: ", "bold red", f"{_named(outcome)}: {last}"))
+        yield TextLine(_styled("failed to run: ", "bold red", f"{_named(outcome)}: {last}"))
     if outcomes:
-        yield Line(Text("this is a fault of vlcheck; --format json holds the traceback"), 2)
+        yield TextLine(Text("this is a fault of vlcheck; --format json holds the traceback"), 2)
 
 
-def _not_applicable(outcomes: Sequence[Outcome]) -> Iterator[Line]:
+def _not_applicable(outcomes: Sequence[Outcome]) -> Iterator[TextLine]:
     if outcomes:
-        yield Line(
+        yield TextLine(
             _styled("not applicable: ", "dim", f"{', '.join(o.rule.code for o in outcomes)} (reasons: --format json)")
         )
 
 
-def _passed(outcomes: Sequence[Outcome]) -> Iterator[Line]:
+def _passed(outcomes: Sequence[Outcome]) -> Iterator[TextLine]:
     if outcomes:
-        yield Line(_styled("passed: ", "green", ", ".join(map(_examined, outcomes))))
+        yield TextLine(_styled("passed: ", "green", ", ".join(map(_examined, outcomes))))
 
 
 def _examined(outcome: Outcome) -> str:
@@ -207,12 +209,12 @@ def _styled(label: str, style: str, quoted: str) -> Text:
     return Text.assemble((plain(label), style), plain(quoted))
 
 
-def _indented(quoted: str, *, indent: int = 2, hang: int = 2) -> Iterator[Line]:
+def _indented(quoted: str, *, indent: int = 2, hang: int = 2) -> Iterator[TextLine]:
     for line in quoted.splitlines():
-        yield Line(Text(plain(line)), indent, hang)
+        yield TextLine(Text(plain(line)), indent, hang)
 
 
-def _print(console: Console, line: Line, width: int) -> None:
+def _print(console: Console, line: TextLine, width: int) -> None:
     breaks = _breaks(line.text.plain, width - line.indent, width - line.indent - line.hang) if line.wrap else []
     for number, part in enumerate(line.text.divide(breaks)):
         part.rstrip()

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
-from vlcheck.rules.bench_rows import rows_of, where
+from vlcheck.rules.row_checks import rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.collators.judge import Bench
+    from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.trial import Trial
     from vlcheck.model.family import Family
 
@@ -19,7 +19,9 @@ ROUNDING = 1e-4
 
 
 @rule("VLC204", "missing-batch-key", Severity.ERROR, explains=("VLC214", "VLC216", "VLC219"))
-def missing_batch_key(spec: RunSpec, family: Family, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+def missing_batch_key(
+    spec: RunSpec, family: Family, checks: CollatorChecks, trial: Trial
+) -> Iterator[Finding | Examined]:
     """The batch lacks a key that the processor makes and the model needs.
 
     Law: every key of the processor's reaches the batch. Some losses are silent: without `mm_token_type_ids`
@@ -30,23 +32,23 @@ def missing_batch_key(spec: RunSpec, family: Family, bench: Bench, trial: Trial)
 
     Source: https://github.com/huggingface/trl/issues/5807; measured in tests/bench/test_trial.py.
     """
-    if not bench.keys:
+    if not checks.keys:
         raise Unavailable("the collator made no batch, see VLC225")
-    needed = [key for key in bench.processor_keys if key in (family.dialogue.batch_keys if family.dialogue else ())]
+    needed = [key for key in checks.processor_keys if key in (family.dialogue.batch_keys if family.dialogue else ())]
     yield Examined(len(needed), "keys")
     for key in needed:
-        if key not in bench.keys:
+        if key not in checks.keys:
             effect = trial.without.get(key, trial.problem or "its effect was not measured")
             yield Finding(
-                f"{bench.origin}: the batch has no {key}; without it, on a tiny {family.name}: {effect}",
-                where=where(spec, bench),
-                measured={"keys": ", ".join(sorted(bench.keys)), "missing": key, "effect": effect},
+                f"{checks.origin}: the batch has no {key}; without it, on a tiny {family.name}: {effect}",
+                where=where(spec, checks),
+                measured={"keys": ", ".join(sorted(checks.keys)), "missing": key, "effect": effect},
                 fix=f"pass {key} on from what the processor returns",
             )
 
 
 @rule("VLC214", "image-types-misaligned", Severity.ERROR, explains=("VLC219", "VLC223"))
-def image_types_misaligned(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def image_types_misaligned(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """The key that says which ids are an image's says it of other ids.
 
     Law: type is image exactly where the id is an image's. Types padded on the other side than ids mark text as
@@ -56,22 +58,22 @@ def image_types_misaligned(spec: RunSpec, bench: Bench) -> Iterator[Finding | Ex
 
     Source: https://github.com/huggingface/trl/issues/5785
     """
-    rows_of(bench)
-    if not bench.typed:
+    rows_of(checks)
+    if not checks.typed:
         raise NotApplicable("no key of this family's batches marks image ids, or the batch lacks it (VLC204)")
-    yield Examined(bench.typed, "rows")
-    if bench.misaligned:
+    yield Examined(checks.typed, "rows")
+    if checks.misaligned:
         yield Finding(
-            f"{bench.origin}: image types stand elsewhere than image ids in {len(bench.misaligned)} of {bench.typed} "
-            f"rows, first in {bench.misaligned[0]}",
-            where=where(spec, bench),
-            measured={"rows": len(bench.misaligned), "of": bench.typed},
+            f"{checks.origin}: image types stand elsewhere than image ids in {len(checks.misaligned)} of "
+            f"{checks.typed} rows, first in {checks.misaligned[0]}",
+            where=where(spec, checks),
+            measured={"rows": len(checks.misaligned), "of": checks.typed},
             fix="pad every per-token key on the same side",
         )
 
 
 @rule("VLC215", "placeholder-count", Severity.ERROR, explains=("VLC214", "VLC218"))
-def placeholder_count(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+def placeholder_count(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterator[Finding | Examined]:
     """The ids hold another number of soft tokens than the images have features.
 
     Law: as many soft tokens as features. Too few or too many stop the model's forward, in the middle of a run
@@ -81,30 +83,30 @@ def placeholder_count(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Fin
 
     Source: https://github.com/huggingface/transformers/pull/37019
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(len(rows), "rows")
     yield Examined(sum(row.soft_tokens for row in rows), "soft tokens")
     wrong = [row for row in rows if row.soft_tokens != row.expected_soft_tokens]
     if wrong:
         first = wrong[0]
         yield Finding(
-            f"{bench.origin}: {first.name} holds {first.soft_tokens} soft tokens; its images have "
+            f"{checks.origin}: {first.name} holds {first.soft_tokens} soft tokens; its images have "
             f"{first.expected_soft_tokens} features",
-            where=where(spec, bench),
+            where=where(spec, checks),
             measured={"rows": len(wrong), "soft tokens": first.soft_tokens, "features": first.expected_soft_tokens},
             fix="make ids and pixels in one call of the processor",
         )
     elif trial.mismatch:
         yield Finding(
-            f"{bench.origin}: a tiny model of the same structure refuses the batch: {trial.mismatch}",
-            where=where(spec, bench),
+            f"{checks.origin}: a tiny model of the same structure refuses the batch: {trial.mismatch}",
+            where=where(spec, checks),
             measured={"error": trial.mismatch},
             fix="make ids and pixels in one call of the processor",
         )
 
 
 @rule("VLC216", "image-unseen", Severity.ERROR)
-def image_unseen(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+def image_unseen(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterator[Finding | Examined]:
     """The image never reaches the model: another picture changes no logit.
 
     Law: what the model computes depends on the picture. The probe collates the same row with two pictures of
@@ -119,15 +121,15 @@ def image_unseen(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding 
     yield Examined(trial.logits, "logits compared with another picture in the row")
     if trial.swapped == 0:
         yield Finding(
-            f"{bench.origin}: another picture in the row changes none of {trial.logits} logits",
-            where=where(spec, bench),
+            f"{checks.origin}: another picture in the row changes none of {trial.logits} logits",
+            where=where(spec, checks),
             measured={"largest change": trial.swapped, "logits": trial.logits},
             fix="pass pixel_values on",
         )
 
 
 @rule("VLC219", "answer-visible", Severity.ERROR)
-def answer_visible(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+def answer_visible(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterator[Finding | Examined]:
     """An answer is visible to the positions that have to predict it.
 
     Law: changing an answer's id changes no earlier logit. Token types that mark the answer as part of a prefix
@@ -142,15 +144,15 @@ def answer_visible(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Findin
     yield Examined(trial.earlier, "logits before a changed answer id")
     if trial.leaked > 0:
         yield Finding(
-            f"{bench.origin}: changing the answer's last id changes logits before it by up to {trial.leaked:.2g}",
-            where=where(spec, bench),
+            f"{checks.origin}: changing the answer's last id changes logits before it by up to {trial.leaked:.2g}",
+            where=where(spec, checks),
             measured={"largest change": trial.leaked, "logits": trial.earlier},
             fix="let no key of the batch mark the answer as prompt",
         )
 
 
 @rule("VLC223", "rows-cross", Severity.ERROR)
-def rows_cross(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | Examined]:
+def rows_cross(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterator[Finding | Examined]:
     """Rows that are collated together see each other: packed without borders, or padded wrongly.
 
     Law: what else is in the batch changes no logit of an answer. Packing puts several samples into one row;
@@ -165,10 +167,10 @@ def rows_cross(spec: RunSpec, bench: Bench, trial: Trial) -> Iterator[Finding | 
         raise Unavailable(trial.problem or "two rows could not be run through a tiny model")
     yield Examined(trial.packed_labels, "labels whose logits were compared in one batch and apart")
     if trial.packed > ROUNDING:
-        how = "packing moves" if bench.merged else "batching moves"
+        how = "packing moves" if checks.merged else "batching moves"
         yield Finding(
-            f"{bench.origin}: {how} the logits of answers by up to {trial.packed:.2g}; allowed: 0",
-            where=where(spec, bench),
+            f"{checks.origin}: {how} the logits of answers by up to {trial.packed:.2g}; allowed: 0",
+            where=where(spec, checks),
             measured={"largest change": trial.packed, "labels": trial.packed_labels},
             fix="return one row a conversation",
         )
@@ -204,7 +206,7 @@ def accumulation_changes_loss(spec: RunSpec, trial: Trial) -> Iterator[Finding |
 
 
 @rule("VLC225", "collator-fails", Severity.ERROR)
-def collator_fails(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def collator_fails(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """The collator raises an error on a conversation.
 
     Law: a row is collated, or refused with a reason that names it. Here it is found before the run, which would
@@ -214,10 +216,10 @@ def collator_fails(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
 
     Source: https://github.com/huggingface/trl/issues/4289
     """
-    yield Examined(len(bench.rows) + len(bench.refused), "batches and rows")
-    for refused in bench.refused:
+    yield Examined(len(checks.rows) + len(checks.refused), "batches and rows")
+    for refused in checks.refused:
         yield Finding(
-            f"{bench.origin}: {refused.name}: {refused.error}",
-            where=where(spec, bench),
+            f"{checks.origin}: {refused.name}: {refused.error}",
+            where=where(spec, checks),
             measured={"error": refused.error},
         )

@@ -35,10 +35,10 @@ def over_budget(
 
     Source: fixtures/measured of this project: 70 runs on an H100, the worst 0.8 % off.
     """
-    from vlcheck.memory.plan import Verdict
+    from vlcheck.memory.plan import FitVerdict
 
     yield Examined(len(memory_plan.moments), "moments of a step")
-    if memory_plan.verdict is Verdict.OVER:
+    if memory_plan.verdict is FitVerdict.OVER:
         yield Finding(_comparison(memory_plan, "exceeds"), where=spec.where("hardware.gpu"),
                       measured=_ledger(memory_plan), fix=_remedy(cheapest_fit))  # fmt: skip
 
@@ -58,10 +58,10 @@ def tight_budget(
 
     Source: fixtures/measured of this project.
     """
-    from vlcheck.memory.plan import Verdict
+    from vlcheck.memory.plan import FitVerdict
 
     yield Examined(len(memory_plan.moments), "moments of a step")
-    if memory_plan.verdict is Verdict.TIGHT:
+    if memory_plan.verdict is FitVerdict.TIGHT:
         yield Finding(_comparison(memory_plan, "is too near to"), where=spec.where("hardware.gpu"),
                       measured=_ledger(memory_plan), fix=_remedy(cheapest_fit))  # fmt: skip
 
@@ -79,12 +79,12 @@ def checkpointing_off(
 
     Source: https://arxiv.org/abs/1604.06174
     """
-    from vlcheck.memory.plan import Verdict
+    from vlcheck.memory.plan import FitVerdict
 
     if spec.training.gradient_checkpointing:
         raise NotApplicable("checkpointing is on")
     yield Examined(2, "plans, with and without checkpointing")
-    if memory_plan.verdict is not Verdict.FITS and other_checkpointing.verdict is Verdict.FITS:
+    if memory_plan.verdict is not FitVerdict.FITS and other_checkpointing.verdict is FitVerdict.FITS:
         yield Finding(
             f"without checkpointing {_gib(memory_plan.driver_bytes)}, with it "
             f"{_gib(other_checkpointing.driver_bytes)} of {_gib(memory_plan.gpu.total_bytes)}",
@@ -109,12 +109,12 @@ def checkpointing_spare(
 
     Source: on an H100, a step of Gemma 4 31B took 1.5 s instead of 2.3 s without it (fixtures/measured).
     """
-    from vlcheck.memory.plan import Verdict
+    from vlcheck.memory.plan import FitVerdict
 
     if not spec.training.gradient_checkpointing:
         raise NotApplicable("checkpointing is off")
     yield Examined(2, "plans, with and without checkpointing")
-    if memory_plan.verdict is Verdict.FITS and other_checkpointing.verdict is Verdict.FITS:
+    if memory_plan.verdict is FitVerdict.FITS and other_checkpointing.verdict is FitVerdict.FITS:
         yield Finding(
             f"without checkpointing the run takes {_gib(other_checkpointing.driver_bytes)} of "
             f"{_gib(memory_plan.gpu.total_bytes)}",

@@ -9,13 +9,13 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 from vlcheck.rules.rows import few, place
 
 if TYPE_CHECKING:
-    from vlcheck.data.duplicates import Twins
+    from vlcheck.data.duplicates import Duplicates
     from vlcheck.data.scan import Scan
     from vlcheck.spec import RunSpec
 
 
 @rule("VLC510", "split-duplicate", Severity.ERROR)
-def split_duplicate(spec: RunSpec, scan: Scan, twins: Twins) -> Iterator[Finding | Examined]:
+def split_duplicate(spec: RunSpec, scan: Scan, duplicates: Duplicates) -> Iterator[Finding | Examined]:
     """The same image is in the training split and in the evaluation split.
 
     The evaluation then measures memory where it should measure ability, and every comparison with the
@@ -33,12 +33,12 @@ def split_duplicate(spec: RunSpec, scan: Scan, twins: Twins) -> Iterator[Finding
             fix="eval_split: a split that is not trained",
         )
         return
-    yield Examined(twins.compared, "evaluation images")
-    yield from _found(spec, scan, twins.same, "the same pixels in both splits")
+    yield Examined(duplicates.compared, "evaluation images")
+    yield from _found(spec, scan, duplicates.same, "the same pixels in both splits")
 
 
 @rule("VLC511", "near-duplicate", Severity.WARNING)
-def near_duplicate(spec: RunSpec, scan: Scan, twins: Twins) -> Iterator[Finding | Examined]:
+def near_duplicate(spec: RunSpec, scan: Scan, duplicates: Duplicates) -> Iterator[Finding | Examined]:
     """An image of the evaluation split looks the same as one of the training split.
 
     Resized, re-encoded, brightened or watermarked copies leak like the originals. Two difference hashes
@@ -49,8 +49,8 @@ def near_duplicate(spec: RunSpec, scan: Scan, twins: Twins) -> Iterator[Finding 
 
     Source: measured; Abyssinian_151 (trainval) and Abyssinian_99 (test) of Oxford-IIIT Pet are one photo.
     """
-    yield Examined(twins.compared - twins.plain, "evaluation images with enough contrasts")
-    yield from _found(spec, scan, twins.similar, "the same picture to the eye in both splits")
+    yield Examined(duplicates.compared - duplicates.plain, "evaluation images with enough contrasts")
+    yield from _found(spec, scan, duplicates.similar, "the same picture to the eye in both splits")
 
 
 @rule("VLC517", "contradicting-answers", Severity.WARNING)

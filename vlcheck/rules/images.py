@@ -9,7 +9,7 @@ from vlcheck.finding import Examined, Finding, Severity, rule
 from vlcheck.rules.rows import few, place
 
 if TYPE_CHECKING:
-    from vlcheck.data.scan import Kind, Scan, Seen
+    from vlcheck.data.scan import ImageFormat, Scan, Tally
     from vlcheck.spec import RunSpec
 
 FORMATS = {
@@ -133,11 +133,11 @@ def turned_image(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
         )
 
 
-def _kinds(scan: Scan, wanted: Callable[[Kind], bool]) -> Iterator[tuple[Kind, Seen]]:
+def _kinds(scan: Scan, wanted: Callable[[ImageFormat], bool]) -> Iterator[tuple[ImageFormat, Tally]]:
     return ((kind, seen) for kind, seen in scan.kinds.items() if wanted(kind))
 
 
-def _finding(spec: RunSpec, seen: Seen, what: str, measured: dict[str, str | int]) -> Finding:
+def _finding(spec: RunSpec, seen: Tally, what: str, measured: dict[str, str | int]) -> Finding:
     return Finding(
         f"{few(seen.first, seen.count)}: {what}",
         where=place(spec),

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from vlcheck.collators.region_kinds import Region
 from vlcheck.finding import Examined, Finding, Severity, rule
-from vlcheck.rules.bench_rows import measured, names, rows_of, where
+from vlcheck.rules.row_checks import measured, names, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.collators.judge import Bench
+    from vlcheck.collators.judge import CollatorChecks
 
 
 @rule("VLC202", "prompt-supervised", Severity.ERROR)
-def prompt_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def prompt_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Ids of the prompt are supervised.
 
     Law: nothing before an answer is supervised. The model then learns to write the question, which takes most
@@ -29,21 +29,21 @@ def prompt_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examine
 
     Source: https://github.com/huggingface/trl/issues/3751
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(sum(row.found == row.answers for row in rows), "rows")
     if wrong := [row for row in rows if row.supervised[Region.PROMPT] and row.found == row.answers]:
         worst = max(wrong, key=lambda row: row.supervised[Region.PROMPT])
         yield Finding(
-            f"{bench.origin}: {worst.supervised[Region.PROMPT]} of {worst.present[Region.PROMPT]} ids of the prompt "
+            f"{checks.origin}: {worst.supervised[Region.PROMPT]} of {worst.present[Region.PROMPT]} ids of the prompt "
             f"are supervised in {names(wrong)}; allowed: none",
-            where=where(spec, bench),
+            where=where(spec, checks),
             measured=measured(wrong, worst),
             fix="set labels to -100 up to the first id of the answer",
         )
 
 
 @rule("VLC205", "image-supervised", Severity.ERROR)
-def image_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def image_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Ids of images or padding are supervised.
 
     Law: no soft token, no token that frames an image and no padding is ever a label. A soft token cannot be
@@ -53,7 +53,7 @@ def image_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined
 
     Source: https://github.com/huggingface/trl/issues/1880
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(len(rows), "rows")
     yield Examined(sum(row.present[Region.IMAGE] for row in rows), "image ids")
     yield Examined(sum(row.present[Region.PADDING] for row in rows), "padding ids")
@@ -61,16 +61,16 @@ def image_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined
         if wrong := [row for row in rows if row.supervised[region]]:
             worst = max(wrong, key=lambda row: row.supervised[region])
             yield Finding(
-                f"{bench.origin}: {worst.supervised[region]} of {worst.present[region]} {noun} ids are supervised in "
+                f"{checks.origin}: {worst.supervised[region]} of {worst.present[region]} {noun} ids are supervised in "
                 f"{names(wrong)}; allowed: none",
-                where=where(spec, bench),
+                where=where(spec, checks),
                 measured=measured(wrong, worst),
                 fix=f"labels[{'ids == image id' if region is Region.IMAGE else 'attention_mask == 0'}] = -100",
             )
 
 
 @rule("VLC206", "answer-unsupervised", Severity.ERROR)
-def answer_unsupervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def answer_unsupervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """An answer is partly or wholly unsupervised.
 
     Law: every id of every answer is supervised. What is masked is never learnt: the first ids, without which
@@ -80,21 +80,21 @@ def answer_unsupervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Exami
 
     Source: https://github.com/huggingface/trl/issues/3751
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(sum(row.found for row in rows), "answers")
     if wrong := [row for row in rows if row.supervised[Region.ANSWER] < row.present[Region.ANSWER]]:
         worst = min(wrong, key=lambda row: row.supervised[Region.ANSWER] / row.present[Region.ANSWER])
         yield Finding(
-            f"{bench.origin}: {worst.supervised[Region.ANSWER]} of {worst.present[Region.ANSWER]} ids of the answer "
+            f"{checks.origin}: {worst.supervised[Region.ANSWER]} of {worst.present[Region.ANSWER]} ids of the answer "
             f"are supervised in {names(wrong)}; allowed: all",
-            where=where(spec, bench),
+            where=where(spec, checks),
             measured=measured(wrong, worst),
             fix="supervise from the first id of each answer through its end token",
         )
 
 
 @rule("VLC207", "everything-supervised", Severity.ERROR, explains=("VLC202", "VLC205", "VLC209", "VLC210"))
-def everything_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def everything_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Every id that is not padding is supervised: nothing masks the prompt.
 
     TRL's collator for images does this by default (`assistant_only_loss=False`): prompt and soft tokens stay in
@@ -105,20 +105,20 @@ def everything_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Exa
 
     Source: trl 1.16, `DataCollatorForVisionLanguageModeling`; measured in tests/collators/test_foreign.py.
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(len(rows), "rows")
     if wrong := [row for row in rows if row.unmasked]:
         yield Finding(
-            f"{bench.origin}: all {wrong[0].tokens} ids of {names(wrong)} are supervised; allowed: "
+            f"{checks.origin}: all {wrong[0].tokens} ids of {names(wrong)} are supervised; allowed: "
             f"{wrong[0].present[Region.ANSWER] + wrong[0].present[Region.END]}, the answer and its end token",
-            where=where(spec, bench),
+            where=where(spec, checks),
             measured=measured(wrong, wrong[0]),
             fix="mask everything before each answer",
         )
 
 
 @rule("VLC208", "end-unlearnt", Severity.ERROR)
-def end_unlearnt(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def end_unlearnt(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """The token that ends a turn is not learnt.
 
     Law: the end token of every answer is supervised. A model that never saw it as a target goes on writing
@@ -128,21 +128,21 @@ def end_unlearnt(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
 
     Source: https://github.com/huggingface/trl/issues/976
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(sum(row.found for row in rows), "answers")
     if wrong := [row for row in rows if row.supervised[Region.END] < row.found]:
         worst = wrong[0]
         absent = worst.ended < worst.found
         yield Finding(
-            f"{bench.origin}: the end token of {names(wrong)} is {'not in the row' if absent else 'not supervised'}",
-            where=where(spec, bench),
+            f"{checks.origin}: the end token of {names(wrong)} is {'not in the row' if absent else 'not supervised'}",
+            where=where(spec, checks),
             measured=measured(wrong, worst),
             fix="end every answer with the turn's end token and supervise it",
         )
 
 
 @rule("VLC209", "after-end-supervised", Severity.NOTE)
-def after_end_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def after_end_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Something after a turn's end token is supervised.
 
     Law: nothing after an end token is supervised. Most often it is the newline that templates write there,
@@ -152,20 +152,20 @@ def after_end_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Exam
 
     Source: https://github.com/modelscope/ms-swift/issues/8124
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(len(rows), "rows")
     if wrong := [row for row in rows if row.supervised[Region.AFTER]]:
         yield Finding(
-            f"{bench.origin}: {wrong[0].supervised[Region.AFTER]} ids after the end token are supervised in "
+            f"{checks.origin}: {wrong[0].supervised[Region.AFTER]} ids after the end token are supervised in "
             f"{names(wrong)}",
-            where=where(spec, bench),
+            where=where(spec, checks),
             measured=measured(wrong, wrong[0]),
             fix="end the span with the end token",
         )
 
 
 @rule("VLC210", "header-supervised", Severity.NOTE)
-def header_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def header_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """The header of an assistant's turn is supervised.
 
     Law: supervision starts with the answer. The header, `<|turn>model` and a newline, is part of the prompt
@@ -175,20 +175,20 @@ def header_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examine
 
     Source: the backward search of a published Gemma 4 sample; measured in tests/collators/test_foreign.py.
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(len(rows), "rows")
     if wrong := [row for row in rows if row.supervised[Region.HEADER]]:
         yield Finding(
-            f"{bench.origin}: {wrong[0].supervised[Region.HEADER]} of {wrong[0].present[Region.HEADER]} ids of the "
+            f"{checks.origin}: {wrong[0].supervised[Region.HEADER]} of {wrong[0].present[Region.HEADER]} ids of the "
             f"turn's header are supervised in {names(wrong)}",
-            where=where(spec, bench),
+            where=where(spec, checks),
             measured=measured(wrong, wrong[0]),
             fix="start the span with the answer's first id",
         )
 
 
 @rule("VLC211", "nothing-supervised", Severity.ERROR, explains=("VLC206", "VLC208"))
-def nothing_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def nothing_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """A row has no label at all.
 
     Law: every row supervises something. Such a row costs its time and trains nothing; where all rows of a
@@ -198,12 +198,12 @@ def nothing_supervised(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examin
 
     Source: https://github.com/haotian-liu/LLaVA/issues/779
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(len(rows), "rows")
     if wrong := [row for row in rows if not any(row.supervised.values())]:
         yield Finding(
-            f"{bench.origin}: no id is supervised in {names(wrong)}",
-            where=where(spec, bench),
+            f"{checks.origin}: no id is supervised in {names(wrong)}",
+            where=where(spec, checks),
             measured=measured(wrong, wrong[0]),
             fix="supervise the answer",
         )

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
-from vlcheck.rules.bench_rows import names, quoted, rows_of, where
+from vlcheck.rules.row_checks import names, quoted, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.collators.judge import Bench
+    from vlcheck.collators.judge import CollatorChecks
     from vlcheck.data.scan import Scan
     from vlcheck.evidence.model import Skeleton
     from vlcheck.processing.chat_template import Template
@@ -44,7 +44,7 @@ def prompt_not_prefix(spec: RunSpec, template: Template) -> Iterator[Finding | E
 
 
 @rule("VLC218", "prompts-differ", Severity.WARNING)
-def prompts_differ(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def prompts_differ(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Training shows another prompt than evaluation does.
 
     Law: the ids before an answer in training are the ids that the model is asked with. Where they differ, the
@@ -54,21 +54,21 @@ def prompts_differ(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
 
     Source: https://github.com/modelscope/ms-swift/issues/9594
     """
-    rows = [row for row in rows_of(bench) if row.same_prompt is not None]
+    rows = [row for row in rows_of(checks) if row.same_prompt is not None]
     if not rows:
         raise Unavailable("no answer was found among the ids, so that no prompt could be compared")
     yield Examined(len(rows), "rows whose prompt was compared with the evaluation prompt")
     if wrong := [row for row in rows if not row.same_prompt]:
         yield Finding(
-            f"{bench.origin}: {len(wrong)} of {len(rows)} rows have another prompt than evaluation: {names(wrong)}",
-            where=where(spec, bench),
+            f"{checks.origin}: {len(wrong)} of {len(rows)} rows have another prompt than evaluation: {names(wrong)}",
+            where=where(spec, checks),
             measured={"rows": len(wrong), "of": len(rows)},
             fix="render each answer behind the generation prompt",
         )
 
 
 @rule("VLC220", "bos-count", Severity.ERROR, explains=("VLC218",))
-def bos_count(spec: RunSpec, bench: Bench, processor: FoundProcessor) -> Iterator[Finding | Examined]:
+def bos_count(spec: RunSpec, checks: CollatorChecks, processor: FoundProcessor) -> Iterator[Finding | Examined]:
     """A row begins with two begin-of-text tokens, or with none.
 
     Law: exactly one, where the tokenizer has one. A template that writes it and a tokenizer that adds it make
@@ -83,12 +83,12 @@ def bos_count(spec: RunSpec, bench: Bench, processor: FoundProcessor) -> Iterato
     bos = processor.processor.tokenizer.bos_token
     if not bos:
         raise NotApplicable("the tokenizer has no begin-of-text token")
-    rows = [row for row in rows_of(bench) if row.kind != "data"]
+    rows = [row for row in rows_of(checks) if row.kind != "data"]
     yield Examined(len(rows), "rows")
     if wrong := [row for row in rows if row.bos != 1]:
         yield Finding(
-            f"{bench.origin}: {wrong[0].bos} {bos} in {names(wrong)}; allowed: 1",
-            where=where(spec, bench),
+            f"{checks.origin}: {wrong[0].bos} {bos} in {names(wrong)}; allowed: 1",
+            where=where(spec, checks),
             measured={"rows": len(wrong), "begin-of-text ids": wrong[0].bos},
             fix="add_special_tokens=False" if wrong[0].bos > 1 else f"a chat template that writes {bos}",
         )
@@ -161,7 +161,7 @@ def label_cut_differently(
     labels = scan.answers.labels()
     if labels is None:
         raise NotApplicable("the answers are free text, not labels that repeat")
-    if processor.stand_in:
+    if processor.fallback:
         raise Unavailable("a stand-in cuts words differently from the real tokenizer", "give the model as a folder")
     yield Examined(len(labels), "labels, alone and behind the turn's header")
     cut = own_collator.cut_labels(tuple(labels))

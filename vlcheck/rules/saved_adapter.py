@@ -11,7 +11,7 @@ from vlcheck.finding import Examined, Finding, Json, NotApplicable, Severity, ru
 if TYPE_CHECKING:
     from torch import nn
 
-    from vlcheck.adapters.fit import ExpectedAdapter, Fit
+    from vlcheck.adapters.load import ExpectedAdapter, LoadedAdapter
     from vlcheck.adapters.saved import SavedAdapter
     from vlcheck.evidence.model import Wrappers
     from vlcheck.model.family import Part
@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 @rule("VLC701", "tensors-missing", Severity.ERROR)
 def tensors_missing(
-    saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, fit: Fit
+    saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, loaded_adapter: LoadedAdapter
 ) -> Iterator[Finding | Examined]:
     """The file lacks tensors that the run's model expects.
 
@@ -35,7 +35,7 @@ def tensors_missing(
     Source: https://github.com/huggingface/peft/issues/2566
     """
     expected = [place for place in expected_adapter.required() if place.rank is not None]
-    missing = [place for place in fit.missing if place.rank is not None]
+    missing = [place for place in loaded_adapter.missing if place.rank is not None]
     yield Examined(len(expected), "tensors expected")
     for part, lacking in _by_part((place.part, place) for place in missing):
         of = sum(place.part is part for place in expected)
@@ -47,7 +47,7 @@ def tensors_missing(
 
 
 @rule("VLC702", "tensors-unexpected", Severity.ERROR)
-def tensors_unexpected(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Finding | Examined]:
+def tensors_unexpected(saved_adapter: SavedAdapter, loaded_adapter: LoadedAdapter) -> Iterator[Finding | Examined]:
     """The file holds tensors that the run's model has no place for.
 
     PEFT drops them without an exception. What they were trained for is lost.
@@ -57,13 +57,13 @@ def tensors_unexpected(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Findin
 
     Source: https://github.com/huggingface/peft/issues/2699
     """
-    yield Examined(len(fit.tensors), "tensors of the file")
-    for part, homeless in _by_part((fitted.part, fitted.tensor.name) for fitted in fit.unexpected):
-        of = sum(fitted.part is part for fitted in fit.tensors)
+    yield Examined(len(loaded_adapter.tensors), "tensors of the file")
+    for part, homeless in _by_part((fitted.part, fitted.tensor.name) for fitted in loaded_adapter.unexpected):
+        of = sum(fitted.part is part for fitted in loaded_adapter.tensors)
         measured: dict[str, Json] = {"without a place": len(homeless), "tensors": of}
         measured["first"] = [name[:200] for name in homeless[:4]]
-        if fit.refusal:
-            measured["PEFT's loader"] = fit.refusal[:200]
+        if loaded_adapter.refusal:
+            measured["PEFT's loader"] = loaded_adapter.refusal[:200]
         yield Finding(
             f"{_named(part)}: the model has no place for {len(homeless)} of {of} tensors; first: {homeless[0][:200]}",
             where=saved_adapter.where,
@@ -72,7 +72,9 @@ def tensors_unexpected(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Findin
 
 
 @rule("VLC703", "wrapper-split", Severity.ERROR, explains=("VLC701", "VLC702"))
-def wrapper_split(saved_adapter: SavedAdapter, fit: Fit, wrappers: Wrappers) -> Iterator[Finding | Examined]:
+def wrapper_split(
+    saved_adapter: SavedAdapter, loaded_adapter: LoadedAdapter, wrappers: Wrappers
+) -> Iterator[Finding | Examined]:
     """The adapter was trained with clip wrappers that the run's model does not have, or the reverse.
 
     Gemma 4 keeps each linear layer of its towers inside a clip wrapper, so its adapter is saved as
@@ -86,7 +88,9 @@ def wrapper_split(saved_adapter: SavedAdapter, fit: Fit, wrappers: Wrappers) -> 
     Source: measured; 28 of 60 tensors of a tiny model are lost
     """
     split = rewrapped(
-        [fitted.tensor.name for fitted in fit.unexpected], {place.key for place in fit.missing}, wrappers.all
+        [fitted.tensor.name for fitted in loaded_adapter.unexpected],
+        {place.key for place in loaded_adapter.missing},
+        wrappers.all,
     )
     yield Examined(len(wrappers.all), "clip wrappers")
     if split:
@@ -96,13 +100,17 @@ def wrapper_split(saved_adapter: SavedAdapter, fit: Fit, wrappers: Wrappers) -> 
             f"{len(split)} tensors were saved from a model {'without' if unwrapped else 'with'} clip wrappers, and "
             f"this one has {'them' if unwrapped else 'none there'}: the file's {key} is {place} here",
             where=saved_adapter.where,
-            measured={"tensors lost": len(split), "of": len(fit.tensors), "wrappers clip": bool(wrappers.clipping)},
+            measured={
+                "tensors lost": len(split),
+                "of": len(loaded_adapter.tensors),
+                "wrappers clip": bool(wrappers.clipping),
+            },
             fix="" if wrappers.clipping else f"rename: {'insert' if unwrapped else 'remove'} .linear before .lora_",
         )
 
 
 @rule("VLC704", "keys-renamed", Severity.ERROR, explains=("VLC701", "VLC702"))
-def keys_renamed(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Finding | Examined]:
+def keys_renamed(saved_adapter: SavedAdapter, loaded_adapter: LoadedAdapter) -> Iterator[Finding | Examined]:
     """The file's keys start differently from the model's, and would fit if they were renamed.
 
     Between versions transformers renamed modules (`language_model.model.` to `model.language_model.`), and
@@ -114,28 +122,28 @@ def keys_renamed(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Finding | Ex
 
     Source: https://github.com/huggingface/peft/pull/2574
     """
-    yield Examined(len(fit.tensors), "keys of the file")
+    yield Examined(len(loaded_adapter.tensors), "keys of the file")
     changes = prefix_changes(
-        {fitted.tensor.name: fitted.tensor.shape for fitted in fit.unexpected},
-        {place.key: place.shape for place in fit.missing},
+        {fitted.tensor.name: fitted.tensor.shape for fitted in loaded_adapter.unexpected},
+        {place.key: place.shape for place in loaded_adapter.missing},
     )
     if changes:
         written = {old or "(start)": new or "(nothing)" for old, new in changes.items()}
         yield Finding(
-            f"{len(fit.unexpected)} of {len(fit.tensors)} tensors would fit after "
+            f"{len(loaded_adapter.unexpected)} of {len(loaded_adapter.tensors)} tensors would fit after "
             f"{'one renaming' if len(changes) == 1 else f'{len(changes)} renamings'}: "
             + "; ".join(f"{old} -> {new}" for old, new in written.items()),
             where=saved_adapter.where,
             measured={
-                "tensors lost": len(fit.unexpected),
-                "still missing then": len(fit.missing) - len(fit.unexpected),
+                "tensors lost": len(loaded_adapter.unexpected),
+                "still missing then": len(loaded_adapter.missing) - len(loaded_adapter.unexpected),
             },
             fix="\n".join(f"{old} -> {new}" for old, new in written.items()),
         )
 
 
 @rule("VLC705", "shape-differs", Severity.ERROR)
-def shape_differs(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Finding | Examined]:
+def shape_differs(saved_adapter: SavedAdapter, loaded_adapter: LoadedAdapter) -> Iterator[Finding | Examined]:
     """Tensors have another shape than the run's model gives them, so loading fails.
 
     The rank differs from the config's `r`, or the layer has another width: the adapter belongs to another
@@ -145,7 +153,9 @@ def shape_differs(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Finding | E
 
     Source: https://huggingface.co/docs/peft/package_reference/lora
     """
-    placed = [(fitted.tensor, fitted.place) for fitted in fit.tensors if fitted.place and fitted.place.required]
+    placed = [
+        (fitted.tensor, fitted.place) for fitted in loaded_adapter.tensors if fitted.place and fitted.place.required
+    ]
     yield Examined(len(placed), "tensors compared")
     wrong = ((place.part, (tensor, place)) for tensor, place in placed if tensor.shape != place.shape)
     for part, differing in _by_part(wrong):
@@ -160,7 +170,7 @@ def shape_differs(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Finding | E
 
 @rule("VLC706", "copy-missing", Severity.ERROR)
 def copy_missing(
-    saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, fit: Fit
+    saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, loaded_adapter: LoadedAdapter
 ) -> Iterator[Finding | Examined]:
     """A module of `modules_to_save` has no copy in the file.
 
@@ -175,7 +185,7 @@ def copy_missing(
     if not copies:
         raise NotApplicable("the run saves no full copy of a module")
     yield Examined(len(copies), "tensors of full copies")
-    for part, lacking in _by_part((place.part, place) for place in fit.missing if place.rank is None):
+    for part, lacking in _by_part((place.part, place) for place in loaded_adapter.missing if place.rank is None):
         yield Finding(
             f"{_named(part)}: {len(lacking)} tensors of full copies are not in the file; first: {lacking[0].key}",
             where=saved_adapter.where,
@@ -185,7 +195,7 @@ def copy_missing(
 
 @rule("VLC707", "tied-copy", Severity.ERROR)
 def tied_copy(
-    spec: RunSpec, saved_adapter: SavedAdapter, fit: Fit, reference: nn.Module
+    spec: RunSpec, saved_adapter: SavedAdapter, loaded_adapter: LoadedAdapter, reference: nn.Module
 ) -> Iterator[Finding | Examined]:
     """The file holds a full copy of a weight that is tied to another.
 
@@ -202,7 +212,7 @@ def tied_copy(
         raise NotApplicable("no modules_to_save")
     pairs: dict[str, str] = getattr(reference, "all_tied_weights_keys", {})
     tied = {key for pair in pairs.items() for key in pair}
-    copies = [fitted for fitted in fit.tensors if ".lora_" not in fitted.tensor.name]
+    copies = [fitted for fitted in loaded_adapter.tensors if ".lora_" not in fitted.tensor.name]
     yield Examined(len(copies), "full copies in the file")
     for copy in copies:
         name = copy.tensor.name.removeprefix("base_model.model.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vlcheck.finding import Examined, Finding, Json, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
-    from vlcheck.adapters.fit import ExpectedAdapter, Fit, Place
+    from vlcheck.adapters.load import ExpectedAdapter, ExpectedTensor, LoadedAdapter
     from vlcheck.adapters.safetensors import StoredTensor
     from vlcheck.adapters.saved import SavedAdapter, Settings
     from vlcheck.model.targets import Targets
@@ -76,7 +76,7 @@ def settings_differ(
 
 
 @rule("VLC712", "rank-differs", Severity.ERROR, explains=("VLC705",))
-def rank_differs(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Finding | Examined]:
+def rank_differs(saved_adapter: SavedAdapter, loaded_adapter: LoadedAdapter) -> Iterator[Finding | Examined]:
     """Tensors have another rank than the adapter_config.json beside them.
 
     The two files were not saved together: a config edited by hand, or a checkpoint copied over another.
@@ -88,7 +88,9 @@ def rank_differs(saved_adapter: SavedAdapter, fit: Fit) -> Iterator[Finding | Ex
     Source: https://huggingface.co/docs/peft/package_reference/lora
     """
     settings, lora = _lora(saved_adapter)
-    ranked = [(f.tensor, f.place, rank) for f in fit.tensors if f.place and (rank := _rank(f.tensor, f.place))]
+    ranked = [
+        (f.tensor, f.place, rank) for f in loaded_adapter.tensors if f.place and (rank := _rank(f.tensor, f.place))
+    ]
     yield Examined(len(ranked), "tensors with a rank")
     wrong = [(tensor, rank) for tensor, place, rank in ranked if rank not in _allowed(lora, place.module)]
     if wrong:
@@ -172,7 +174,7 @@ def _targets_differ(
     return f"match {len(saved)} modules of this model, those of the run {len(targets.modules)}"
 
 
-def _rank(tensor: StoredTensor, place: Place) -> int:
+def _rank(tensor: StoredTensor, place: ExpectedTensor) -> int:
     """The rank that a tensor was made with; fused experts hold one for each expert in a row."""
     side = 0 if "lora_A" in place.key or "lora_embedding_A" in place.key else 1
     if place.rank is None or len(tensor.shape) != len(place.shape) or len(place.shape) < 2:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
-    from vlcheck.adapters.fit import Fit
+    from vlcheck.adapters.load import LoadedAdapter
     from vlcheck.adapters.safetensors import Extent
     from vlcheck.adapters.saved import SavedAdapter
     from vlcheck.model.family import Part
@@ -63,7 +63,11 @@ def empty_tensors(saved_adapter: SavedAdapter) -> Iterator[Finding | Examined]:
 
 @rule("VLC723", "delta-zero", Severity.ERROR)
 def delta_zero(
-    spec: RunSpec, saved_adapter: SavedAdapter, fit: Fit, extents: Mapping[str, Extent], dropped: tuple[str, ...]
+    spec: RunSpec,
+    saved_adapter: SavedAdapter,
+    loaded_adapter: LoadedAdapter,
+    extents: Mapping[str, Extent],
+    dropped: tuple[str, ...],
 ) -> Iterator[Finding | Examined]:
     """Adapters add nothing: one of their two factors is all zero.
 
@@ -80,7 +84,7 @@ def delta_zero(
 
     fed = set(spec.data.modalities)
     adapters: dict[Part | None, dict[str, bool]] = {}
-    for fitted in fit.tensors:
+    for fitted in loaded_adapter.tensors:
         name, _, factor = fitted.tensor.name.partition(".lora_")
         module = fitted.place.module if fitted.place else ""
         if fitted.tensor.name not in extents or factor.startswith("magnitude") or not factor:

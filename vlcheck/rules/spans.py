@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
-from vlcheck.rules.bench_rows import distance, measured, names, no_rows, quoted, rows_of, where
+from vlcheck.rules.row_checks import distance, measured, names, no_rows, quoted, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.collators.judge import Bench
+    from vlcheck.collators.judge import CollatorChecks
     from vlcheck.processing.chat_template import Template
 
 
 @rule("VLC201", "span-moves", Severity.ERROR, explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210"))
-def span_moves(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def span_moves(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """The supervised span moves with the number of soft tokens.
 
     Law: growing an image moves no label. An image becomes a variable number of soft tokens; a mask that was
@@ -26,10 +26,10 @@ def span_moves(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
 
     Source: https://github.com/huggingface/trl/issues/3751; measured in tests/collators/test_foreign.py.
     """
-    rows = [row for row in rows_of(bench, beyond=True) if row.answers == 1]
+    rows = [row for row in rows_of(checks, beyond=True) if row.answers == 1]
     yield Examined(len(rows), "rows")
     yield Examined(len({row.soft_tokens for row in rows if row.kind == "grown"}), "numbers of soft tokens")
-    spans = [row for row in rows if row.gap is not None and row.solid and not row.unmasked and not row.moved]
+    spans = [row for row in rows if row.gap is not None and row.contiguous and not row.unmasked and not row.moved]
     grown = {row.soft_tokens: row for row in spans if row.kind == "grown"}
     short = {  # with or without the token that some tokenizers begin every text with
         row.soft_tokens: row for row in spans if row.gap and row.unexpanded_gap - row.gap in (0, 1)
@@ -39,16 +39,16 @@ def span_moves(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
         shown = sorted((grown if moves else short).values(), key=lambda row: row.soft_tokens)
         first, last = shown[0], shown[-1]
         yield Finding(
-            f"{bench.origin}: the first label stands {distance(first.gap)} from the answer at {first.soft_tokens} soft "
-            f"tokens and {distance(last.gap)} at {last.soft_tokens}; allowed: 0 in both",
-            where=where(spec, bench),
+            f"{checks.origin}: the first label stands {distance(first.gap)} from the answer at {first.soft_tokens} "
+            f"soft tokens and {distance(last.gap)} at {last.soft_tokens}; allowed: 0 in both",
+            where=where(spec, checks),
             measured={"soft tokens": [row.soft_tokens for row in shown], "ids from the answer": [r.gap for r in shown]},
             fix="take the span from input_ids after the processor expanded the images",
         )
 
 
 @rule("VLC203", "answer-truncated", Severity.ERROR, explains=("VLC205", "VLC206", "VLC208", "VLC211", "VLC215"))
-def answer_truncated(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """A row's answer is cut off, or the row is longer than the run allows.
 
     Law: truncation never cuts an answer or an image. Images come first and take hundreds of ids, so a cut on
@@ -59,18 +59,18 @@ def answer_truncated(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined
 
     Source: https://github.com/huggingface/trl/issues/4289
     """
-    rows, limit = rows_of(bench), spec.data.max_length
+    rows, limit = rows_of(checks), spec.data.max_length
     longest = max(rows, key=lambda row: row.tokens)
     yield Examined(len(rows), "rows")
     yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
     cut = [row for row in rows if row.found < row.answers]
-    long = [row for row in rows if bench.ours and limit and row.tokens > limit and spec.data.overflow == "error"]
+    long = [row for row in rows if checks.ours and limit and row.tokens > limit and spec.data.overflow == "error"]
     if cut:
         worst = max(cut, key=lambda row: row.answers - row.found)
         yield Finding(
-            f"{bench.origin}: {worst.name}: {worst.answers - worst.found} of {worst.answers} answers are not among its "
-            f"{worst.tokens} ids; {worst.soft_tokens} of {worst.expected_soft_tokens} soft tokens are",
-            where=where(spec, bench),
+            f"{checks.origin}: {worst.name}: {worst.answers - worst.found} of {worst.answers} answers are not among "
+            f"its {worst.tokens} ids; {worst.soft_tokens} of {worst.expected_soft_tokens} soft tokens are",
+            where=where(spec, checks),
             measured={**measured(cut, worst), "tokens": worst.tokens},
             fix="raise max_length above the longest row, or lower max_soft_tokens",
         )
@@ -85,7 +85,7 @@ def answer_truncated(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined
 
 
 @rule("VLC226", "rows-dropped", Severity.NOTE)
-def rows_dropped(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def rows_dropped(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Rows are longer than `max_length` and will be left out, as the config says.
 
     Law: nothing is lost silently. `data.overflow: drop` leaves such rows out and counts them; where images are
@@ -96,9 +96,9 @@ def rows_dropped(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
     Source: https://github.com/huggingface/trl/issues/4289
     """
     limit = spec.data.max_length
-    if limit is None or spec.data.overflow != "drop" or not bench.ours:
+    if limit is None or spec.data.overflow != "drop" or not checks.ours:
         raise NotApplicable("no row is left out for its length")
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(len(rows), "rows")
     if long := [row for row in rows if row.tokens > limit]:
         yield Finding(
@@ -111,7 +111,7 @@ def rows_dropped(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
 
 @rule("VLC212", "label-shift", Severity.ERROR,
       explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210"))  # fmt: skip
-def label_shift(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def label_shift(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Labels stand one place or more beside the ids that they belong to.
 
     Law: a label that is not -100 is the id at its own position. transformers' models shift labels themselves;
@@ -121,15 +121,15 @@ def label_shift(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
 
     Source: measured in tests/collators/test_foreign.py.
     """
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     yield Examined(sum(sum(row.supervised.values()) for row in rows), "labels")
     if wrong := [row for row in rows if row.moved or row.foreign_labels]:
         worst = wrong[0]
         moved = f"labels stand {distance(worst.moved)} from where they ought to" if worst.moved else ""
         foreign = f"{worst.foreign_labels} labels are not the id at their position" if worst.foreign_labels else ""
         yield Finding(
-            f"{bench.origin}: {' and '.join(filter(None, (moved, foreign)))} in {names(wrong)}",
-            where=where(spec, bench),
+            f"{checks.origin}: {' and '.join(filter(None, (moved, foreign)))} in {names(wrong)}",
+            where=where(spec, checks),
             measured={**measured(wrong, worst), "shift": worst.moved, "labels unlike their id": worst.foreign_labels},
             fix="labels[i] = input_ids[i]; the model shifts by itself",
         )
@@ -137,7 +137,7 @@ def label_shift(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
 
 @rule("VLC213", "anchor-in-prompt", Severity.ERROR,
       explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210"))  # fmt: skip
-def anchor_in_prompt(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined]:
+def anchor_in_prompt(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """The collator finds the answer's words in the prompt, and labels from there.
 
     Law: what a question says moves no label. A prompt that lists all classes holds every answer; a search for
@@ -148,22 +148,22 @@ def anchor_in_prompt(spec: RunSpec, bench: Bench) -> Iterator[Finding | Examined
 
     Source: the label search of a published Gemma 4 sample.
     """
-    plain, listed = bench.of("plain"), bench.of("listed")
+    plain, listed = checks.of("plain"), checks.of("listed")
     if not plain or not listed:
-        raise Unavailable(no_rows(bench), "make the collator accept a single-turn row with one image")
+        raise Unavailable(no_rows(checks), "make the collator accept a single-turn row with one image")
     yield Examined(len(plain) + len(listed), "rows, with and without the answer in the question")
-    if plain[0].lawful and not listed[0].lawful:
+    if plain[0].correct and not listed[0].correct:
         yield Finding(
-            f"{bench.origin}: right where the question does not hold the answer; where it does, the labels say "
+            f"{checks.origin}: right where the question does not hold the answer; where it does, the labels say "
             f"{quoted(listed[0].text)}",
-            where=where(spec, bench),
+            where=where(spec, checks),
             measured=measured(listed, listed[0]),
             fix="search for the turn's marker, not for the answer",
         )
 
 
 @rule("VLC227", "prefix-swallows-answer", Severity.ERROR, explains=("VLC206", "VLC208", "VLC211"))
-def prefix_swallows_answer(spec: RunSpec, bench: Bench, template: Template) -> Iterator[Finding | Examined]:
+def prefix_swallows_answer(spec: RunSpec, checks: CollatorChecks, template: Template) -> Iterator[Finding | Examined]:
     """The mask is as long as the generation prompt, which the row does not start with.
 
     Law: what is masked is what the row itself holds before the answer. Where the generation prompt opens an
@@ -176,16 +176,16 @@ def prefix_swallows_answer(spec: RunSpec, bench: Bench, template: Template) -> I
     """
     if not template.opening.primer:
         raise NotApplicable("the generation prompt is a prefix of the rendered conversation")
-    rows = rows_of(bench)
+    rows = rows_of(checks)
     primer = len(template.processor.tokenizer(template.opening.primer, add_special_tokens=False)["input_ids"])
     yield Examined(len(rows), "rows")
     yield Examined(primer, "ids that the generation prompt opens")
     late = [row for row in rows if row.gap == primer]
     if late and all(row.gap in (primer, None) for row in rows):
         yield Finding(
-            f"{bench.origin}: the first label stands {primer} ids behind the answer's first id, as many as the "
+            f"{checks.origin}: the first label stands {primer} ids behind the answer's first id, as many as the "
             f"generation prompt opens and the row has not: {names(late)}",
-            where=where(spec, bench),
+            where=where(spec, checks),
             measured={**measured(late, late[0]), "ids opened by the generation prompt": primer},
             fix="render each answer behind the generation prompt",
         )

@@ -24,7 +24,7 @@ from vlcheck.model.families import family_of
 from vlcheck.model.family import Dialogue, Family
 from vlcheck.processing.chat_template import special_tokens
 from vlcheck.processing.collator import Collator, placeholder
-from vlcheck.processing.stand_in import assemble, build_stand_in, read_template
+from vlcheck.processing.fallback import assemble, build_fallback, read_template
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 GEMMA4_BUDGETS = (70, 140, 280, 560, 1120)
@@ -155,7 +155,7 @@ def setting(name: str) -> Setting:
         return _real(name)
     values = config(name)
     try:
-        processor = build_stand_in(family_of(values), values)
+        processor = build_fallback(family_of(values), values)
     except Unavailable as unavailable:
         pytest.skip(unavailable.reason)
     return _setting(name, values, processor)
@@ -188,7 +188,7 @@ def _real(name: str) -> Setting:
         "gemma-3": "gemma-3-it.jinja",
     }
     values = config(hub_id)
-    record = family_of(values).stand_in
+    record = family_of(values).fallback
     assert record is not None
     text = (
         (SHARED / "chat-templates" / template[name]).read_text()

@@ -11,13 +11,12 @@ from PIL import Image
 
 from tests.model.families.settings import STAND_INS, config, setting
 from vlcheck.collators.tiny_model import build_batch_model
-from vlcheck.data.conversation import Conversation, Picture, Turn
+from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn
 from vlcheck.finding import Unavailable
 from vlcheck.model.families import family_of
-from vlcheck.processing.chat_template import BadRow
 from vlcheck.processing.collator import Collator
+from vlcheck.processing.fallback import build_fallback
 from vlcheck.processing.labels import IGNORE_INDEX
-from vlcheck.processing.stand_in import build_stand_in
 
 MLLAMA = "meta-llama/Llama-3.2-11B-Vision-Instruct"
 PALIGEMMA = "google/paligemma2-3b-pt-224"
@@ -61,7 +60,7 @@ def parts(name: str) -> tuple[Any, torch.nn.Module]:
     """A processor that computes pixels, and the model that takes its batches."""
     values = config(name)
     family = family_of(values)
-    processor = build_stand_in(family, values)
+    processor = build_fallback(family, values)
     if "gemma-4" in name:
         family.dialogue.budget(processor, 70)
     return processor, build_batch_model(values, family, processor)
@@ -216,7 +215,7 @@ def test_what_a_family_cannot_hold_is_refused_by_name(name, conversation, reason
 def test_an_answer_that_runs_into_its_header_is_refused():
     """A template without a break before the answer: `assis` and `tant` are one token."""
     values = config("Qwen/Qwen3-VL-2B-Instruct")
-    processor = build_stand_in(family_of(values), values)
+    processor = build_fallback(family_of(values), values)
     processor.chat_template = (
         "{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assis{% endif %}{{ m.content[0].text }}"
         "<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assis{% endif %}"
@@ -242,6 +241,6 @@ def test_a_missing_package_is_named(name, package):
         __import__(package)
     except ImportError:
         with pytest.raises(Unavailable, match=f"needs {package}, which is not installed"):
-            build_stand_in(family_of(config(name)), config(name))
+            build_fallback(family_of(config(name)), config(name))
     else:
         pytest.skip(f"{package} is installed")

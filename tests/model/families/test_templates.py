@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests import strategies
 from tests.model.families.settings import SHARED, setting
 from vlcheck.data.conversation import Turn, as_messages
-from vlcheck.processing.stand_in import read_template
+from vlcheck.processing.fallback import read_template
 
 MARKERS = ("<|turn>user\n", "<turn|>", "<|image>", "<start_of_turn>", "<end_of_turn>", "<bos>")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from vlcheck.data.conversation import Picture
+from vlcheck.data.conversation import BadRow, Picture
 from vlcheck.data.sources.flat import answered
-from vlcheck.data.sources.row import BadRow, Row, RowProblem, shown
+from vlcheck.data.sources.row import Row, RowProblem, shown
 from vlcheck.spec import Data
 
 SUFFIXES = frozenset((

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.config.reading.quoting import quoted
-from vlcheck.data.conversation import Picture
-from vlcheck.data.sources.row import BadRow, shown, sound_text
+from vlcheck.data.conversation import BadRow, Picture
+from vlcheck.data.sources.row import shown, sound_text
 
 
 def pictures_of(value: Any, folder: Path | None, name: str) -> tuple[Picture, ...]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.config.reading.quoting import quoted
-from vlcheck.data.conversation import Content, Conversation, Picture, Turn
+from vlcheck.data.conversation import BadRow, Content, Conversation, Picture, Turn
 from vlcheck.data.sources.images import picture_of, pictures_of
-from vlcheck.data.sources.row import BadRow, Row, sound_text
+from vlcheck.data.sources.row import Row, sound_text
 
 PLACEHOLDER = "<image>"
 """Where a text says that an image belongs, in rows that list their images beside the messages."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vlcheck.config.reading.quoting import quoted
 from vlcheck.config.reading.text import unprintable
-from vlcheck.data.conversation import Conversation, Picture
+from vlcheck.data.conversation import BadRow, Conversation, Picture
 
 LONGEST_NAME = 200
 """Characters of a name that messages print in full."""
@@ -52,14 +52,6 @@ class RowProblem:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.message}"
-
-
-class BadRow(ValueError):
-    """Why a row cannot be trained: what was seen, what is allowed."""
-
-    def __init__(self, message: str, pictures: tuple[Picture, ...] = ()) -> None:
-        super().__init__(message)
-        self.pictures = pictures
 
 
 class NoSuchSplit(LookupError):

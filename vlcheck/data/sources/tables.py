@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.config.reading.quoting import quoted
+from vlcheck.data.conversation import BadRow
 from vlcheck.data.sources.flat import flat_row
 from vlcheck.data.sources.lines import LONGEST_BYTES, read_lines
 from vlcheck.data.sources.messages import message_row
-from vlcheck.data.sources.row import BadRow, NoSuchSplit, Row, RowProblem, shown
+from vlcheck.data.sources.row import NoSuchSplit, Row, RowProblem, shown
 from vlcheck.spec import Data
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")

@@ -1,4 +1,4 @@
-"""The language models that several families hold: their layer kinds, and their configs in miniature."""
+"""The language models that several families hold: their layer kinds, and their shrunken configs."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.model.families import towers
-from vlcheck.model.family import Dialogue, Family, Part, StandIn, Values
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ DIALOGUE = Dialogue(
     image_tokens=("<image_soft_token>", "<start_of_image>", "<end_of_image>"),
 )
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="Gemma3Processor",
     image_processor="Gemma3ImageProcessorPil",
     tokens={
@@ -104,5 +104,5 @@ FAMILY = Family(
     sample_row=sample_row,
     dropped=towers.dropped,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

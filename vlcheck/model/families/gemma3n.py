@@ -2,7 +2,7 @@
 
 Read from transformers 5.23, `models/gemma3n`. Its vision tower is a MobileNet from `timm`, which vlcheck
 does not require: without that package transformers builds no Gemma 3n, and an audit ends with its message.
-With it the parts below are told apart, but nothing here was run, and there is no miniature.
+With it the parts below are told apart, but nothing here was run, and there is no tiny run.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.family import Dialogue, Family, Part, StandIn, Values
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +145,7 @@ DIALOGUE = Dialogue(
     budget=budget,
 )
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="Gemma4Processor",
     image_processor="Gemma4ImageProcessorPil",
     tokens={
@@ -183,5 +183,5 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

@@ -79,7 +79,7 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
 
 DIALOGUE = gemma4.DIALOGUE
 
-STAND_IN = replace(gemma4.STAND_IN, processor="Gemma4UnifiedProcessor", image_processor="Gemma4UnifiedImageProcessor")
+FALLBACK = replace(gemma4.FALLBACK, processor="Gemma4UnifiedProcessor", image_processor="Gemma4UnifiedImageProcessor")
 """The image processor has no form without torchvision."""
 
 FAMILY = Family(
@@ -95,5 +95,5 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

@@ -24,7 +24,7 @@ DOUBT = (
 
 
 def derive(values: Values, model: PreTrainedModel) -> Family:
-    """A family of one model, without a miniature.
+    """A family of one model, without a tiny run.
 
     Args:
         values: its config.json.

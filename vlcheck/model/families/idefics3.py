@@ -7,7 +7,7 @@ vocabulary of HuggingFaceM4/Idefics3-8B-Llama3 has 128,259 entries, of which thr
 from __future__ import annotations
 
 from vlcheck.model.families import smolvlm
-from vlcheck.model.family import Dialogue, Family, StandIn
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family
 
 DIALOGUE = Dialogue(
     end="<end_of_utterance>",
@@ -16,7 +16,7 @@ DIALOGUE = Dialogue(
     budget=smolvlm.budget,
 )
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="Idefics3Processor",
     image_processor="Idefics3ImageProcessorPil",
     tokens={
@@ -43,5 +43,5 @@ FAMILY = Family(
     shrink=smolvlm.shrink,
     sample_row=smolvlm.sample_row,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

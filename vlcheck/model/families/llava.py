@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.model.families import decoders, towers, turns
-from vlcheck.model.family import Dialogue, Family, Part, StandIn, Values
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,7 @@ ROLES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_tok
 
 DIALOGUE = Dialogue(end="</s>", batch_keys=("pixel_values",), image_tokens=("<image>",))
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="LlavaProcessor",
     image_processor="CLIPImageProcessorPil",
     tokens=TOKENS,
@@ -106,5 +106,5 @@ FAMILY = Family(
     sample_row=sample_row,
     dropped=dropped,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

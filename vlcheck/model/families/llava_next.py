@@ -42,8 +42,8 @@ def image_options(values: Values) -> dict[str, Any]:
 
 DIALOGUE = replace(llava.DIALOGUE, batch_keys=("pixel_values", "image_sizes"))
 
-STAND_IN = replace(
-    llava.STAND_IN,
+FALLBACK = replace(
+    llava.FALLBACK,
     processor="LlavaNextProcessor",
     image_processor="LlavaNextImageProcessorPil",
     template=lambda values: "llava_next.jinja",
@@ -67,5 +67,5 @@ FAMILY = Family(
     sample_row=sample_row,
     dropped=llava.dropped,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

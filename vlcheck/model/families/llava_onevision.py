@@ -11,7 +11,7 @@ from typing import Any
 
 from vlcheck.model.families import llava_next, turns
 from vlcheck.model.families.llava import dropped, layer_kinds
-from vlcheck.model.family import Dialogue, Family, Part, StandIn, Values
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
 
 
 def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ DIALOGUE = Dialogue(
     image_tokens=("<image>",),
 )
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="LlavaOnevisionProcessor",
     image_processor="LlavaOnevisionImageProcessorPil",
     tokens={
@@ -72,5 +72,5 @@ FAMILY = Family(
     sample_row=llava_next.sample_row,
     dropped=dropped,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

@@ -37,8 +37,8 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
 
 DIALOGUE = pixtral.DIALOGUE
 
-STAND_IN = replace(
-    pixtral.STAND_IN,
+FALLBACK = replace(
+    pixtral.FALLBACK,
     tokens={**pixtral.TOKENS, "[SYSTEM_PROMPT]": 17, "[/SYSTEM_PROMPT]": 18, "[TOOL_CONTENT]": 19},
     template=lambda values: "mistral3.jinja",
 )
@@ -59,5 +59,5 @@ FAMILY = Family(
     sample_row=sample_row,
     dropped=towers.dropped,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

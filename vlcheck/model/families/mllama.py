@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.model.families import decoders, turns
-from vlcheck.model.family import Dialogue, Family, Part, StandIn, Values
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ DIALOGUE = Dialogue(
     image_tokens=("<|image|>",),
 )
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="MllamaProcessor",
     image_processor="MllamaImageProcessorPil",
     tokens={
@@ -109,5 +109,5 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.model.families import decoders, towers, turns
-from vlcheck.model.family import Dialogue, Family, Part, StandIn, Values
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def image_options(values: Values) -> dict[str, Any]:
 
 DIALOGUE = Dialogue(end="<eos>", batch_keys=("token_type_ids", "pixel_values"), image_tokens=("<image>",), suffix=True)
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="PaliGemmaProcessor",
     image_processor="SiglipImageProcessorPil",
     tokens={
@@ -89,5 +89,5 @@ FAMILY = Family(
     sample_row=sample_row,
     dropped=towers.dropped,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

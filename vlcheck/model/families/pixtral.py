@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from vlcheck.model.families import llava
-from vlcheck.model.family import Dialogue, Family, StandIn, Values
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Values
 
 
 def applies(values: Values) -> bool:
@@ -55,7 +55,7 @@ DIALOGUE = Dialogue(
     budget=budget,
 )
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="PixtralProcessor",
     image_processor="PixtralImageProcessorPil",
     tokens=TOKENS,
@@ -78,5 +78,5 @@ FAMILY = Family(
     sample_row=llava.sample_row,
     dropped=llava.dropped,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

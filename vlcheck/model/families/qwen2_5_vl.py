@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.model.families import decoders, turns
-from vlcheck.model.family import Dialogue, Family, Part, StandIn, Values
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ DIALOGUE = Dialogue(
     budget=budget,
 )
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="Qwen2_5_VLProcessor",
     image_processor="Qwen2VLImageProcessorPil",
     tokens=TOKENS,
@@ -127,5 +127,5 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 from vlcheck.model.families import decoders, qwen2_5_vl
 from vlcheck.model.families.qwen2_5_vl import SPECIAL_IDS, TEXT_LAYERS, VISION_LAYERS, sample_row
-from vlcheck.model.family import Family, Part, StandIn, Values
+from vlcheck.model.family import FallbackProcessor, Family, Part, Values
 
 
 def layer_kinds(values: Values) -> Mapping[str, Sequence[Hashable]]:
@@ -42,7 +42,7 @@ def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any
 
 DIALOGUE = qwen2_5_vl.DIALOGUE
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="Qwen3VLProcessor",
     image_processor="Qwen2VLImageProcessorPil",
     tokens={
@@ -69,5 +69,5 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

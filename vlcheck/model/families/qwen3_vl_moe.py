@@ -46,5 +46,5 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dialogue=qwen3_vl.DIALOGUE,
-    stand_in=qwen3_vl.STAND_IN,
+    fallback=qwen3_vl.FALLBACK,
 )

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.model.families import decoders, towers, turns
-from vlcheck.model.family import Dialogue, Family, Part, StandIn, Values
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ DIALOGUE = Dialogue(
     budget=budget,
 )
 
-STAND_IN = StandIn(
+FALLBACK = FallbackProcessor(
     processor="SmolVLMProcessor",
     image_processor="SmolVLMImageProcessorPil",
     tokens={
@@ -107,5 +107,5 @@ FAMILY = Family(
     shrink=shrink,
     sample_row=sample_row,
     dialogue=DIALOGUE,
-    stand_in=STAND_IN,
+    fallback=FALLBACK,
 )

@@ -1,4 +1,4 @@
-"""The vision towers that several families hold: their layers, those whose output is dropped, their miniatures.
+"""The vision towers that several families hold: their layers, those whose output is dropped, their shrunken configs.
 
 LLaVA and its kin read the tower's features at `vision_feature_layer`, an index into the hidden states, of
 which there is one more than layers. Layers after the deepest index run and lead nowhere: no adapter

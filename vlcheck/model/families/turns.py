@@ -1,4 +1,4 @@
-"""One short row of ids and labels, as the miniatures of all families see it."""
+"""One short row of ids and labels, as the tiny runs of all families see it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 IMAGE, VIDEO, START, END, AUDIO = 40, 41, 42, 43, 44
-"""Placeholder ids of the miniatures, whose vocabulary has 64 words."""
+"""Placeholder ids of the tiny runs, whose vocabulary has 64 words."""
 
 
 def turn(*soft: int) -> dict[str, torch.Tensor]:

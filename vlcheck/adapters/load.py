@@ -25,7 +25,7 @@ PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ExpectedTensor:
     """A tensor that the run's model holds, as PEFT saves it."""
 
     key: str
@@ -46,38 +46,38 @@ class ExpectedAdapter:
     model: nn.Module
     """PEFT's model, without storage or live."""
     name: str
-    places: Mapping[str, Place]
+    places: Mapping[str, ExpectedTensor]
     """By the name of the parameter in the model, which is where a loaded tensor arrives."""
     target_modules: str | frozenset[str]
     """As PEFT would write them down: `all-linear` and its own default resolved."""
 
-    def required(self) -> list[Place]:
+    def required(self) -> list[ExpectedTensor]:
         """The adapter's own tensors, in the model's order."""
         return [place for place in self.places.values() if place.required]
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class LoadedTensor:
     """A tensor of the file and its place."""
 
     tensor: StoredTensor
-    place: Place | None
+    place: ExpectedTensor | None
     part: Part | None
     joined: bool = False
     """PEFT makes one tensor of it and others, as it does of experts; no place of its own is needed."""
 
 
 @dataclass(frozen=True)
-class Fit:
+class LoadedAdapter:
     """How a saved adapter fits the run's model."""
 
-    tensors: tuple[Fitted, ...]
-    missing: tuple[Place, ...]
+    tensors: tuple[LoadedTensor, ...]
+    missing: tuple[ExpectedTensor, ...]
     refusal: str = ""
     """What PEFT's loader raised instead of loading."""
 
     @property
-    def unexpected(self) -> tuple[Fitted, ...]:
+    def unexpected(self) -> tuple[LoadedTensor, ...]:
         """Tensors that the model has no place for; they are dropped when the adapter is loaded."""
         return tuple(fitted for fitted in self.tensors if fitted.place is None and not fitted.joined)
 
@@ -114,12 +114,12 @@ def expect(model: nn.Module, modules: ModuleTable, family: Family) -> ExpectedAd
         module = _owner(place, owners).removeprefix(PREFIX)
         part = parts.get(_owner(module, parts), family.part_of(module))
         rank = ranks.get(_owner(place, ranks)) if ".lora_" in place else None
-        places[place] = Place(keys.get(place, place), tuple(tensor.shape), part, module, rank, place in keys)
+        places[place] = ExpectedTensor(keys.get(place, place), tuple(tensor.shape), part, module, rank, place in keys)
     targets = peft.peft_config[name].target_modules
     return ExpectedAdapter(peft, name, places, targets if isinstance(targets, str) else frozenset(targets or ()))
 
 
-def fit_into(saved: SavedAdapter, expected: ExpectedAdapter, family: Family) -> Fit:
+def load_into(saved: SavedAdapter, expected: ExpectedAdapter, family: Family) -> LoadedAdapter:
     """Let PEFT load a file's tensors, without storage, and see where each arrives."""
     tensors = {tensor.name: _empty(tensor.shape) for tensor in saved.tensors}
     absent = {  # PEFT looks full copies up by name, and would raise over the first that is not there
@@ -141,11 +141,13 @@ def fit_into(saved: SavedAdapter, expected: ExpectedAdapter, family: Family) -> 
     for tensor in saved.tensors:
         place = places.get(tensor.name)
         joined = bool(made) and tensor.name not in arrived
-        fitted.append(Fitted(tensor, place, place.part if place else _part(tensor.name, family), joined))
+        fitted.append(LoadedTensor(tensor, place, place.part if place else _part(tensor.name, family), joined))
     filled = {place.key for place in places.values() if place} | {
         expected.places[n].key for n in made if n in expected.places
     }
-    return Fit(tuple(fitted), tuple(place for place in expected.required() if place.key not in filled), refusal)
+    return LoadedAdapter(
+        tuple(fitted), tuple(place for place in expected.required() if place.key not in filled), refusal
+    )
 
 
 def _load(peft: Any, name: str, tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, str], set[str]]:

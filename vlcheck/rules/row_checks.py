@@ -1,4 +1,4 @@
-"""What the label rules say about rows of a bench, each sentence written once."""
+"""What the label rules say about the rows that a collator made, each sentence written once."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from vlcheck.finding import Json, Unavailable
 from vlcheck.spec import Location, RunSpec
 
 if TYPE_CHECKING:
-    from vlcheck.collators.judge import Bench
-    from vlcheck.collators.rows import Seen
+    from vlcheck.collators.judge import CollatorChecks
+    from vlcheck.collators.rows import RowCheck
 
 SHOWN = 3
 """Rows that a message names."""
 
 
-def rows_of(bench: Bench, *, beyond: bool = False) -> Sequence[Seen]:
+def rows_of(checks: CollatorChecks, *, beyond: bool = False) -> Sequence[RowCheck]:
     """Rows to judge: those that the run can meet, and with `beyond` those with more soft tokens too."""
-    rows = [row for row in bench.rows if beyond or not row.beyond]
+    rows = [row for row in checks.rows if beyond or not row.beyond]
     if not rows:
-        raise Unavailable(no_rows(bench), "make the collator return a batch for them")
+        raise Unavailable(no_rows(checks), "make the collator return a batch for them")
     return rows
 
 
-def no_rows(bench: Bench) -> str:
+def no_rows(checks: CollatorChecks) -> str:
     """Why there is no row to judge."""
-    if bench.merged:
+    if checks.merged:
         return "the collator packs rows together, so its labels cannot be told apart by row; see VLC223"
     return "the collator made no batch of these conversations, see VLC225"
 
 
-def where(spec: RunSpec, bench: Bench) -> Location:
+def where(spec: RunSpec, checks: CollatorChecks) -> Location:
     """The place that chose the collator."""
-    return spec.where("data" if bench.ours else "data.collator")
+    return spec.where("data" if checks.ours else "data.collator")
 
 
-def names(rows: Sequence[Seen]) -> str:
+def names(rows: Sequence[RowCheck]) -> str:
     """The first rows by name, and how many more."""
     more = f" and {len(rows) - SHOWN} more rows" if len(rows) > SHOWN else ""
     return "; ".join(row.name for row in rows[:SHOWN]) + more
@@ -48,7 +48,7 @@ def distance(number: int | None) -> str:
     return "nowhere" if number is None else f"{number:+d} ids" if number else "0 ids"
 
 
-def measured(rows: Sequence[Seen], worst: Seen) -> dict[str, Json]:
+def measured(rows: Sequence[RowCheck], worst: RowCheck) -> dict[str, Json]:
     """What the worst row supervises, region by region."""
     supervised: dict[str, Json] = {
         f"supervised {region.name.lower()} ids": worst.supervised[region]

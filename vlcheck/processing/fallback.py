@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from vlcheck.finding import Unavailable
 from vlcheck.model.build import transformers_config
-from vlcheck.model.family import Family, StandIn, Values
+from vlcheck.model.family import FallbackProcessor, Family, Values
 
 WORDS = 400
 """Entries of the trained vocabulary beside the bytes; more would only slow the start."""
@@ -39,15 +39,15 @@ CORPUS = (
 """Ordinary text for ordinary words."""
 
 
-def build_stand_in(family: Family, values: Values) -> Any:
+def build_fallback(family: Family, values: Values) -> Any:
     """The family's processor for a model of this config.
 
     Raises:
         Unavailable: if vlcheck has no stand-in for the family, or a package that its classes need is missing.
     """
-    if family.stand_in is None:
+    if family.fallback is None:
         raise Unavailable(f"vlcheck has no stand-in for a {family.name} processor", "give the model as a local folder")
-    made = family.stand_in
+    made = family.fallback
     tokenizer = train_tokenizer(made)
     full = transformers_config(values).to_dict()
     template = made.template(full)
@@ -108,7 +108,7 @@ def _installed(kind: type) -> Iterator[None]:
         ) from missing
 
 
-def train_tokenizer(made: StandIn) -> Any:
+def train_tokenizer(made: FallbackProcessor) -> Any:
     """A byte-pair tokenizer over `CORPUS` in which every special token of the family has its real id."""
     backend = Tokenizer(models.BPE())
     vocabulary, merges = _trained(made.byte_level)

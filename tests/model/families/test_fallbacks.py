@@ -13,7 +13,7 @@ from vlcheck.finding import Unavailable
 from vlcheck.model.build import transformers_config
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
-from vlcheck.processing.stand_in import build_stand_in
+from vlcheck.processing.fallback import build_fallback
 
 PHOTO = noise(500, 375, 0)
 SOFT_TOKENS = {
@@ -55,7 +55,7 @@ def hub_id(request) -> str:
 def processor(hub_id: str):
     values = entry(hub_id).config
     try:
-        return build_stand_in(family_of(values), values)
+        return build_fallback(family_of(values), values)
     except Unavailable as unavailable:
         pytest.skip(unavailable.reason)
 
@@ -111,7 +111,7 @@ def test_special_tokens_have_the_ids_of_the_real_tokenizer(real, hub_id):
     """Every special token of the stand-in is one of the real tokenizer, under the same id."""
     assert real in REAL
     vocabulary = setting(real).processor.tokenizer.get_vocab()
-    tokens = family_of(entry(hub_id).config).stand_in.tokens
+    tokens = family_of(entry(hub_id).config).fallback.tokens
 
     assert {token: vocabulary.get(token) for token in tokens} == dict(tokens)
 
@@ -120,7 +120,7 @@ def test_special_tokens_have_the_ids_of_the_real_tokenizer(real, hub_id):
 def test_the_laws_look_at_the_batches_of_the_processor_itself(name):
     """Computing each size once changes nothing but the pixels."""
     fast = setting(name)
-    whole = build_stand_in(fast.family, fast.values)
+    whole = build_fallback(fast.family, fast.values)
     if fast.budgets:
         fast.dialogue.budget(whole, fast.budgets[0])
     rows = [row((PHOTO, "a", noise(3, 60, 1)), "b"), row("c", "b"), row((noise(16, 320, 2),), "b")]
