@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from vlcheck.charts import draw_curve
+from vlcheck.data.atomic_write import write_whole
 
 METRICS, SUMMARY, CURVE = "metrics.jsonl", "run.json", "loss.png"
 
@@ -59,7 +60,7 @@ class Record:
         steps = list(read_metrics(self._folder))
         peaks = [values["allocated_bytes"] for values in steps if "allocated_bytes" in values]
         document = {"schema": "vlcheck.run/1", **summary, "peak_allocated_bytes": max(peaks, default=None)}
-        (self._folder / SUMMARY).write_text(json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_whole(self._folder / SUMMARY, json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n")
         points = [(values["step"], float(values["loss"])) for values in steps]
         draw_curve(points, self._folder / CURVE, title="Training loss", x_label="step", y_label="loss")
 
