@@ -29,7 +29,7 @@ def show_fit(spec: RunSpec, source: str, names: Sequence[str], tokens: int | Non
 
         config, family = _model(spec, offline)
         progress("simulating training steps")
-        found = fit(spec, config, family, card, tuple(wanted or GPUS), _shape(spec, config, tokens))
+        found = fit(spec, config, family, card, tuple(wanted or GPUS), _shape(spec, config, family, tokens))
     say(json_text(fit_document(found)) if as_json else render_fit(found, source), utf8=as_json)
 
 
@@ -41,7 +41,7 @@ def show_probe(spec: RunSpec, source: str, steps: int, tokens: int | None, *, as
         from vlcheck.reports.memory import render_probe
 
         config, family = _model(spec, offline)
-        found = probe(spec, config, family, _shape(spec, config, tokens), steps=steps, progress=progress)
+        found = probe(spec, config, family, _shape(spec, config, family, tokens), steps=steps, progress=progress)
         document = probe_document(found, steps)
     say(json_text(document) if as_json else render_probe(document, source), utf8=as_json)
 
@@ -70,13 +70,13 @@ def _model(spec: RunSpec, offline: bool) -> tuple[Any, Any]:
     return found
 
 
-def _shape(spec: RunSpec, config: Any, tokens: int | None) -> Any:
+def _shape(spec: RunSpec, config: Any, family: Any, tokens: int | None) -> Any:
     if tokens is None:
         return None
     from vlcheck.memory.rows import shape_of
     from vlcheck.model.build import transformers_config
 
-    return shape_of(spec, transformers_config(config).to_dict(), tokens=tokens)
+    return shape_of(spec, family, transformers_config(config).to_dict(), tokens=tokens)
 
 
 def _card(name: str, origin: str) -> Gpu:

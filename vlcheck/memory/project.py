@@ -7,7 +7,6 @@ from dataclasses import replace
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
-from vlcheck.memory.batch import UNMEASURED
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
 from vlcheck.memory.optimizer import managed_size
@@ -59,7 +58,7 @@ class Simulation:
             spec: the run with other training settings; its model must be the same.
         """
         spec = spec or self.spec
-        shape = shape or shape_of(spec, self.config)
+        shape = shape or shape_of(spec, self.family, self.config)
         key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, spec.training)
         if key not in self._plans:
             tape, gradients, kernels = self._micro_step(gpu, shape, spec)
@@ -103,7 +102,7 @@ def doubts(spec: RunSpec, family: Family, gpu: Gpu) -> tuple[str, ...]:
         found.append("no fp16 run was measured")
     if spec.lora.use_dora:
         found.append("no DoRA run was measured")
-    if UNMEASURED & set(family.model_types):
+    if not family.measured:
         found.append(f"no {family.name} run was measured")
     if family.doubt:
         found.append(family.doubt)
