@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
-from vlcheck.finding import NotApplicable, Unavailable, collector
-from vlcheck.gpus import Gpu
-from vlcheck.gpus import gpu as find_gpu
+from vlcheck.finding import Unavailable, collector
+from vlcheck.gpus import Gpu, UnknownGpu, card
+from vlcheck.gpus import gpu as row_of
 from vlcheck.memory.alternatives import Alternative, changes, with_training
 from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.plan import FitVerdict, MemoryPlan
-from vlcheck.memory.project import Simulation
+from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.model.build import AdapterRefused, UnbuildableConfig
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family
-from vlcheck.spec import ConfigError, Problem, RunSpec
+from vlcheck.spec import RunSpec
+
+YARDSTICK = "h100"
+"""The card whose kernels a run is projected with where its own is not known: the one that was measured."""
+UNLOCK = "name hardware.gpu or hardware.memory_gib, or give --gpu or --memory-gib"
+
+
+@collector("preparing to project the run without a card")
+def projection(spec: RunSpec, config: ModelConfig, family: Family) -> Callable[[], str]:
+    """What the run takes on a card that was measured, in a phrase; simulated only when it is asked for."""
+
+    def told() -> str:
+        try:
+            plan = project_memory(spec, config.values, family, row_of(YARDSTICK))
+        except Unavailable as missing:
+            return f"nothing could be projected: {missing.reason}"
+        except (AdapterRefused, UnbuildableConfig):
+            return "nothing could be projected: the run's model cannot be built, see VLC101 and VLC102"
+        return (
+            f"projected: {plan.driver_bytes / 2**30:.1f} GiB of one GPU, with the kernels of the {plan.gpu.title} "
+            f"({plan.shape})"
+        )
+
+    return told
 
 
 @collector("looking up the card")
-def gpu(spec: RunSpec) -> Gpu:
-    """The card that `hardware.gpu` names: bytes of memory, compute capability, bf16 rate in teraflops.
+def gpu(spec: RunSpec, projection: Callable[[], str]) -> Gpu:
+    """The run's card: bytes of memory, compute capability, bf16 rate in teraflops.
 
     Raises:
-        NotApplicable: if the config names none.
-        ConfigError: if vlcheck does not know it.
+        Unavailable: if none is named, or vlcheck does not know it; the reason says what the run takes.
     """
-    if spec.hardware.gpu is None:
-        raise NotApplicable("hardware.gpu names no card")
     try:
-        return find_gpu(spec.hardware.gpu)
-    except ValueError as unknown:
-        raise ConfigError(Problem(spec.where("hardware.gpu"), str(unknown))) from unknown
+        found = card(spec.hardware.gpu, spec.hardware.memory_gib)
+    except UnknownGpu as unknown:
+        raise Unavailable(f"{unknown}; {projection()}", UNLOCK) from unknown
+    if found is None:
+        raise Unavailable(f"no card is named; {projection()}", UNLOCK)
+    return found
 
 
 @collector("building the model for a simulated step")
@@ -78,4 +103,4 @@ def host(spec: RunSpec, reference: nn.Module, simulation: Simulation) -> Host:
     return host_of(reference, simulation.model, platform=spec.launch.platform, kept=kept)
 
 
-MEMORY_COLLECTORS = (gpu, simulation, memory_plan, other_checkpointing, cheapest_fit, host)
+MEMORY_COLLECTORS = (projection, gpu, simulation, memory_plan, other_checkpointing, cheapest_fit, host)
