@@ -3,6 +3,7 @@
     python -m tests.training.crash --trials 180 --log crash.jsonl      kill -9 through a fork server
     python -m tests.training.crash --command 20 --log crash.jsonl      kill -9 of the real command
     python -m tests.training.crash --terminate 50 --log crash.jsonl    SIGTERM through the fork server
+    python -m tests.training.crash --pairs 50 --log crash.jsonl        two runs on one folder
 
 The fork server imports once and builds nothing; each trial is a child of its own that builds the model, trains and
 dies, and a second child that takes the run up. Three kinds of death: `time`, at a random moment of the run;
@@ -30,10 +31,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from vlcheck.training.checkpoint import BrokenCheckpoint, folders, verify
+from vlcheck.training.checkpoint import verify
+from vlcheck.training.lease import FolderTaken
+from vlcheck.training.manifest import BrokenCheckpoint
+from vlcheck.training.ours import folders
 from vlcheck.training.record import METRICS, read_metrics
 
 STEPS, EVERY = 12, 2
+TAKEN = 3
+"""Exit code of a child that was refused because another one trains into its folder."""
 Whole: TypeAlias = tuple[str, float, int, int]
 """An uninterrupted run: its adapter's digest, its seconds, its file-system calls, those of them in checkpoints."""
 
@@ -80,6 +86,8 @@ def child(folder: Path, before: Callable[[], None] = lambda: None) -> int:
             before()
             run(small(folder, max_steps=STEPS, save_steps=EVERY, save_total_limit=2), lambda line: None)
         os._exit(0)
+    except FolderTaken:
+        os._exit(TAKEN)
     except BaseException:
         import traceback
 
@@ -212,6 +220,41 @@ def terminated(root: Path, whole: Whole, share: float) -> dict[str, Any]:
     return found
 
 
+def paired(root: Path, whole: Whole, offset: float, *, kill: float | None = None) -> dict[str, Any]:
+    """Start two runs on one folder, one some seconds after the other; hold what they leave against one run's.
+
+    Args:
+        kill: seconds after its start at which the first is killed.
+    """
+    wanted, *_ = whole
+    folder = root / "run"
+    first = child(folder)
+    begun = time.perf_counter()
+    if kill is not None:
+        threading.Timer(kill, lambda: os.kill(first, signal.SIGKILL)).start()
+    time.sleep(offset)
+    second = child(folder)
+    codes = [ended(first), ended(second)]
+    alive = folder.exists() and (folder / "adapter").exists()
+    if not alive and kill is not None:  # the second was refused by the first, which was killed later
+        codes.append(ended(child(folder)))
+    usable = {*codes} <= {0, TAKEN, -signal.SIGKILL} and 0 in codes and verify(folder / "adapter").step == STEPS
+    lines = (folder / METRICS).read_text().splitlines()
+    events = [json.loads(line) for line in lines if line]
+    steps = [event["step"] for event in events if "loss" in event]
+    after = [event["after"] for event in events if event.get("event") == "resumed"]
+    mixed = not kill and (steps != list(range(1, STEPS + 1)) or after != [])
+    found = {
+        "kind": "pair", "offset": round(offset, 4), "kill": kill, "codes": codes, "lost": 0, "mixed": mixed,
+        "seconds": round(time.perf_counter() - begun, 2), "usable": usable and not mixed,
+        "identical": usable and digest(folder) == wanted,
+    }  # fmt: skip
+    if not found["usable"]:
+        found["log"] = (root / "run.log").read_text()[-2000:]
+    _clear(root)
+    return found
+
+
 def commanded(root: Path, dice: random.Random, whole: tuple[str, float] | None) -> dict[str, Any]:
     """Kill the real command with -9 and start it again."""
     folder, config = root / "run", root / "run.yaml"
@@ -286,6 +329,18 @@ def terminate_trials(root: Path, count: int) -> Iterator[dict[str, Any]]:
         yield terminated(root, whole, number / count)
 
 
+def pair_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Two runs on one folder: nearly at once, anywhere in the first's life, and with the first killed."""
+    from tests.training.runs import parts
+
+    parts()
+    whole, dice = measured(root), random.Random(seed)
+    for number in range(count):
+        seconds = whole[1]
+        offset = dice.uniform(0, 0.05 if number % 3 == 0 else 1.1 * seconds)
+        yield paired(root, whole, offset, kill=dice.uniform(0.1, seconds) if number % 3 == 2 else None)
+
+
 def command_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
     """The real command, killed at random moments of its training."""
     whole, dice = commanded(root, random.Random(seed), None), random.Random(seed)
@@ -299,6 +354,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--command", type=int, default=0)
     parser.add_argument("--terminate", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, required=True)
     asked = parser.parse_args()
@@ -307,8 +363,9 @@ def main() -> None:
             kill_trials(Path(place) / "kill", asked.trials, asked.seed) if asked.trials else (),
             terminate_trials(Path(place) / "terminate", asked.terminate) if asked.terminate else (),
             command_trials(Path(place) / "command", asked.command, asked.seed) if asked.command else (),
+            pair_trials(Path(place) / "pair", asked.pairs, asked.seed) if asked.pairs else (),
         ):
-            for name in ("kill", "terminate", "command"):
+            for name in ("kill", "terminate", "command", "pair"):
                 (Path(place) / name).mkdir(exist_ok=True)
             for found in trials:
                 log.write(json.dumps(found) + "\n")

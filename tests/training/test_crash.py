@@ -43,6 +43,11 @@ def test_terminated(tmp_path):
     assert max(each["seconds"] for each in found) < 5
 
 
+def test_two_on_one_folder(tmp_path):
+    """No adapter is lost, none is mixed of two runs, and the record is one run's."""
+    check(crash.pair_trials(tmp_path, 3), 3)
+
+
 def test_ctrl_c_publishes_the_last_finished_step(tmp_path):
     """The command ends with 130, and its newest checkpoint is the step that it said last."""
     spec = (files("vlcheck") / "recipes" / "tiny.yaml").read_text("utf-8")
@@ -75,6 +80,11 @@ def test_the_kept_log_is_what_its_table_says():
     assert max(line["seconds"] for line in kinds["terminate"]) < 0.13
     assert all(line["usable"] and line["identical"] for line in lines)
     assert max(line["lost"] for line in forked) == crash.EVERY
+
+
+@pytest.mark.slow
+def test_two_on_one_folder_50_times(tmp_path):
+    check(crash.pair_trials(tmp_path, 50), 50)
 
 
 @pytest.mark.slow

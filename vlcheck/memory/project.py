@@ -7,7 +7,6 @@ from dataclasses import replace
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
-from vlcheck.memory.batch import UNMEASURED
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
 from vlcheck.memory.optimizer import managed_size
@@ -59,7 +58,7 @@ class Simulation:
             spec: the run with other training settings; its model must be the same.
         """
         spec = spec or self.spec
-        shape = shape or shape_of(spec, self.config)
+        shape = shape or shape_of(spec, self.family, self.config)
         key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, spec.training)
         if key not in self._plans:
             tape, gradients, kernels = self._micro_step(gpu, shape, spec)
@@ -96,14 +95,20 @@ def doubts(spec: RunSpec, family: Family, gpu: Gpu) -> tuple[str, ...]:
     """What is less certain about this run than about those that were measured."""
     found = []
     if not gpu.measured:
-        found.append(f"extrapolated: nothing was measured on a {gpu.title}")
+        found.append(f"extrapolated: nothing was measured on a {gpu.title}{gpu.assumed and f'; {gpu.assumed}'}")
     if (asked := spec.model.attn_implementation) not in (None, "sdpa", "eager"):
         found.append(f"{asked} is projected as torch's own attention kernels")
     if spec.training.fp16:
         found.append("no fp16 run was measured")
+    if spec.training.logits in ("chunked", "fused"):
+        found.append(
+            f"logits: {spec.training.logits} is projected as logits at supervised positions only; "
+            + ("what one chunk of positions takes was not measured" if spec.training.logits == "chunked"
+               else "what the fused kernel holds was not measured")
+        )  # fmt: skip
     if spec.lora.use_dora:
         found.append("no DoRA run was measured")
-    if UNMEASURED & set(family.model_types):
+    if not family.measured:
         found.append(f"no {family.name} run was measured")
     if family.doubt:
         found.append(family.doubt)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from vlcheck.training.checkpoint import CheckpointNotWritten
+from vlcheck.training.lease import LeaseLost
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -66,7 +67,7 @@ class Guard:
         number = signal.Signals(told[0])
         try:
             self._say(f"{number.name}: {self._publish()}")
-        except CheckpointNotWritten as refused:
+        except (CheckpointNotWritten, LeaseLost) as refused:
             self._say(f"{number.name}: the last finished step could not be written: {refused}")
         finally:
             os._exit(128 + number)
