@@ -198,8 +198,8 @@ class Keeper:
     def guarded(self, say: Callable[[str], None]) -> Iterator[None]:
         """Have the last finished step written whatever ends the loop.
 
-        SIGTERM and SIGINT end the process at once. An exception does not get past: a run that is out of memory at
-        step 40 has lost nothing but step 40.
+        SIGTERM, SIGINT, SIGHUP and SIGQUIT end the process at once. An exception does not get past: a run that is
+        out of memory at step 40 has lost nothing but step 40.
 
         Args:
             say: the run's last words.
