@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from vlcheck import __version__
-from vlcheck.cli.app import ReportFormat, Threshold
+from vlcheck.cli.options import ReportFormat, Threshold
 from vlcheck.finding import Severity
 from vlcheck.reports import RENDERERS
 from vlcheck.rules import RULES, every_rule
