@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -27,11 +25,6 @@ data: {max_soft_tokens: 70}
 training: {bf16: true, gradient_checkpointing: true, gradient_accumulation_steps: 4, per_device_train_batch_size: 1}
 hardware: {gpu: h100}
 """
-
-
-def vlcheck(folder, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vlcheck", *arguments], cwd=folder, capture_output=True, text=True,
-                          check=False, encoding="utf-8")  # fmt: skip
 
 
 @pytest.fixture
@@ -67,40 +60,40 @@ def test_largest_finds_the_edge_of_a_line():
     assert Plan(found + 2).verdict is FitVerdict.OVER
 
 
-def test_fit_prints_the_ledger(folder):
-    shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h100", "--offline")
-    assert shown.returncode == 0, shown.stderr
-    assert "cuBLAS workspace" in shown.stdout
-    assert "largest micro-batch" in shown.stdout
-    assert "recommended: micro-batch 4 x accumulation 1" in shown.stdout
+def test_fit_prints_the_ledger(vlcheck, folder):
+    code, out, err = vlcheck("fit", "run.yaml", "--gpu", "h100", "--offline")
+    assert code == 0, err
+    assert "cuBLAS workspace" in out
+    assert "largest micro-batch" in out
+    assert "recommended: micro-batch 4 x accumulation 1" in out
 
 
-def test_fit_document_adds_up(folder):
-    shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h100", "--offline", "--format", "json", "--tokens", "128")
-    document = json.loads(shown.stdout)
+def test_fit_document_adds_up(vlcheck, folder):
+    _, out, _ = vlcheck("fit", "run.yaml", "--gpu", "h100", "--offline", "--format", "json", "--tokens", "128")
+    document = json.loads(out)
     assert sum(line["bytes"] for line in document["plan"]["lines"]) == document["plan"]["allocated_bytes"]
     assert document["plan"]["shape"] == {"rows": 1, "tokens": 128, "soft_tokens": 70}
 
 
-def test_unknown_card_is_one_clear_error(folder):
-    shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h1000")
-    assert shown.returncode == 2
-    assert shown.stderr.startswith("error: --gpu: no GPU 'h1000'; did you mean 'h100'? (known: rtx-pro-6000, h100, ")
+def test_unknown_card_is_one_clear_error(vlcheck, folder):
+    code, _, err = vlcheck("fit", "run.yaml", "--gpu", "h1000")
+    assert code == 2
+    assert err.startswith("error: --gpu: no GPU 'h1000'; did you mean 'h100'? (known: rtx-pro-6000, h100, ")
 
 
-def test_unknown_card_in_a_config_is_an_error_with_its_place(folder):
+def test_unknown_card_in_a_config_is_an_error_with_its_place(vlcheck, folder):
     (folder / "run.yaml").write_text(CONFIG.replace("gpu: h100", "gpu: h1000"))
-    shown = vlcheck(folder, "audit", "run.yaml", "--offline")
-    assert shown.returncode == 2
-    assert "run.yaml:7:" in shown.stderr
-    assert "no GPU 'h1000'; did you mean 'h100'?" in shown.stderr
+    code, _, err = vlcheck("audit", "run.yaml", "--offline")
+    assert code == 2
+    assert "run.yaml:7:" in err
+    assert "no GPU 'h1000'; did you mean 'h100'?" in err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_probe_says_that_it_needs_a_gpu(folder):
-    shown = vlcheck(folder, "probe", "run.yaml", "--offline")
-    assert (shown.returncode, shown.stdout) == (2, "")
-    assert shown.stderr == "error: this machine has no CUDA GPU; run `vlcheck probe` where the run will train\n"
+def test_probe_says_that_it_needs_a_gpu(vlcheck, folder):
+    assert vlcheck("probe", "run.yaml", "--offline") == (
+        2, "", "error: this machine has no CUDA GPU; run `vlcheck probe` where the run will train\n"
+    )  # fmt: skip
 
 
 def test_rows_of_the_table_have_sources():
