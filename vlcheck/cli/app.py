@@ -249,7 +249,9 @@ def probe(
 @guarded
 def train(
     config: Config,
-    force: Annotated[bool, typer.Option("--force", help="Train in spite of the audit's errors.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train in spite of the audit's errors, or of another framework.")
+    ] = False,
     auto_batch: Annotated[
         bool, typer.Option("--auto-batch", help="Let the memory plan split the effective batch.")
     ] = False,
@@ -265,9 +267,10 @@ def train(
     """
     from vlcheck.cli.train import run_training
 
+    spec = _for_own_loop(config, force=force)
     _find_own_code(allow_code)
     run_training(
-        _loaded(config), force=force, auto=auto_batch, debug=debug, allow_code=allow_code, offline=offline,
+        spec, force=force, auto=auto_batch, debug=debug, allow_code=allow_code, offline=offline,
         stream=stream,
     )  # fmt: skip
 
@@ -297,6 +300,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
         int | None, typer.Option(metavar="N", min=1, help="Evaluate the first N rows only.", show_default=False)
     ] = None,
     form: Format = ReportFormat.TEXT,
+    force: Annotated[bool, typer.Option("--force", help="Evaluate a run of another framework all the same.")] = False,
     allow_code: AllowCode = False,
     offline: Offline = False,
     stream: Stream = False,
@@ -309,6 +313,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
     """
     from vlcheck.cli.evaluate import show_evaluation
 
+    spec = _for_own_loop(config, force=force)
     _find_own_code(allow_code)
     wanted = {
         "max_new_tokens": max_new_tokens,
@@ -317,7 +322,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
         "offline": offline,
         "stream": stream,
     }
-    show_evaluation(_loaded(config), adapter, output, wanted, as_json=form is ReportFormat.JSON, debug=debug)
+    show_evaluation(spec, adapter, output, wanted, as_json=form is ReportFormat.JSON, debug=debug)
 
 
 @app.command()
@@ -343,6 +348,18 @@ def _loaded(config: Path) -> RunSpec:
         return load(config)
     except OSError as unreadable:
         fail(f"{config}: {unreadable.strerror or unreadable}")
+
+
+def _for_own_loop(config: Path, *, force: bool) -> RunSpec:
+    """The run, if vlcheck's own loop is the one that it means."""
+    from vlcheck.config.defaults import other_loop
+    from vlcheck.spec import ConfigError
+
+    spec = _loaded(config)
+    problem = other_loop(spec)
+    if problem is not None and not force:
+        raise ConfigError(problem)
+    return spec
 
 
 def _codes(option: str, given: Sequence[str] | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vlcheck.config.frameworks import FRAMEWORKS, Framework
-from vlcheck.spec import Location, RunSpec
+from vlcheck.spec import Location, Problem, RunSpec
 
 
 def framework_of(spec: RunSpec) -> Framework | None:
@@ -45,6 +45,20 @@ def settled(spec: RunSpec) -> RunSpec:
         where = spec.where(path)
         sources[path] = Location(where.file, where.line, where.column, path, label)
     return replace(spec, sources=MappingProxyType(sources))
+
+
+def other_loop(spec: RunSpec) -> Problem | None:
+    """Why vlcheck's own loop is not the one that the config means; None where it is, or where no framework is named."""
+    name = spec.training.framework
+    if name in (None, "vlcheck"):
+        return None
+    row = framework_of(spec)
+    whose = "a loop that is not vlcheck's" if row is None else f"the loop of {row.name}"
+    return Problem(
+        spec.where("training.framework"),
+        f"training.framework is {name}: this run is meant for {whose}, and this command would run vlcheck's own; "
+        "allowed: framework: vlcheck, or --force",
+    )
 
 
 def _said(spec: RunSpec, path: str) -> bool:
