@@ -78,7 +78,7 @@ def test_fit_document_adds_up(vlcheck, folder):
 
 def test_unknown_card_is_one_clear_error(vlcheck, folder):
     """It names the known cards and what takes any other; a card of another size is not suggested."""
-    code, out, err = vlcheck("fit", "run.yaml", "--gpu", "h1000")
+    code, _out, err = vlcheck("fit", "run.yaml", "--gpu", "h1000")
     assert code == 2
     assert err.startswith("error: --gpu: no GPU 'h1000' (known: rtx-pro-6000, h100, ")
     assert err.endswith("); --memory-gib takes any card\n")
@@ -87,7 +87,7 @@ def test_unknown_card_is_one_clear_error(vlcheck, folder):
 def test_unknown_card_in_a_config_skips_the_memory_rules_alone(vlcheck, folder):
     """Every other rule runs, and what the run takes is told all the same."""
     (folder / "run.yaml").write_text(CONFIG.replace("gpu: h100", "gpu: v100"))
-    code, out, err = vlcheck("audit", "run.yaml", "--offline", "--format", "json")
+    code, out, _err = vlcheck("audit", "run.yaml", "--offline", "--format", "json")
     report = json.loads(out)
     skipped = {outcome["code"]: outcome["reason"] for outcome in report["outcomes"] if outcome["verdict"] == "skipped"}
     assert code in (0, 1)
@@ -100,7 +100,7 @@ def test_unknown_card_in_a_config_skips_the_memory_rules_alone(vlcheck, folder):
 
 def test_memory_alone_is_a_card(vlcheck, folder):
     """`--memory-gib` and `--gpus` outrank the file; the doubt about an unnamed card's kernels is told."""
-    code, out, err = vlcheck("fit", "run.yaml", "--memory-gib", "48", "--gpus", "2", "--offline", "--format", "json")
+    _code, out, _err = vlcheck("fit", "run.yaml", "--memory-gib", "48", "--gpus", "2", "--offline", "--format", "json")
     plan = json.loads(out)["plan"]
     assert (plan["gpu"], plan["basis"], plan["total_bytes"]) == ("unnamed", "extrapolated", 48 * 2**30)
     assert any("compute capability 8.9" in doubt for doubt in plan["doubts"])

@@ -33,6 +33,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
         int | None, typer.Option(metavar="N", min=1, help="Evaluate the first N rows only.", show_default=False)
     ] = None,
     form: Format = ReportFormat.TEXT,
+    force: Annotated[bool, typer.Option("--force", help="Evaluate a run of another framework all the same.")] = False,
     allow_code: AllowCode = False,
     offline: Offline = False,
     stream: Stream = False,
@@ -43,9 +44,10 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
     Prompts and images are made by the collator that trains. What was predicted is kept when the command is
     interrupted; the same command takes it up.
     """
+    from vlcheck.config.defaults import own_loop
     from vlcheck.config.load import load
 
-    spec = load(config)
+    spec = own_loop(load(config), force=force)
     folder = output or Path(spec.training.output_dir) / ("evaluation-base" if adapter is None else "evaluation")
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.evaluation.run import evaluate_run

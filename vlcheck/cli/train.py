@@ -14,7 +14,7 @@ from vlcheck.cli.streams import FOUND, guarded
 @guarded
 def train(
     config: Config,
-    force: Annotated[bool, typer.Option("--force", help="Train in spite of the audit's errors.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train in spite of the audit's errors, or of another framework.")] = False,
     auto_batch: Annotated[
         bool, typer.Option("--auto-batch", help="Let the memory plan split the effective batch.")
     ] = False,
@@ -28,9 +28,10 @@ def train(
     SIGTERM and Ctrl-C write the last finished step; the same command goes on from there. On several GPUs:
     accelerate launch --module vlcheck train CONFIG
     """
+    from vlcheck.config.defaults import own_loop
     from vlcheck.config.load import load
 
-    spec = load(config)
+    spec = own_loop(load(config), force=force)
     started = True
     with working(debug, allow_code=allow_code, spins=False) as voice:
         from vlcheck.engine import NotStarted, train_run
