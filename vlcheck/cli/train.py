@@ -14,7 +14,9 @@ from vlcheck.cli.streams import FOUND, guarded
 @guarded
 def train(
     config: Config,
-    force: Annotated[bool, typer.Option("--force", help="Train in spite of the audit's errors, or of another framework.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train in spite of the audit's errors, or of another framework.")
+    ] = False,
     auto_batch: Annotated[
         bool, typer.Option("--auto-batch", help="Let the memory plan split the effective batch.")
     ] = False,
