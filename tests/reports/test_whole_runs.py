@@ -7,13 +7,16 @@ import re
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.samples import gathered
 from vlcheck import audit, load
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report, Severity, Verdict
 from vlcheck.reports import RENDERERS
-from vlcheck.spec import RunSpec
+from vlcheck.spec import Data, Lora, ModelRef, RunSpec
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.stem for path in (ROOT / "vlcheck/recipes").glob("*.yaml"))
@@ -45,7 +48,15 @@ def at_root(monkeypatch) -> None:
 @cache
 def audited(path: str) -> Report:
     """Audit a config offline, once for all tests of this file."""
-    return audit(load(path), offline=True)
+    spec = load(path)
+    return audit(spec, offline=True, **of_model(spec.model, spec.data.max_soft_tokens))
+
+
+@cache
+def of_model(model: ModelRef, soft_tokens: int | None) -> dict[str, Any]:
+    """What runs of one model share, collected with the first of them."""
+    evidence = Evidence(RunSpec(model=model, lora=Lora(), data=Data(max_soft_tokens=soft_tokens)), {}, offline=True)
+    return gathered(evidence, ("config", "reference", "processor", "own_collator", "candidate", "trial"))
 
 
 @pytest.mark.parametrize("name", RECIPES)

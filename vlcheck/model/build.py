@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
-from transformers.initialization import no_tie_weights
+from transformers.initialization import no_init_weights, no_tie_weights
 
 from vlcheck.finding import Unavailable
 from vlcheck.model.base_weights import misfits, not_a_number, stored_misfits
@@ -68,8 +68,11 @@ def build_model(
         AdapterRefused: if PEFT rejects the targets.
         UnbuildableConfig: if the base cannot be built or its weights cannot be loaded.
     """
-    base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
-    return adapt(base, spec.lora, device="meta" if weights is Weights.META else device)
+    if weights is not Weights.META:
+        base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
+        return adapt(base, spec.lora, device=device)
+    with no_init_weights():  # nothing can be drawn without storage, and PEFT would spend a fifth of its time on it
+        return adapt(build_unadapted(spec, weights, config=config, patch=patch), spec.lora, device="meta")
 
 
 def build_unadapted(
