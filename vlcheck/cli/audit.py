@@ -27,6 +27,7 @@ from vlcheck.cli.options import (
     Stream,
     Strict,
     Threshold,
+    Verbose,
 )
 from vlcheck.cli.quiet import working
 from vlcheck.cli.streams import fail, guarded, say, terminal_options, write
@@ -51,6 +52,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     gpu: OneGpu = None,
     memory_gib: MemoryGib = None,
     gpus: GpuCount = None,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Report what would silently spoil a run.
@@ -71,7 +73,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
         report = judge(
             spec, allow_code=allow_code, offline=offline, stream=stream, rows=rows, progress=voice.progress, **chosen
         )
-    _deliver(report, form, output)
+    _deliver(report, form, output, verbose=verbose)
     raise typer.Exit(_exit_code(report, fail_on, strict))
 
 
@@ -87,6 +89,7 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     ignore: Ignore = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Report what is wrong with a saved LoRA adapter, before it is served.
@@ -108,7 +111,7 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
         from vlcheck.engine import check_adapter as judge
 
         report = judge(spec, adapter, allow_code=allow_code, offline=offline, progress=voice.progress, **chosen)
-    _deliver(report, form, output)
+    _deliver(report, form, output, verbose=verbose)
     raise typer.Exit(_exit_code(report, fail_on, strict))
 
 
@@ -150,22 +153,22 @@ def _check_output(output: Path | None, config: Path) -> None:
         fail(f"cannot write {refused.filename or output}: {refused.strerror}")
 
 
-def _deliver(report: Report, form: ReportFormat, output: Path | None) -> None:
+def _deliver(report: Report, form: ReportFormat, output: Path | None, *, verbose: bool) -> None:
     """Print a report, or write it and print its last line."""
     from vlcheck.reports.summary import summarise
 
     if output is None:
-        say(_rendered(report, form), utf8=form is ReportFormat.JSON)
+        say(_rendered(report, form, verbose=verbose), utf8=form is ReportFormat.JSON)
     else:
-        write(output, _rendered(report, form, terminal=False))
+        write(output, _rendered(report, form, terminal=False, verbose=verbose))
         say(f"{summarise(report)}; report written to {output}\n")
 
 
-def _rendered(report: Report, form: ReportFormat, *, terminal: bool = True) -> str:
+def _rendered(report: Report, form: ReportFormat, *, terminal: bool = True, verbose: bool) -> str:
     from vlcheck.reports import RENDERERS, text
 
-    if form is ReportFormat.TEXT and terminal:
-        return text.render(report, **terminal_options())
+    if form is ReportFormat.TEXT:
+        return text.render(report, verbose=verbose, **terminal_options() if terminal else {})
     return RENDERERS[form](report)
 
 
