@@ -16,6 +16,7 @@ import transformers
 
 from tests import data_samples, label_samples, tiny
 from tests.broken import patches
+from tests.model.families.models import no_projection
 from vlcheck.engine import audit
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report
@@ -77,7 +78,7 @@ class Run:
         elif not self.changes.keys() & {"data", "patch", "training", "framework"}:
             options = {**judged_labels(self.model), **options}
         if "hardware" not in self.changes:
-            options = {"projection": lambda: "projected: not here", **options}
+            options = {"projection": no_projection, **options}
         with patches.undone():
             return audit(self.spec(folder), allow_code=True, offline=True, **self.given, **options)
 
