@@ -18,6 +18,7 @@ import transformers
 
 from tests import data_samples, label_samples, tiny
 from tests.broken import patches
+from tests.model.families.models import no_projection
 from vlcheck.engine import audit
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import NotApplicable, Report, Rule, Unavailable
@@ -102,13 +103,11 @@ class Run:
 
     def known(self) -> dict[str, Any]:
         """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
-        card = {} if "hardware" in self.changes else {"projection": lambda: "projected: not here"}
+        card = {} if "hardware" in self.changes else {"projection": no_projection}
         if (own := self.changes.get("given")) is not None:
             return {**card, **own(self.model()), **self.given}
-        if (
-            self.changes.keys() & {"patch", "framework"}
-            or getattr(self.changes.get("data"), "collator", None) is not None
-        ):
+        other_collator = getattr(self.changes.get("data"), "collator", None) is not None
+        if other_collator or self.changes.keys() & {"patch", "framework"}:
             return {**card, **self.given}
         return {**card, **judged_labels(self.model, with_rows="data" not in self.changes), **self.given}
 

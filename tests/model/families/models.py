@@ -56,6 +56,11 @@ def family(hub_id: str) -> Family:
     return family_of(entry(hub_id).config)
 
 
+def no_projection() -> str:
+    """Stands where a run names no card: what it would take is not asked here, and costs seconds a model."""
+    return "projected: not here"
+
+
 @cache
 def reference(hub_id: str) -> nn.Module:
     """A catalogue model on meta."""
@@ -73,7 +78,7 @@ def sound(hub_id: str) -> RunSpec:
     return RunSpec(
         model=ModelRef(id=hub_id),
         lora=Lora(r=4, lora_alpha=4, target_modules="all-linear", exclude_modules=SOUND_EXCLUDES.get(hub_id)),
-        training=Training(gradient_checkpointing=True),
+        training=Training(framework="vlcheck", gradient_checkpointing=True),
         intent=intent(hub_id),
     )
 
