@@ -7,6 +7,7 @@ from dataclasses import replace
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
+from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
 from vlcheck.memory.optimizer import managed_size
@@ -19,29 +20,32 @@ from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import pack, stored
 from vlcheck.model.build import Weights, build_model
 from vlcheck.model.family import Family, Values
+from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec, Training
 from vlcheck.training.step import prepare, switch_checkpointing
 
 
-def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shape: Shape | None = None) -> MemoryPlan:
+def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shape: Shape | None = None,
+                   lengths: Lengths | None = None) -> MemoryPlan:  # fmt: skip
     """What a run takes on a card at the worst moment of its steps.
 
     Args:
         config: the model's config.json.
-        shape: of a micro-batch; without it, what the run's description tells.
+        shape: of a micro-batch; without it, the worst that its rows or its description allow.
+        lengths: of the run's rows, where they were measured.
 
     Raises:
         Unavailable: if the step cannot be simulated; a guess would be worse than a refusal.
         AdapterRefused, UnbuildableConfig: as `build_model` does.
     """
-    return Simulation(spec, config, family).plan(gpu, shape)
+    return Simulation(spec, config, family, lengths).plan(gpu, shape)
 
 
 class Simulation:
     """A run's model, ready for steps of any shape on any card."""
 
-    def __init__(self, spec: RunSpec, config: Values, family: Family) -> None:
-        self.spec, self.family = spec, family
+    def __init__(self, spec: RunSpec, config: Values, family: Family, lengths: Lengths | None = None) -> None:
+        self.spec, self.family, self.lengths = spec, family, lengths
         self.model = build_model(spec, Weights.META, config=config)
         pack(self.model)
         prepare(self.model, spec)
@@ -52,13 +56,15 @@ class Simulation:
         self._plans: dict[tuple[Shape, Arch, int, Training], MemoryPlan] = {}
 
     def plan(self, gpu: Gpu, shape: Shape | None = None, spec: RunSpec | None = None) -> MemoryPlan:
-        """The plan of a shape on a card.
+        """The plan of a shape on a card; without a shape, of the worst micro-batch that the run can draw.
 
         Args:
             spec: the run with other training settings; its model must be the same.
         """
         spec = spec or self.spec
-        shape = shape or shape_of(spec, self.family, self.config)
+        if shape is None:
+            plans = [self.plan(gpu, each, spec) for each in self._shapes(spec)]
+            return max(plans, key=lambda plan: (plan.allocated_bytes, plan.driver_bytes))
         key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, spec.training)
         if key not in self._plans:
             tape, gradients, kernels = self._micro_step(gpu, shape, spec)
@@ -67,8 +73,13 @@ class Simulation:
             )
             managed = managed_size(self.step_model.parameters, spec.training.optim)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=kernels)
-        plan = replace(self._plans[key], gpu=gpu, doubts=doubts(spec, self.family, gpu))
+        plan = replace(self._plans[key], gpu=gpu, shape=shape, doubts=doubts(spec, self.family, gpu))
         return spread(plan, spec, self.model) if spec.hardware.count > 1 else plan
+
+    def _shapes(self, spec: RunSpec) -> tuple[Shape, ...]:
+        if self.lengths is None or not self.lengths.rows:
+            return (shape_of(spec, self.family, self.config),)
+        return shapes_of(self.lengths, spec, self.family, self.config)
 
     def _micro_step(self, gpu: Gpu, shape: Shape, spec: RunSpec) -> tuple[Tape, list[int], dict[str, int]]:
         arch = Arch(gpu.major, gpu.minor, gpu.amd).like

@@ -12,10 +12,10 @@ from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.plan import RESERVED_BAND, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation
-from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
 from vlcheck.model.build import build_reference
 from vlcheck.model.family import Family, Values
+from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
 
 TRIES = 3
@@ -58,14 +58,17 @@ class Fit:
 
 
 def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[Gpu, ...] = (),
-        shape: Shape | None = None) -> Fit:  # fmt: skip
+        shape: Shape | None = None, lengths: Lengths | None = None) -> Fit:  # fmt: skip
     """Search around a run.
+
+    Args:
+        lengths: of the run's rows, where they were measured and no shape is given.
 
     Raises:
         Unavailable: if its step cannot be simulated.
     """
-    simulation = Simulation(spec, config, family)
-    shape = shape or shape_of(spec, family, simulation.config)
+    simulation = Simulation(spec, config, family, lengths)
+    shape = shape or simulation.plan(card).shape
     seen: dict[int, MemoryPlan] = {}
 
     def at_rows(rows: int) -> MemoryPlan:
@@ -144,7 +147,8 @@ def _remedy(simulation: Simulation, card: Gpu, spec: RunSpec, plan: MemoryPlan) 
     if plan.verdict is FitVerdict.FITS:
         return None
     for change, changed in changes(spec):
-        other = simulation.plan(card, spec=changed)
+        rows = changed.training.per_device_train_batch_size
+        other = simulation.plan(card, replace(plan.shape, rows=rows), changed)
         if other.verdict is FitVerdict.FITS:
             return Alternative(change, other)
     return None
