@@ -14,7 +14,7 @@ from vlcheck.gpus import Gpu, UnknownGpu, card
 from vlcheck.gpus import gpu as row_of
 from vlcheck.memory.alternatives import Alternative, changes, with_training
 from vlcheck.memory.host import Host, host_of
-from vlcheck.memory.plan import FitVerdict, MemoryPlan
+from vlcheck.memory.plan import YARDSTICK, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.model.build import AdapterRefused, UnbuildableConfig
 from vlcheck.model.config import ModelConfig
@@ -23,8 +23,6 @@ from vlcheck.processing.collator import Collator
 from vlcheck.processing.lengths import Lengths, measure_rows
 from vlcheck.spec import RunSpec
 
-YARDSTICK = "h100"
-"""The card whose kernels a run is projected with where its own is not known: the one that was measured."""
 UNLOCK = "name hardware.gpu or hardware.memory_gib, or give --gpu or --memory-gib"
 
 

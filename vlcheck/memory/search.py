@@ -28,8 +28,7 @@ class Recommended:
 
     rows: int
     accumulation: int
-    checkpointed: float
-    """Share of layers."""
+    checkpointed: bool
     driver_bytes: int
 
 
@@ -55,14 +54,17 @@ class Fit:
     recommended: Recommended | None
     cards: tuple[OnCard, ...]
     host: Host
+    named: bool = True
+    """Whether the run names its card; else the plan is for the card that was measured, and the table says the rest."""
 
 
 def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[Gpu, ...] = (),
-        shape: Shape | None = None, lengths: Lengths | None = None) -> Fit:  # fmt: skip
+        shape: Shape | None = None, lengths: Lengths | None = None, *, named: bool = True) -> Fit:  # fmt: skip
     """Search around a run.
 
     Args:
         lengths: of the run's rows, where they were measured and no shape is given.
+        named: whether the run names its card.
 
     Raises:
         Unavailable: if its step cannot be simulated.
@@ -80,6 +82,7 @@ def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[
     effective = shape.rows * spec.training.gradient_accumulation_steps
     rows = largest(at_rows, shape.rows, second=effective if effective > shape.rows else 0)
     return Fit(
+        named=named,
         plan=plan,
         remedy=_remedy(simulation, card, spec, plan),
         largest_rows=rows,
@@ -192,7 +195,7 @@ WIDEST = 4096
 
 def _recommend(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape, at_rows: Callable[[int], MemoryPlan],
                most: int) -> Recommended | None:  # fmt: skip
-    """The largest micro-batch that divides the effective batch, and as little checkpointing as fits beside it."""
+    """The largest micro-batch that divides the effective batch, without checkpointing where that fits too."""
     effective = shape.rows * spec.training.gradient_accumulation_steps
     fitting = [rows for rows in range(min(most, effective), 0, -1) if effective % rows == 0]
     for rows in fitting:
@@ -206,12 +209,8 @@ def _recommend(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape, a
         changed = replace(changed, training=replace(changed.training, gradient_checkpointing=False))
         none = simulation.plan(card, replace(shape, rows=rows), changed)
         if none.verdict is FitVerdict.FITS:
-            return Recommended(rows, steps, 0.0, none.driver_bytes)
-        over = needed(none) - card.total_bytes
-        share = min(1.0, math.ceil(20 * over / max(1, needed(none) - needed(full))) / 20)
-        return Recommended(
-            rows, steps, share, int(full.driver_bytes + (1 - share) * (none.driver_bytes - full.driver_bytes))
-        )
+            return Recommended(rows, steps, False, none.driver_bytes)
+        return Recommended(rows, steps, True, full.driver_bytes)
     return None
 
 
