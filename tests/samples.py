@@ -18,7 +18,6 @@ import transformers
 
 from tests import data_samples, label_samples, tiny
 from tests.broken import patches
-from tests.model.families.models import no_projection
 from vlcheck.engine import audit
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import NotApplicable, Report, Rule, Unavailable
@@ -103,7 +102,7 @@ class Run:
 
     def known(self) -> dict[str, Any]:
         """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
-        card = {} if "hardware" in self.changes else {"projection": no_projection}
+        card = {} if "hardware" in self.changes else {"projection": tiny.no_projection}
         if (own := self.changes.get("given")) is not None:
             return {**card, **own(self.model()), **self.given}
         other_collator = getattr(self.changes.get("data"), "collator", None) is not None

@@ -56,11 +56,6 @@ def family(hub_id: str) -> Family:
     return family_of(entry(hub_id).config)
 
 
-def no_projection() -> str:
-    """Stands where a run names no card: what it would take is not asked here, and costs seconds a model."""
-    return "projected: not here"
-
-
 @cache
 def reference(hub_id: str) -> nn.Module:
     """A catalogue model on meta."""
