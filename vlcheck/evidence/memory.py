@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from vlcheck.evidence.model import Skeleton
 from vlcheck.finding import Unavailable, collector
 from vlcheck.gpus import Gpu, UnknownGpu, card
 from vlcheck.gpus import gpu as row_of
@@ -16,6 +17,7 @@ from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.model.build import AdapterRefused, UnbuildableConfig
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family
+from vlcheck.model.modules import ModuleTable
 from vlcheck.spec import RunSpec
 
 YARDSTICK = "h100"
@@ -59,14 +61,20 @@ def gpu(spec: RunSpec, projection: Callable[[], str]) -> Gpu:
 
 
 @collector("building the model for a simulated step")
-def simulation(spec: RunSpec, config: ModelConfig, family: Family, gpu: Gpu) -> Simulation:
+def simulation(
+    spec: RunSpec, config: ModelConfig, family: Family, gpu: Gpu, skeleton: Skeleton, modules: ModuleTable
+) -> Simulation:
     """The run's model on the meta device, ready to have training steps simulated on it.
+
+    It takes the skeleton over once its modules have been described; building a second one would take as long as both
+    steps. A live model and a patched one stay as they are.
 
     Raises:
         Unavailable: if the model cannot be built.
     """
+    own = None if skeleton.live or spec.model.patch is not None else skeleton.peft
     try:
-        return Simulation(spec, config.values, family)
+        return Simulation(spec, config.values, family, own)
     except (AdapterRefused, UnbuildableConfig) as refused:
         raise Unavailable("the run's model cannot be built, see VLC101 and VLC102") from refused
 

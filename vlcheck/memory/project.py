@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import nn
+
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
@@ -40,9 +42,15 @@ def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shap
 class Simulation:
     """A run's model, ready for steps of any shape on any card."""
 
-    def __init__(self, spec: RunSpec, config: Values, family: Family) -> None:
+    def __init__(self, spec: RunSpec, config: Values, family: Family, model: nn.Module | None = None) -> None:
+        """Build the run's model on meta, and bring it into the state in which it trains.
+
+        Args:
+            model: the run's model on meta, inside PEFT's, if it is at hand. It is changed in place: 4-bit weights are
+                packed, the cache is off, checkpointing is on where the run has it.
+        """
         self.spec, self.family = spec, family
-        self.model = build_model(spec, Weights.META, config=config)
+        self.model = build_model(spec, Weights.META, config=config) if model is None else model
         pack(self.model)
         prepare(self.model, spec)
         self.step_model = step_model(self.model, family)
