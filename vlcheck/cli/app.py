@@ -30,6 +30,7 @@ from vlcheck.cli.options import (
     Strict,
     Threshold,
     Tokens,
+    Verbose,
 )
 from vlcheck.cli.output import check_output, deliver, json_text, terminal_options, write
 from vlcheck.cli.streams import CLEAN, fail, guarded, say, tolerate_encodings
@@ -99,6 +100,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     offline: Offline = False,
     stream: Stream = False,
     rows: Rows = 32,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Report what would silently spoil a run.
@@ -116,7 +118,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     report = _called(
         "audit", spec, debug=debug, allow_code=allow_code, offline=offline, stream=stream, rows=rows, **chosen
     )
-    deliver(report, form, output)
+    deliver(report, form, output, verbose=verbose)
     raise typer.Exit(_exit_code(report, fail_on, strict))
 
 
@@ -165,6 +167,7 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     ignore: Ignore = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Report what is wrong with a saved LoRA adapter, before it is served.
@@ -184,7 +187,7 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
 
     adapter = read_adapter(folder)
     report = _called("check_adapter", spec, adapter, debug=debug, allow_code=allow_code, offline=offline, **chosen)
-    deliver(report, form, output)
+    deliver(report, form, output, verbose=verbose)
     raise typer.Exit(_exit_code(report, fail_on, strict))
 
 

@@ -26,14 +26,14 @@ def check_output(output: Path, config: Path) -> None:
         fail(f"cannot write {refused.filename or output}: {refused.strerror}")
 
 
-def deliver(report: Report, form: ReportFormat, output: Path | None) -> None:
+def deliver(report: Report, form: ReportFormat, output: Path | None, *, verbose: bool = False) -> None:
     """Print a report, or write it and print its last line."""
     from vlcheck.reports.summary import summarise
 
     if output is None:
-        say(_rendered(report, form), utf8=form is ReportFormat.JSON)
+        say(_rendered(report, form, verbose=verbose), utf8=form is ReportFormat.JSON)
     else:
-        write(output, _rendered(report, form, terminal=False))
+        write(output, _rendered(report, form, terminal=False, verbose=verbose))
         say(f"{summarise(report)}; report written to {output}\n")
 
 
@@ -65,9 +65,9 @@ def terminal_options() -> dict[str, Any]:
     return {"width": max(40, min(120, get_terminal_size().columns)), "color": color}
 
 
-def _rendered(report: Report, form: ReportFormat, *, terminal: bool = True) -> str:
+def _rendered(report: Report, form: ReportFormat, *, terminal: bool = True, verbose: bool = False) -> str:
     from vlcheck.reports import RENDERERS, text
 
-    if form is ReportFormat.TEXT and terminal:
-        return text.render(report, **terminal_options())
+    if form is ReportFormat.TEXT:
+        return text.render(report, verbose=verbose, **terminal_options() if terminal else {})
     return RENDERERS[form](report)
