@@ -6,6 +6,7 @@ Every run is one small change to the same sound base: a real tiny Gemma 4 that c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors.torch import load_file, save_file
 
 from tests import data_samples, label_samples, tiny
 from tests.broken import patches
@@ -20,7 +22,8 @@ from vlcheck.engine import audit
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report
 from vlcheck.gpus import Gpu
-from vlcheck.model.build import attention_support, build_reference
+from vlcheck.model.base_weights import StoredBase
+from vlcheck.model.build import Weights, attention_support, build_reference, build_unadapted
 from vlcheck.model.config import ModelConfig
 from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 
@@ -54,6 +57,8 @@ class Run:
     def spec(self, folder: Path) -> RunSpec:
         """The run's description, its model written to `folder`."""
         path = tiny.write_folder(folder / "model", self.model(), self.bounds)
+        if "stored" in self.changes:
+            write_base(path, self.changes["stored"])
         base = RunSpec(
             model=ModelRef(id=str(path), dtype=self.changes.get("dtype", "float32"), patch=self.changes.get("patch")),
             lora=Lora(r=4, lora_alpha=4, target_modules="all-linear"),
@@ -61,7 +66,11 @@ class Run:
             intent=TRAIN_ALL,
         )
         model = replace(base.model, attn_implementation=self.changes.get("attn"))
-        sections = {key: value for key, value in self.changes.items() if key not in ("patch", "attn", "dtype", "given")}
+        sections = {
+            key: value
+            for key, value in self.changes.items()
+            if key not in ("patch", "attn", "dtype", "given", "stored")
+        }
         if callable(write_data := sections.get("data")):
             sections["data"] = write_data(folder / "data")
         return replace(base, model=model, **sections)
@@ -73,8 +82,22 @@ class Run:
             options = {**given(self.model()), **options}
         elif not self.changes.keys() & {"data", "patch", "training"}:
             options = {**judged_labels(self.model), **options}
+        if "stored" not in self.changes:  # the sound base stores its clip bounds, and its weights nowhere
+            options = {"stored_base": StoredBase(115), **options}
         with patches.undone():
             return audit(self.spec(folder), allow_code=True, offline=True, **self.given, **options)
+
+
+def write_base(folder: Path, left_out: str) -> None:
+    """Give a model's folder its weights, apart from those of one module."""
+    spec = RunSpec(model=ModelRef(id=str(folder), dtype="float32", weights="random"), lora=Lora())
+    config = json.loads((folder / "config.json").read_text())
+    build_unadapted(spec, Weights.RANDOM, config=config).save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        tensor.fill_(tiny.FINITE.get(name.rpartition(".")[2], 0.0))
+    kept = {name: tensor for name, tensor in tensors.items() if not left_out or not name.startswith(left_out)}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
 
 
 def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, float] | None = tiny.FINITE,
@@ -159,6 +182,7 @@ BROKEN: dict[str, Run] = {
     "VLC107": run(bounds={**tiny.FINITE, "output_max": float("inf")}),
     "VLC108": run(lora=targets("all-linear", exclude_modules=("vision_tower",))),
     "VLC109": run(lora=targets((*TOWER_LIST, *LANGUAGE_LIST, "embedding_projection", "out_proj"))),
+    "VLC114": run(bounds=None, stored="model.language_model.layers.1.mlp"),
     "VLC110": run(audio, attn="sdpa", lora=targets("all-linear", exclude_modules=".*audio.*")),
     "VLC111": run(patch="tests.broken.patches:half_clamped"),
     "VLC401": run(lora=targets((*TOWER_LIST, "embedding_projection"))),
@@ -225,6 +249,7 @@ ALIKE: dict[str, Run] = {
     "VLC108": run(audio, lora=targets("all-linear", exclude_modules=".*audio.*")),
     "VLC109": run(lora=targets((*TOWER_LIST, *LANGUAGE_LIST, "embedding_projection"))),
     "VLC110": run(attn="sdpa"),
+    "VLC114": run(bounds=None, stored=""),
     "VLC111": SOUND,
     "VLC401": SOUND,
     "VLC402": SOUND,
@@ -274,6 +299,7 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC109": ((16, "target, exclude and save entries"),),
     "VLC110": ((4, "submodel classes"),),
     "VLC111": ((14, "clip wrappers called"),),
+    "VLC114": ((115, "stored tensors"),),
     "VLC401": ((30, "adapters"),),
     "VLC402": ((30, "adapters"),),
     "VLC403": ((30, "adapters"),),

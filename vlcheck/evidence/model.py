@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -22,6 +23,7 @@ from vlcheck.evidence.labels import LABEL_COLLECTORS
 from vlcheck.evidence.memory import MEMORY_COLLECTORS
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.model.base_weights import StoredBase
 from vlcheck.model.build import (
     AdapterRefused,
     Patch,
@@ -32,6 +34,7 @@ from vlcheck.model.build import (
     build_model,
     build_reference,
     load_patch,
+    read_stored_base,
     transformers_config,
 )
 from vlcheck.model.clip_behaviour import Behaviour, Containment, PowerlessProbe, behave, contain
@@ -258,6 +261,20 @@ def bounds(spec: RunSpec, clipped: Mapping[str, int], config: ModelConfig) -> St
     return read_bounds(config.folder, list(clipped))
 
 
+def stored_base(spec: RunSpec, config: ModelConfig, skeleton: Skeleton) -> StoredBase:
+    """Holding the headers of the base's weights against its model."""
+    if spec.model.weights == "random":
+        raise NotApplicable("model.weights is random: no checkpoint is read")
+    if skeleton.live:
+        raise NotApplicable("the model that was handed in has its weights")
+    if not Path(spec.model.id).expanduser().is_dir():
+        raise Unavailable("needs weights: model.id is no local folder", "download the checkpoint")
+    try:
+        return read_stored_base(spec, config.values)
+    except UnbuildableConfig as error:
+        raise Unavailable(str(error)) from error
+
+
 def expected_adapter(skeleton: Skeleton, modules: ModuleTable, family: Family) -> ExpectedAdapter:
     """Asking PEFT which tensors it would save of the run's model."""
     if skeleton.peft is None or not is_peft(skeleton.peft):
@@ -325,7 +342,7 @@ COLLECTORS: Mapping[str, Callable[..., Any]] = {
     collector.__name__: collector
     for collector in (
         config, family, reference, patch, targets, skeleton, modules, attention, tiny, reach, wrappers, clipped,
-        containment, bounds,
+        containment, bounds, stored_base,
         heads,
         cache_effect, expected_adapter, loaded_adapter, saved_targets, extents, dropped,
         scan, duplicates, *LABEL_COLLECTORS, *MEMORY_COLLECTORS,
