@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesCo
 from transformers.initialization import no_init_weights, no_tie_weights
 
 from vlcheck.finding import Unavailable
-from vlcheck.model.base_weights import misfits, not_a_number, stored_misfits
+from vlcheck.model.base_weights import StoredBase, misfits, not_a_number, stored_misfits
 from vlcheck.model.family import Values
 from vlcheck.model.random_weights import materialise
 from vlcheck.spec import Lora, Quantization, RunSpec, Training
@@ -241,8 +241,8 @@ def load_base(spec: RunSpec, device: str) -> nn.Module:
     return model
 
 
-def stored_faults(spec: RunSpec, config: Values) -> tuple[str, int]:
-    """What `load_base` would refuse of a local folder's weights, from their headers, and how many these name.
+def read_stored_base(spec: RunSpec, config: Values) -> StoredBase:
+    """What `load_base` would refuse of a local folder's weights, from their headers.
 
     Raises:
         Unavailable, NotApplicable: as `stored_misfits` does.
