@@ -21,7 +21,10 @@ LAYERS = next(
 MAY_BE_LONGER = {"training/loop.py": "one straight loop from the first row to the adapter, read from top to bottom"}
 PRINTS = {"print"}
 ENDS = {"exit", "quit", "sys.exit", "os._exit", "typer.Exit", "SystemExit"}
-MAY_END = {"training/guard.py": "a second signal ends a process whose main thread is busy in a kernel"}
+MAY_END = {
+    "training/guard.py": "a second signal ends a process whose main thread is busy in a kernel",
+    "training/workers.py": "a process that collates ends with the run that it collates for",
+}
 
 
 # --------------------------------------------------------------------------- the way of each job

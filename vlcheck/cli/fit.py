@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlcheck.cli.hardware import on_hardware
 from vlcheck.cli.options import Cards, Config, Debug, Format, GpuCount, MemoryGib, Offline, ReportFormat, Tokens
 from vlcheck.cli.quiet import working
 from vlcheck.cli.streams import fail, guarded, json_text, say
@@ -40,7 +39,7 @@ def fit(
     if memory_gib is not None and (len(named) > 1 or "all" in named):
         fail("--memory-gib goes with one --gpu at most")
     alone = named[0] if named and memory_gib is not None else None
-    spec = on_hardware(load(config), gpu=alone, memory_gib=memory_gib, gpus=gpus)
+    spec = load(config, gpu=alone, memory_gib=memory_gib, gpus=gpus)
     named = [] if memory_gib is not None else named
     with _cards_known("--gpu"):
         wanted = [*GPUS] if "all" in named else [row_of(name) for name in named]
