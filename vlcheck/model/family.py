@@ -150,6 +150,9 @@ class Family:
     for it; empty where nothing was. Goes with `image_layout`."""
     most_soft_tokens: int | None = None
     """Largest number of soft tokens that the processor can be asked for; None where it has no limit of its own."""
+    soft_token_side: int | None = None
+    """Side in pixels of the square that one soft token covers, where larger images take more soft tokens; None where an
+    image of any size takes a bounded number."""
     measured: bool = False
     """Whether the projection of a run of this family, or of a near relative, was held against a GPU."""
     doubt: str = ""
