@@ -162,7 +162,7 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC213": ((2, "rows, with and without the answer in the question"),),
     "VLC214": ((13, "rows"),),
     "VLC215": ((11, "rows"), (2485, "soft tokens")),
-    "VLC216": ((1158319, "logits compared with another picture in the row"),),
+    "VLC216": ((339719, "logits compared with another picture in the row"),),
     "VLC217": ((1, "generation prompt held against a rendered turn"),),
     "VLC218": ((3, "rows whose prompt was compared with the evaluation prompt"),),
     "VLC219": ((110511, "logits before a changed answer id"),),

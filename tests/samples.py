@@ -6,7 +6,9 @@ Every run is one small change to the same sound base: a real tiny Gemma 4 that c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests import data_samples, label_samples, tiny
 from tests.broken import patches
 from vlcheck.engine import audit
 from vlcheck.evidence.resolve import Evidence
-from vlcheck.finding import Report
+from vlcheck.finding import NotApplicable, Report, Rule, Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.model.build import attention_support, build_reference
 from vlcheck.model.config import ModelConfig
@@ -29,16 +31,45 @@ LANGUAGE = r"model\.language_model\..*_proj"
 VISION = r"model\.vision_tower\.encoder\..*\.linear"
 PROJECTOR = r"model\.embed_vision\.embedding_projection"
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+ROWS = 8
+"""Rows of a run's data whose labels are judged: no sample has a fault in what labels are put on."""
 TRAIN_ALL = Intent(vision="train", projector="train", language="train")
 
 
+LABELS = ("processor", "own_collator", "checks", "trial")
+
+
+def judged_labels(model: Callable[[], dict[str, Any]], *, with_rows: bool = True) -> dict[str, Any]:
+    """What the label rules see of our collator on a model: the same for every run that differs elsewhere.
+
+    Args:
+        with_rows: whether the built-in rows were all that was judged; a run with data has checks of its own.
+    """
+    judged = _judged_labels(model)
+    return judged if with_rows else {name: value for name, value in judged.items() if name != "checks"}
+
+
 @cache
-def judged_labels(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What the label rules see of our collator on a model: the same for every run that differs elsewhere."""
+def _judged_labels(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     evidence = Evidence(RunSpec(model=ModelRef(id="none"), lora=Lora()), {"config": ModelConfig(model(), "test")})
-    names = ("processor", "own_collator", "checks", "trial")
-    return dict(zip(names, evidence.call(lambda processor, own_collator, checks, trial: (
-        processor, own_collator, checks, trial)), strict=True))  # fmt: skip
+    return {"reference": evidence.call(lambda reference: reference), **gathered(evidence, LABELS)}
+
+
+def gathered(evidence: Evidence, names: Iterable[str]) -> dict[str, Any]:
+    """Evidence by name, as far as it can be had."""
+    found = {}
+    for name in names:
+        with suppress(Unavailable, NotApplicable):
+            found[name] = evidence.call(_asking_for(name))
+    return found
+
+
+def _asking_for(name: str) -> Callable[..., Any]:
+    def ask(**evidence: Any) -> Any:
+        return evidence[name]
+
+    ask.__signature__ = inspect.Signature([inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)])
+    return ask
 
 
 @dataclass(frozen=True)
@@ -66,15 +97,38 @@ class Run:
             sections["data"] = write_data(folder / "data")
         return replace(base, model=model, **sections)
 
+    def known(self) -> dict[str, Any]:
+        """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
+        if (own := self.changes.get("given")) is not None:
+            return {**own(self.model()), **self.given}
+        if "patch" in self.changes or getattr(self.changes.get("data"), "collator", None) is not None:
+            return self.given
+        return {**judged_labels(self.model, with_rows="data" not in self.changes), **self.given}
+
     def audit(self, folder: Path, **options: Any) -> Report:
         """Audit it, undoing whatever its patch changed."""
-        given = self.changes.get("given")
-        if given is not None:
-            options = {**given(self.model()), **options}
-        elif not self.changes.keys() & {"data", "patch", "training"}:
-            options = {**judged_labels(self.model), **options}
+        return self.collected(folder).audit(**options)
+
+    def collected(self, folder: Path, rules: Iterable[Rule] = ()) -> Collected:
+        """Write the run to a folder, and collect what these rules are judged on."""
+        spec, known = self.spec(folder), self.known()
+        names = {name for rule in rules for name in inspect.signature(rule.check).parameters}
         with patches.undone():
-            return audit(self.spec(folder), allow_code=True, offline=True, **self.given, **options)
+            evidence = Evidence(spec, known, allow_code=True, offline=True, rows=ROWS)
+            return Collected(spec, {**gathered(evidence, sorted(names - {"spec", "options"})), **known})
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A run and evidence of it, to be judged more than once."""
+
+    spec: RunSpec
+    evidence: dict[str, Any]
+
+    def audit(self, **options: Any) -> Report:
+        """Audit it; what was not collected is, undoing whatever the run's patch changes."""
+        with patches.undone():
+            return audit(self.spec, allow_code=True, offline=True, rows=ROWS, **self.evidence, **options)
 
 
 def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, float] | None = tiny.FINITE,

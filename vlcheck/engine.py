@@ -204,7 +204,7 @@ def run(rule: Rule, evidence: Evidence) -> Outcome:
     examined: list[Examined] = []
     verdict, reason, unlock = Verdict.PASSED, "", ""
     try:
-        for said in evidence.call(rule.check):
+        for said in evidence.call(rule.check, f"judging {rule.code} {rule.name}"):
             if isinstance(said, Finding):
                 findings.append(said)
             else:

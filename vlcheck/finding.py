@@ -1,4 +1,4 @@
-"""What a rule is, what it says, and what a report holds: plain values, standard library only."""
+"""What a rule and a collector are, what they say, and what a report holds: plain values, standard library only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from vlcheck.spec import Location, RunSpec
 
@@ -95,6 +95,33 @@ def rule(code: str, name: str, severity: Severity, *, explains: tuple[str, ...] 
         explains: codes whose findings are consequences when this rule has one.
     """
     return lambda check: Rule(code, name, severity, check, explains)
+
+
+Collect = TypeVar("Collect", bound=Callable[..., Any])
+
+
+def collector(label: str) -> Callable[[Collect], Collect]:
+    """Mark a function that gets one piece of evidence; its parameters name the evidence that it needs itself.
+
+    Args:
+        label: what a spinner shows while it works, as in "reading the chat template".
+    """
+
+    def mark(collect: Collect) -> Collect:
+        vars(collect)["label"] = label
+        return collect
+
+    return mark
+
+
+def label_of(collect: Callable[..., Any]) -> str:
+    """What a collector is doing while it works.
+
+    Raises:
+        KeyError: if the function is no collector.
+    """
+    label: str = vars(collect)["label"]
+    return label
 
 
 @dataclass(frozen=True)

@@ -3,62 +3,85 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 import pytest
 
 import vlcheck.rules
-from tests.samples import ALIKE, BESIDE, BROKEN, CONSEQUENCES, EXAMINED, Run, unknown_here
+from tests.samples import ALIKE, BESIDE, BROKEN, CONSEQUENCES, EXAMINED, Collected, unknown_here
 from vlcheck.finding import Finding, Rule, Verdict
 from vlcheck.rules import RULES
 
 CODES = [rule.code for rule in RULES]
 
 
-def assert_caught(code: str, folder, **options) -> None:
+@dataclass
+class Pair:
+    """The broken run of a code and the sound one, each collected when a test first asks for it."""
+
+    code: str
+    folder: Path
+
+    @cached_property
+    def broken(self) -> Collected:
+        return BROKEN[self.code].collected(self.folder / "broken", self.rules)
+
+    @cached_property
+    def sound(self) -> Collected:
+        return ALIKE[self.code].collected(self.folder / "sound", self.rules[:1])
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The rule of the code, and those that may speak beside it."""
+        beside = [*CONSEQUENCES.get(self.code, ()), *BESIDE.get(self.code, ())]
+        return [rule for code in (self.code, *beside) for rule in RULES if rule.code == code]
+
+
+@pytest.fixture(params=CODES, scope="module")
+def pair(request, tmp_path_factory) -> Pair:
+    """One code's runs: the tests of a code follow each other, and share what was collected."""
+    return Pair(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def assert_caught(pair: Pair, **options) -> None:
     """The broken run brings up exactly this code and what it explains."""
-    report = BROKEN[code].audit(folder, **options)
+    code, report = pair.code, pair.broken.audit(**options)
     assert {o.rule.code for o in report.found()} == {code} | CONSEQUENCES.get(code, set()) | BESIDE.get(code, set())
     assert not report.with_verdict(Verdict.ERROR)
     for outcome in report.found():
         assert outcome.explained_by == ((code,) if outcome.rule.code in CONSEQUENCES.get(code, ()) else ())
 
 
-def assert_silent(code: str, folder) -> None:
+def assert_silent(pair: Pair) -> None:
     """On the sound run the rule runs, finds nothing, and looked at something."""
-    outcome = outcome_of(code, ALIKE[code], folder)
+    (outcome,) = pair.sound.audit(select=(pair.code,)).outcomes
     assert outcome.verdict is Verdict.PASSED, outcome.reason
-    assert tuple((seen.count, seen.what) for seen in outcome.examined) == EXAMINED[code]
+    assert tuple((seen.count, seen.what) for seen in outcome.examined) == EXAMINED[pair.code]
 
 
-def outcome_of(code: str, run: Run, folder):
-    (outcome,) = run.audit(folder, select=(code,)).outcomes
-    return outcome
-
-
-@pytest.mark.parametrize("code", CODES)
-def test_broken_run_is_caught_by_its_rule_alone(code, tmp_path):
+def test_broken_run_is_caught_by_its_rule_alone(pair):
     """Each broken run yields its own code, and consequences only where the rule declares them."""
-    if reason := unknown_here(code):
+    if reason := unknown_here(pair.code):
         pytest.skip(reason)
-    assert_caught(code, tmp_path)
+    assert_caught(pair)
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_sound_run_is_passed_after_a_look(code, tmp_path):
+def test_sound_run_is_passed_after_a_look(pair):
     """Each sound run passes, with a count of what was examined."""
-    assert_silent(code, tmp_path)
+    assert_silent(pair)
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_emptied_rule_fails_both(code, tmp_path, monkeypatch):
-    """With its body replaced by `return []`, a rule neither catches nor passes anything."""
-    monkeypatch.setattr(vlcheck.rules, "RULES", tuple(emptied(r) if r.code == code else r for r in RULES))
+def test_emptied_rule_fails_both(pair, monkeypatch):
+    """With its body replaced by `return []`, a rule neither catches nor passes anything, on the same evidence."""
+    selected = tuple(rule.code for rule in pair.rules)
+    monkeypatch.setattr(vlcheck.rules, "RULES", tuple(emptied(r) if r.code == pair.code else r for r in RULES))
 
     with pytest.raises(AssertionError):
-        assert_caught(code, tmp_path / "broken", select=(code, *CONSEQUENCES.get(code, ()), *BESIDE.get(code, ())))
+        assert_caught(pair, select=selected)
     with pytest.raises(AssertionError):
-        assert_silent(code, tmp_path / "sound")
+        assert_silent(pair)
 
 
 def emptied(rule: Rule) -> Rule:

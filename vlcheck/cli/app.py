@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlcheck.cli.hardware import on_hardware
 from vlcheck.cli.options import (
     AllowCode,
     Cards,
@@ -20,8 +21,11 @@ from vlcheck.cli.options import (
     Debug,
     FailOn,
     Format,
+    GpuCount,
     Ignore,
+    MemoryGib,
     Offline,
+    OneGpu,
     Output,
     ReportFormat,
     Rows,
@@ -99,6 +103,9 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     offline: Offline = False,
     stream: Stream = False,
     rows: Rows = 32,
+    gpu: OneGpu = None,
+    memory_gib: MemoryGib = None,
+    gpus: GpuCount = None,
     debug: Debug = False,
 ) -> None:
     """Report what would silently spoil a run.
@@ -108,7 +115,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
 
     --select and --ignore take lists with commas and can be repeated.
     """
-    spec = _loaded(config)
+    spec = on_hardware(_loaded(config), gpu=gpu, memory_gib=memory_gib, gpus=gpus)
     chosen = {"select": _codes("--select", select), "ignore": _codes("--ignore", ignore)}
     _check_rules(chosen)
     if output is not None:
@@ -196,6 +203,8 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
 def fit(
     config: Config,
     gpu: Cards = None,
+    memory_gib: MemoryGib = None,
+    gpus: GpuCount = None,
     tokens: Tokens = None,
     form: Format = ReportFormat.TEXT,
     offline: Offline = False,
@@ -204,9 +213,15 @@ def fit(
     """Show what a run takes on its card, and what else would fit. Needs no GPU and no weights."""
     from vlcheck.cli.fit import show_fit
 
+    names = gpu or ()
+    if memory_gib is not None and (len(names) > 1 or "all" in names):
+        fail("--memory-gib goes with one --gpu at most")
+    named = names[0] if names and memory_gib is not None else None
+    spec = on_hardware(_loaded(config), gpu=named, memory_gib=memory_gib, gpus=gpus)
     show_fit(
-        _loaded(config), str(config), gpu or (), tokens, as_json=form is ReportFormat.JSON, offline=offline, debug=debug
-    )
+        spec, str(config), () if memory_gib is not None else names, tokens,
+        as_json=form is ReportFormat.JSON, offline=offline, debug=debug,
+    )  # fmt: skip
 
 
 @app.command()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vlcheck.cli.output import json_text
 from vlcheck.cli.quiet import quieted, spinner
 from vlcheck.cli.streams import fail, say
-from vlcheck.gpus import GPUS, Gpu, gpu
+from vlcheck.gpus import GPUS, UnknownGpu, gpu
+from vlcheck.gpus import card as card_of
 
 if TYPE_CHECKING:
     from vlcheck.spec import RunSpec
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 def show_fit(spec: RunSpec, source: str, names: Sequence[str], tokens: int | None, *, as_json: bool, offline: bool,
              debug: bool) -> None:  # fmt: skip
     """Print the ledger, what else would fit, and the table over cards."""
-    wanted = [*GPUS] if "all" in names else [_card(name, "--gpu") for name in names]
+    with _cards_known("--gpu"):
+        wanted = [*GPUS] if "all" in names else [gpu(name) for name in names]
     own = wanted[0] if wanted and "all" not in names else None
-    card = own or (_card(spec.hardware.gpu, "hardware.gpu") if spec.hardware.gpu else None)
+    with _cards_known("hardware.gpu"):
+        card = own or card_of(spec.hardware.gpu, spec.hardware.memory_gib)
     if card is None:
-        fail(f"the config names no hardware.gpu: give --gpu (known: {', '.join(row.name for row in GPUS)})")
+        known = ", ".join(row.name for row in GPUS)
+        fail(f"the config names no hardware.gpu: give --gpu or --memory-gib (known: {known})")
     with working(debug) as progress:
         from vlcheck.memory.search import fit
         from vlcheck.reports.memory import fit_document, render_fit
@@ -79,8 +83,9 @@ def _shape(spec: RunSpec, config: Any, family: Any, tokens: int | None) -> Any:
     return shape_of(spec, family, transformers_config(config).to_dict(), tokens=tokens)
 
 
-def _card(name: str, origin: str) -> Gpu:
+@contextlib.contextmanager
+def _cards_known(origin: str) -> Iterator[None]:
     try:
-        return gpu(name)
-    except ValueError as unknown:
-        fail(f"{origin}: {unknown}")
+        yield
+    except UnknownGpu as unknown:
+        fail(f"{origin}: {unknown}; --memory-gib takes any card")

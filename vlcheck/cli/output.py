@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def check_output(output: Path, config: Path) -> None:
     """End the command if a report cannot be written there, before any work is done for it."""
-    from vlcheck.cli.atomic_write import check_writable
+    from vlcheck.data.atomic_write import check_writable
 
     if output.resolve() == config.resolve():
         fail(f"--output {output} would overwrite the config")
@@ -39,7 +39,7 @@ def deliver(report: Report, form: ReportFormat, output: Path | None) -> None:
 
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all; end the command if it cannot be written."""
-    from vlcheck.cli.atomic_write import check_writable, write_whole
+    from vlcheck.data.atomic_write import check_writable, write_whole
 
     try:
         check_writable(path)

@@ -180,10 +180,12 @@ def refusals() -> tuple[type[Exception], ...]:
     from vlcheck.finding import NotApplicable, Unavailable
     from vlcheck.model.build import AdapterRefused, UnbuildableConfig
     from vlcheck.training.checkpoint import CheckpointNotWritten, OtherRun
+    from vlcheck.training.lease import FolderTaken
+    from vlcheck.training.ours import ForeignFiles
     from vlcheck.training.snapshot import StateMismatch
     from vlcheck.training.watch import RunStopped
 
     return (
         AdapterRefused, UnbuildableConfig, NotApplicable, Unavailable, NoSuchSplit, BadRow, CheckpointNotWritten,
-        OtherRun, StateMismatch, RunStopped, torch.OutOfMemoryError,
+        OtherRun, ForeignFiles, FolderTaken, StateMismatch, RunStopped, torch.OutOfMemoryError,
     )  # fmt: skip

@@ -74,8 +74,8 @@ def judge(candidate: Candidate, collator: Collator, conversations: Sequence[Conv
     checks = CollatorChecks((), (), {}, (), (), 0, False, candidate.origin, candidate.ours)
     probes = built_in(conversations[0] if conversations else None, instruction)
     checks = _add(checks, candidate, collator, token_map, probes)
-    for probe in grown(probes[0], collator, token_map):
-        checks = _add(checks, candidate, collator, token_map, [probe])
+    for probe, made in grown(probes[0], collator, token_map):
+        checks = _add(checks, candidate, collator, token_map, [probe], made)
     for start in range(0, len(conversations), batch):
         together = [Probe("data", conversation) for conversation in conversations[start : start + batch]]
         checks = _add(checks, candidate, collator, token_map, together)
@@ -94,24 +94,30 @@ class Expected:
 
 
 def _add(
-    checks: CollatorChecks, candidate: Candidate, collator: Collator, token_map: TokenMap, probes: Sequence[Probe]
+    checks: CollatorChecks,
+    candidate: Candidate,
+    collator: Collator,
+    token_map: TokenMap,
+    probes: Sequence[Probe],
+    made: Batch | None = None,
 ) -> CollatorChecks:
-    """The checks with one more batch in them."""
+    """The checks with one more batch in them; `made` is what the processor makes of it, where that is known."""
     conversations, first = [probe.conversation for probe in probes], probes[0]
     names = ", ".join(str(conversation) for conversation in conversations)
     with budget(collator, first.budget):
         asked = first.kind != "grown" and not checks.of(first.kind)
         try:
-            expected = _expected(
-                collator, conversations, prompts=asked, twice=not candidate.ours or first.kind != "data"
-            )
+            twice = made is None and (not candidate.ours or first.kind != "data")
+            expected = _expected(collator, conversations, prompts=asked, twice=twice)
         except BadRow as bad:  # a built-in probe may have a shape that the family takes no picture of
             return _refused(checks, first, names, str(bad)) if first.kind == "data" else checks
         try:
             batch = _checked(candidate.call(conversations))
         except Exception as error:  # it may be the user's code
             return _refused(checks, first, names, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    if not expected.tensors:
+    if made is not None:
+        expected = replace(expected, tensors=made)
+    elif not expected.tensors:
         expected = replace(expected, tensors={key: value for key, value in batch.items() if key != "labels"})
     checks = replace(checks, keys=checks.keys or _shapes(batch))
     count = len(batch["input_ids"])

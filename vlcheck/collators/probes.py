@@ -13,7 +13,7 @@ import numpy as np
 from vlcheck.collators.regions import TokenMap
 from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn, as_messages
 from vlcheck.data.images import open_picture
-from vlcheck.processing.collator import Collator
+from vlcheck.processing.collator import Batch, Collator
 
 ProbeKind = Literal["plain", "listed", "long", "grown", "data"]
 DEFAULT_QUESTION = "Which breed is the animal in the picture?"
@@ -48,31 +48,36 @@ def built_in(sample: Conversation | None = None, instruction: str | None = None)
     return [Probe(kind, ask(kind, text, answer, picture((128, 96)))) for kind, text in texts]
 
 
-def grown(plain: Probe, collator: Collator, token_map: TokenMap) -> Iterator[Probe]:
+def grown(plain: Probe, collator: Collator, token_map: TokenMap) -> Iterator[tuple[Probe, Batch | None]]:
     """The bare question with pictures that take other numbers of soft tokens.
 
-    Budgets above the run's own are tried too: a span that moves moves there all the more.
+    Budgets above the run's own are tried too: a span that moves moves there all the more. Beside such a probe stands
+    what the processor makes of it, which had to be known to choose it.
     """
     question, answer = (turn.text for turn in plain.conversation.turns)
     for size in SIZES:
-        yield Probe("grown", ask(f"{size[0]} x {size[1]} pixels", question, answer, picture(size)))
+        yield Probe("grown", ask(f"{size[0]} x {size[1]} pixels", question, answer, picture(size))), None
     if collator.dialogue.budget is None:
         return
-    own = _soft_tokens(ask("", question, answer, picture(PHOTO)), collator, token_map)
+    own = _tensors(ask("", question, answer, picture(PHOTO)), collator)
     for tokens in BUDGETS:
         asked = ask(f"at most {tokens} soft tokens", question, answer, picture(PHOTO))
         with budget(collator, tokens):
-            count = _soft_tokens(asked, collator, token_map)
-        if count is not None:
-            yield Probe("grown", asked, tokens, beyond=own is not None and count > own)
+            made = _tensors(asked, collator)
+        if made is not None:
+            beyond = own is not None and _soft_tokens(made, token_map) > _soft_tokens(own, token_map)
+            yield Probe("grown", asked, tokens, beyond=beyond), made
 
 
-def _soft_tokens(conversation: Conversation, collator: Collator, token_map: TokenMap) -> int | None:
-    """Soft tokens of a conversation's image; None where the family takes no such budget."""
+def _tensors(conversation: Conversation, collator: Collator) -> Batch | None:
+    """What the processor makes of a conversation; None where the family takes no such budget."""
     try:
-        made = collator.tensors(collator.template.rows(conversation))
+        return collator.tensors(collator.template.rows(conversation))
     except BadRow:
         return None
+
+
+def _soft_tokens(made: Batch, token_map: TokenMap) -> int:
     return int((made["input_ids"] == token_map.soft_id).sum())
 
 

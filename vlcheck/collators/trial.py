@@ -10,12 +10,15 @@ import torch
 from torch import nn
 
 from vlcheck.collators.judge import Candidate
-from vlcheck.collators.probes import ask, picture
+from vlcheck.collators.probes import BUDGETS, ask, budget, picture
 from vlcheck.data.conversation import Conversation
 from vlcheck.processing.collator import Batch, Collator
 from vlcheck.processing.labels import IGNORE_INDEX
 
 SIZE = (96, 64)
+FEWEST = BUDGETS[0]
+"""Soft tokens of an image, where the family can set them, once the run's own number was seen to fit: what a batch
+means depends on no number of patches, and what a tower takes grows with its square."""
 SHORT, LONG = "Beagle", "It is a Russian_Blue that sits on a sofa"
 """Two answers of different length, so that a mean of means is not the mean."""
 ROUNDING = 1e-5
@@ -55,20 +58,35 @@ def try_out(candidate: Candidate, collator: Collator, build: Callable[[], nn.Mod
     """
     first, other = (_row(SHORT, seed) for seed in (0, 1))
     try:
-        batch, swapped = (dict(candidate.call([row])) for row in (first, other))
+        batch = dict(candidate.call([first]))
     except Exception as error:  # it may be the user's code; VLC225 says so
         return Trial(f"the collator made no batch: {type(error).__name__}: {error}")
     model = build()
+    if refusal := _refusal(model, batch):
+        trial = refusal
+    else:
+        with budget(collator, FEWEST):
+            trial = _compared(model, candidate, first, other)
+    return replace(trial, without=_without(model, batch, collator, first))
+
+
+def _refusal(model: nn.Module, batch: Batch) -> Trial | None:
+    """What the model has against a batch as the run would make it."""
     try:
-        logits = _logits(model, batch)
+        _logits(model, batch)
     except Exception as error:  # a model's forward raises whatever it likes on a batch that lacks something
         told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         counted = "features" in told and "tokens" in told
-        trial = Trial(f"a tiny model refuses the batch: {told}", told if counted else "")
-    else:
-        trial = Trial(swapped=_change(logits, _logits(model, swapped)), logits=logits.numel())
-        trial = _several(_leak(trial, model, batch, logits), model, candidate)
-    return replace(trial, without=_without(model, batch, collator, first))
+        return Trial(f"a tiny model refuses the batch: {told}", told if counted else "")
+    return None
+
+
+def _compared(model: nn.Module, candidate: Candidate, first: Conversation, other: Conversation) -> Trial:
+    """Change the picture, then an answer's id, then what a row is collated with."""
+    batch, swapped = (dict(candidate.call([row])) for row in (first, other))
+    logits = _logits(model, batch)
+    trial = Trial(swapped=_change(logits, _logits(model, swapped)), logits=logits.numel())
+    return _several(_leak(trial, model, batch, logits), model, candidate, batch)
 
 
 def _row(answer: str, seed: int) -> Conversation:
@@ -134,11 +152,11 @@ def _effect(model: nn.Module, whole: Batch, key: str) -> str:
     return f"the forward runs and gives a loss of {lacking:.4f} instead of {complete:.4f}"
 
 
-def _several(trial: Trial, model: nn.Module, candidate: Candidate) -> Trial:
-    """Two rows together and apart."""
+def _several(trial: Trial, model: nn.Module, candidate: Candidate, first: Mapping[str, torch.Tensor]) -> Trial:
+    """Two rows together and apart; the first of them is collated already."""
     rows = [_row(SHORT, 0), _row(LONG, 1)]
     try:
-        together, apart = dict(candidate.call(rows)), [dict(candidate.call([row])) for row in rows]
+        together, apart = dict(candidate.call(rows)), [first, dict(candidate.call(rows[1:]))]
         merged = len(together["input_ids"]) < len(rows)
         options = {} if merged else _loss_options(model, together)
         whole, *single = (_output(model, batch, **options) for batch in (together, *apart))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.config import native
+from vlcheck.config.defaults import settled
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
 from vlcheck.config.reading.yaml_lines import read_yaml
@@ -44,7 +45,7 @@ def _to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], fold
     for dialect in DIALECTS:
         if dialect.recognises(document):
             spec: RunSpec = dialect.to_spec(document, sources, folder)
-            return spec
+            return settled(spec)
     seen = ", ".join(named([key], 40) for key in list(document)[:8]) or "none"
     known = "; ".join(f"{dialect.NAME}: {dialect.RECOGNISED_BY}" for dialect in DIALECTS)
     raise ConfigError(Problem(sources[""], f"unknown dialect, top-level keys: {seen}; known dialects: {known}"))

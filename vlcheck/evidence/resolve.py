@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vlcheck.evidence.collectors import COLLECTORS
 from vlcheck.evidence.labels import foreign
-from vlcheck.evidence.model import COLLECTORS, Skeleton
+from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.options import Options
-from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.finding import NotApplicable, Unavailable, label_of
 from vlcheck.model.build import base_of
 from vlcheck.processing.processor import FoundProcessor
 from vlcheck.spec import ConfigError, RunSpec
@@ -22,7 +23,12 @@ class Evidence:
     """A run's evidence: collected on first use, or handed in by the caller.
 
     Args:
+        given: evidence by name that is not to be collected.
+        progress: told what is being worked on: a collector's label while it works, and again what it was called for.
         options: fields of `Options`.
+
+    Raises:
+        TypeError: if `given` names evidence that no collector knows.
     """
 
     def __init__(
@@ -49,11 +55,39 @@ class Evidence:
         if "model" in given:
             self._known["skeleton"] = Skeleton(base_of(given["model"]), live=True, peft=given["model"])
         self._failed: dict[str, Exception] = {}
-        self._progress = progress
+        self._progress, self._label = progress, ""
 
-    def call(self, function: Callable[..., Any]) -> Any:
-        """Call a function with the evidence that its parameters name."""
-        return function(**{name: self._get(name) for name in inspect.signature(function).parameters})
+    def call(self, function: Callable[..., Any], label: str = "") -> Any:
+        """Call a function with the evidence that its parameters name.
+
+        Args:
+            label: what the function does, for whoever waits.
+        """
+        outer, self._label = self._label, label or self._label
+        self._tell()
+        try:
+            return function(**{name: self.get(name) for name in inspect.signature(function).parameters})
+        finally:
+            self._label = outer
+            self._tell()
+
+    def get(self, name: str) -> Any:
+        """A piece of evidence, collected if it is not there yet.
+
+        Raises:
+            Unavailable, NotApplicable, ConfigError: as its collector did, the first time and every time after.
+            KeyError: if no collector has this name.
+        """
+        if name in self._failed:
+            raise self._failed[name]
+        if name not in self._known:
+            collector = COLLECTORS[name]
+            try:
+                self._known[name] = self.call(collector, label_of(collector))
+            except (Unavailable, NotApplicable, ConfigError) as failure:
+                self._failed[name] = failure
+                raise
+        return self._known[name]
 
     def subject(self) -> dict[str, Any]:
         """What was audited, as far as it was looked at."""
@@ -83,7 +117,7 @@ class Evidence:
         used = (f"processor: {processor.origin}",)
         if checks is None:
             return used
-        rows = len(checks.of("data"))
+        rows = sum(row.kind == "data" for row in checks.rows)
         source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
         return (*used, f"labels of {checks.origin} were judged on {source}")
 
@@ -106,15 +140,6 @@ class Evidence:
             )
         return f"model.patch {spec.model.patch} was run"
 
-    def _get(self, name: str) -> Any:
-        if name in self._failed:
-            raise self._failed[name]
-        if name not in self._known:
-            collector = COLLECTORS[name]
-            self._progress((inspect.getdoc(collector) or name).partition("\n")[0].rstrip("."))
-            try:
-                self._known[name] = self.call(collector)
-            except (Unavailable, NotApplicable, ConfigError) as failure:
-                self._failed[name] = failure
-                raise
-        return self._known[name]
+    def _tell(self) -> None:
+        if self._label:
+            self._progress(self._label)

@@ -94,9 +94,7 @@ class MicroStep:
                 self.blocks.hold(tensor, "input batch")
             self.blocks.tape.mark("forward")
             with self._casting():
-                loss = forward_loss(
-                    self.step_model.model, batch, supervised_only=self.spec.training.logits == "supervised"
-                )
+                loss = forward_loss(self.step_model.model, batch, supervised_only=self.spec.training.logits != "all")
             self.blocks.tape.mark("backward of the loss")
             self.storages.phase = "backward"
             loss.backward()  # type: ignore[no-untyped-call]

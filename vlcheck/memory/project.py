@@ -95,11 +95,17 @@ def doubts(spec: RunSpec, family: Family, gpu: Gpu) -> tuple[str, ...]:
     """What is less certain about this run than about those that were measured."""
     found = []
     if not gpu.measured:
-        found.append(f"extrapolated: nothing was measured on a {gpu.title}")
+        found.append(f"extrapolated: nothing was measured on a {gpu.title}{gpu.assumed and f'; {gpu.assumed}'}")
     if (asked := spec.model.attn_implementation) not in (None, "sdpa", "eager"):
         found.append(f"{asked} is projected as torch's own attention kernels")
     if spec.training.fp16:
         found.append("no fp16 run was measured")
+    if spec.training.logits in ("chunked", "fused"):
+        found.append(
+            f"logits: {spec.training.logits} is projected as logits at supervised positions only; "
+            + ("what one chunk of positions takes was not measured" if spec.training.logits == "chunked"
+               else "what the fused kernel holds was not measured")
+        )  # fmt: skip
     if spec.lora.use_dora:
         found.append("no DoRA run was measured")
     if not family.measured:

@@ -12,7 +12,8 @@ from vlcheck.model.family import CLIP_BOUNDS, Family, Part
 if TYPE_CHECKING:
     from torch import nn
 
-    from vlcheck.evidence.model import Skeleton, Wrappers
+    from vlcheck.evidence.clip import Wrappers
+    from vlcheck.evidence.model import Skeleton
     from vlcheck.model.clip_behaviour import Containment
     from vlcheck.model.clip_bounds import StoredBounds
     from vlcheck.model.targets import Targets

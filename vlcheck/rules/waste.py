@@ -28,8 +28,10 @@ def full_logits(spec: RunSpec, memory_plan: MemoryPlan) -> Iterator[Finding | Ex
 
     Source: https://github.com/huggingface/trl/pull/5575
     """
-    if spec.training.logits != "all":
+    if spec.training.logits == "supervised":
         raise NotApplicable("logits are computed at supervised positions only")
+    if spec.training.logits != "all":
+        raise NotApplicable(f"logits are {spec.training.logits}: they are never held at all positions at once")
     shape = memory_plan.shape
     yield Examined(shape.rows * shape.tokens, "positions")
     held = memory_plan.of("logits and loss")

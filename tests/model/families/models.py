@@ -12,9 +12,12 @@ from typing import Any
 from torch import nn
 
 from tests import tiny
+from tests.samples import LABELS, gathered
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.model import catalogue
 from vlcheck.model.build import build_reference, transformers_config
 from vlcheck.model.catalogue import Entry
+from vlcheck.model.config import ModelConfig
 from vlcheck.model.families import family_of
 from vlcheck.model.family import Family, Part
 from vlcheck.model.modules import ModuleTable, tabulate
@@ -81,6 +84,14 @@ def intent(hub_id: str) -> Intent:
     parts = (Part.VISION, Part.PROJECTOR, Part.LANGUAGE)
     stated = {part.intent: "train" if linears(hub_id, part) else "freeze" for part in parts}
     return Intent(**stated, experts="freeze" if hub_id in MIXTURES else None)
+
+
+@cache
+def labels(hub_id: str) -> dict[str, Any]:
+    """What label rules see of our collator on the miniature: no setting of adapters changes it."""
+    config = ModelConfig(miniature(hub_id), "test")
+    evidence = Evidence(sound(hub_id), {"config": config, "reference": small_reference(hub_id)}, offline=True)
+    return gathered(evidence, LABELS)
 
 
 @cache

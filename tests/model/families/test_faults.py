@@ -11,6 +11,7 @@ from tests.model.families.models import (
     SMALLEST,
     family,
     intent,
+    labels,
     linears,
     miniature,
     only,
@@ -35,7 +36,7 @@ NOTED = {"google/gemma-4-26B-A4B-it": {"VLC106", "VLC217"}, "llava-hf/llava-onev
 """Notes on every run of these: wrappers that clip nothing, a prompt that rendered turns do not start with."""
 
 
-@pytest.fixture(params=SMALLEST)
+@pytest.fixture(params=SMALLEST, scope="module")
 def hub_id(request):
     """One model of every structure."""
     return request.param
@@ -44,7 +45,7 @@ def hub_id(request):
 def codes(hub_id: str, folder, lora: Lora, **changes) -> set[str]:
     """Codes found in a run of the miniature, its standing note aside; nothing may end in an error."""
     spec = replace(small(hub_id, folder), lora=lora, **changes)
-    report = audit(spec, offline=True, reference=small_reference(hub_id))
+    report = audit(spec, offline=True, reference=small_reference(hub_id), **labels(hub_id))
     assert [o.reason for o in report.with_verdict(Verdict.ERROR)] == []
     found = {outcome.rule.code for outcome in report.found()}
     assert found >= NOTED.get(hub_id, set())
