@@ -302,6 +302,12 @@ class Training:
     seed: Index = 42
     """Seed of every random number generator."""
 
+    @property
+    def reentrant(self) -> bool | None:
+        """Kind of checkpointing that is asked for; None leaves it to transformers."""
+        kwargs = self.gradient_checkpointing_kwargs
+        return None if kwargs is None else kwargs.use_reentrant
+
     def __post_init__(self) -> None:
         if self.bf16 and self.fp16:
             raise ValueError("bf16 and fp16 exclude each other")

@@ -57,7 +57,9 @@ def test_random_nf4_model_builds_and_trains_a_step(hub_id, record_property, caps
 
     table = tabulate(base_of(model), reference, family)
     meta = tabulate(base_of(build_model(spec, Weights.META, config=entry.config)), reference, family)
-    prepare_for_training(base_of(model), spec.training)
+    prepare_for_training(
+        base_of(model), checkpointing=spec.training.gradient_checkpointing, reentrant=spec.training.reentrant
+    )
     values = transformers_config(entry.config).to_dict()
     row = {key: value.cuda() for key, value in family.sample_row(values, frozenset({"image", "text"})).items()}
     row["pixel_values"] = row["pixel_values"].bfloat16()

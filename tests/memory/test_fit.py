@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ import torch
 from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
 from vlcheck.gpus import Gpu, gpu
+from vlcheck.memory.alternatives import changes
 from vlcheck.memory.plan import FitVerdict
+from vlcheck.memory.project import Simulation
 from vlcheck.memory.search import fit, largest, needed
 from vlcheck.memory.shape import Shape
 from vlcheck.model.families import family_of
@@ -51,6 +54,18 @@ def test_largest_micro_batch_fits_and_a_larger_one_does_not():
     assert found.recommended.rows * found.recommended.accumulation == 8
     assert found.recommended.driver_bytes <= CARD.total_bytes
     assert [on.plan.gpu.name for on in found.cards] == ["h100"]
+
+
+def test_remedy_is_for_rows_of_the_given_length():
+    """What is recommended must fit the rows that were asked about, not those that the config would tell."""
+    run, shape = spec(gradient_checkpointing=False, logits="all"), Shape(rows=1, tokens=1024, soft_tokens=70)
+    simulation = Simulation(run, GEMMA, family_of(GEMMA))
+    _, cheapest = changes(replace(simulation.settings, rows=1))[-1]
+    card = replace(CARD, total_bytes=needed(simulation.plan(CARD, shape, cheapest)) + 2**20)
+    found = fit(run, GEMMA, family_of(GEMMA), card, (), shape)
+    assert found.plan.verdict is not FitVerdict.FITS
+    assert found.remedy is not None
+    assert found.remedy.plan.shape == shape
 
 
 def test_largest_finds_the_edge_of_a_line():

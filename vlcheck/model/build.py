@@ -28,7 +28,7 @@ from transformers.initialization import no_tie_weights
 from vlcheck.finding import Unavailable
 from vlcheck.model.family import Values
 from vlcheck.model.random_weights import materialise
-from vlcheck.spec import Lora, Quantization, RunSpec, Training
+from vlcheck.spec import Lora, Quantization, RunSpec
 
 Patch: TypeAlias = Callable[..., Any]
 
@@ -273,12 +273,16 @@ def lora_config(lora: Lora) -> Any:
     return LoraConfig(**values)
 
 
-def prepare_for_training(model: nn.Module, training: Training) -> None:
-    """Switch checkpointing on as trainers do: inputs require gradients, the cache is off."""
+def prepare_for_training(model: nn.Module, *, checkpointing: bool, reentrant: bool | None = None) -> None:
+    """Put a model into training mode, with checkpointing as trainers have it: inputs need gradients, no cache.
+
+    Args:
+        checkpointing: compute activations again in the backward pass.
+        reentrant: kind of checkpointing; None leaves it to transformers.
+    """
     model.train()
-    if training.gradient_checkpointing:
-        kwargs = training.gradient_checkpointing_kwargs
-        given = {} if kwargs is None or kwargs.use_reentrant is None else {"use_reentrant": kwargs.use_reentrant}
+    if checkpointing:
+        given = {} if reentrant is None else {"use_reentrant": reentrant}
         base: Any = base_of(model)
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=given or None)
         base.enable_input_require_grads()

@@ -122,7 +122,8 @@ def gradient_reach(run: TinyRun, spec: RunSpec, family: Family, modules: ModuleT
     counts as reached when any of its tensors has a gradient that is not all zero.
     """
     assert family.sample_row is not None, "a tiny run has a sample row"
-    prepare_for_training(run.model, spec.training)
+    training = spec.training
+    prepare_for_training(run.model, checkpointing=training.gradient_checkpointing, reentrant=training.reentrant)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         loss = run.model(**family.sample_row(run.config, frozenset(spec.data.modalities))).loss
