@@ -18,9 +18,10 @@ from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.weights import pack, stored
-from vlcheck.model.build import Weights, build_model, build_reference, transformers_config
+from vlcheck.model.build import Weights, build_model, transformers_config
 from vlcheck.model.families import described, family_of
 from vlcheck.model.families.generic import derive
+from vlcheck.model.reference import build_reference
 from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec, Training
 
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)

@@ -20,10 +20,11 @@ from vlcheck.memory.batch import make_batch
 from vlcheck.memory.project import project_memory
 from vlcheck.memory.shape import Shape
 from vlcheck.model import families
-from vlcheck.model.build import Weights, base_of, build_model, build_reference, transformers_config
+from vlcheck.model.build import Weights, base_of, build_model, transformers_config
 from vlcheck.model.families import gemma4
 from vlcheck.model.family import Dialogue, FallbackProcessor, Family, ImageLayout, Part
 from vlcheck.model.modules import Placement, tabulate
+from vlcheck.model.reference import build_reference
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.fallback import build_fallback
 from vlcheck.processing.labels import IGNORE_INDEX

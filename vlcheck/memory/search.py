@@ -13,8 +13,8 @@ from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.plan import RESERVED_BAND, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.shape import Shape
-from vlcheck.model.build import build_reference
 from vlcheck.model.family import Family, Values
+from vlcheck.model.reference import build_reference
 from vlcheck.spec import RunSpec
 from vlcheck.training.settings import StepSettings
 
