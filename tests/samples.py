@@ -92,18 +92,23 @@ class Run:
             intent=TRAIN_ALL,
         )
         model = replace(base.model, attn_implementation=self.changes.get("attn"))
-        sections = {key: value for key, value in self.changes.items() if key not in ("patch", "attn", "dtype", "given")}
+        other = ("patch", "attn", "dtype", "given", "framework")
+        sections = {key: value for key, value in self.changes.items() if key not in other}
         if callable(write_data := sections.get("data")):
             sections["data"] = write_data(folder / "data")
-        return replace(base, model=model, **sections)
+        spec = replace(base, model=model, **sections)
+        named = replace(spec.training, framework=self.changes.get("framework", "vlcheck"))
+        return replace(spec, training=named)
 
     def known(self) -> dict[str, Any]:
         """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
+        card = {} if "hardware" in self.changes else {"projection": tiny.no_projection}
         if (own := self.changes.get("given")) is not None:
-            return {**own(self.model()), **self.given}
-        if "patch" in self.changes or getattr(self.changes.get("data"), "collator", None) is not None:
-            return self.given
-        return {**judged_labels(self.model, with_rows="data" not in self.changes), **self.given}
+            return {**card, **own(self.model()), **self.given}
+        other_collator = getattr(self.changes.get("data"), "collator", None) is not None
+        if other_collator or self.changes.keys() & {"patch", "framework"}:
+            return {**card, **self.given}
+        return {**card, **judged_labels(self.model, with_rows="data" not in self.changes), **self.given}
 
     def audit(self, folder: Path, **options: Any) -> Report:
         """Audit it, undoing whatever its patch changed."""
@@ -138,7 +143,7 @@ def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, flo
 
 
 def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, major: int = 9, memory_gib: float = 64,
-            **training: Any) -> Run:  # fmt: skip
+            attn: str | None = None, **training: Any) -> Run:  # fmt: skip
     """The sound base in mixed precision on a card of this size, which holds nothing else."""
     card = Gpu(name="toy", title="Toy", total_bytes=mib * 2**20, major=major, minor=5, teraflops=1.0, source="made up",
                measured=True, context_bytes=0)  # fmt: skip
@@ -148,6 +153,7 @@ def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, majo
         "training": Training(**settings),
         "hardware": Hardware(gpu="toy"),
         "launch": Launch(memory_gib=memory_gib),
+        "attn": attn,
     }
     return Run(model, tiny.FINITE, changes, {"gpu": card})
 
@@ -247,6 +253,8 @@ BROKEN: dict[str, Run] = {
     "VLC804": run(tiny.gemma4_wide, attn="flash_attention_2"),
     "VLC805": run(tiny.gemma4_shared, patch="tests.broken.patches:forgetful"),
     "VLC806": run(tiny.gemma4_deep),
+    "VLC311": on_card(1000, major=7, attn="eager", per_device_train_batch_size=2),
+    "VLC901": run(framework=None),
     **{code: run(**changes) for code, changes in (data_samples.BROKEN | label_samples.BROKEN).items()},
 }
 """Each is caught by the rule of its code."""
@@ -262,6 +270,7 @@ CONSEQUENCES: dict[str, set[str]] = {
 
 BESIDE: dict[str, set[str]] = {
     "VLC113": {"VLC410"},
+    "VLC309": {"VLC311"},
     "VLC803": {"VLC410"},
     **data_samples.BESIDE,
     **label_samples.BESIDE,
@@ -312,6 +321,8 @@ ALIKE: dict[str, Run] = {
     "VLC804": run(attn="flash_attention_2"),
     "VLC805": run(tiny.gemma4_shared),
     "VLC806": run(tiny.gemma4_deep, training=Training(gradient_checkpointing=True, max_grad_norm=0.1)),
+    "VLC311": on_card(1000, major=8, attn="eager", per_device_train_batch_size=2),
+    "VLC901": SOUND,
     **{code: run(**changes) for code, changes in (data_samples.ALIKE | label_samples.ALIKE).items()},
 }
 """Sound runs, each as near to the broken run of its code as a sound one can be."""
@@ -360,6 +371,8 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC804": ((4, "attention layers"),),
     "VLC805": ((512, "logits compared with and without the cache"),),
     "VLC806": ((2, "settings (learning rate, clip)"),),
+    "VLC311": ((1, "number type settings"),),
+    "VLC901": ((1, "name of a framework"),),
     **data_samples.EXAMINED,
     **label_samples.EXAMINED,
 }

@@ -8,7 +8,8 @@ from vlcheck.versions import __version__
 
 if TYPE_CHECKING:
     from vlcheck.config.load import load
-    from vlcheck.engine import audit, check_adapter, check_collator
+    from vlcheck.engine import audit, check_adapter, check_collator, train_run
+    from vlcheck.evaluation.run import evaluate_run
     from vlcheck.finding import Finding, Report, Severity
     from vlcheck.spec import ConfigError, RunSpec
 
@@ -22,13 +23,17 @@ __all__ = [
     "audit",
     "check_adapter",
     "check_collator",
+    "evaluate_run",
     "load",
+    "train_run",
 ]
 
 _HOMES = {
     "audit": "vlcheck.engine",
     "check_adapter": "vlcheck.engine",
     "check_collator": "vlcheck.engine",
+    "evaluate_run": "vlcheck.evaluation.run",
+    "train_run": "vlcheck.engine",
     "load": "vlcheck.config.load",
     "Finding": "vlcheck.finding",
     "Report": "vlcheck.finding",

@@ -142,8 +142,9 @@ class Outcome:
 class Report:
     """Everything one audit established.
 
-    `subject` says what was audited (model, family, parameters, where its config came from);
-    `remarks` what the reader must know to weigh the rest (versions, patches not seen).
+    `subject` says what was audited: model, family, parameters, where its config came from, and, where rules looked
+    at them, processor, collator, rows and card (see `vlcheck.evidence.judged`). `remarks` is what the reader must
+    know to weigh the rest (versions, patches not seen), the remarks that `told_by` makes of the subject among them.
     """
 
     spec: RunSpec
@@ -171,3 +172,23 @@ class Report:
         skipped = self.with_verdict(Verdict.SKIPPED)
         nothing_ran = bool(skipped) and len(skipped) == len(self.outcomes)
         return 2 if self.with_verdict(Verdict.ERROR) or nothing_ran or (strict and skipped) else 0
+
+
+UNSEEN = "not seen"
+"""What the subject says of patches that the training script applies on its own."""
+
+
+def told_by(subject: Mapping[str, Any]) -> tuple[str, ...]:
+    """The remarks that a report's subject makes: patches that nobody saw, the processor, whose labels on which rows."""
+    told = []
+    if subject.get("patches") == UNSEEN:
+        told.append(
+            "patches that your training script applies to transformers or PEFT were not seen; name them in model.patch"
+        )
+    if "processor" in subject:
+        told.append(f"processor: {subject['processor']}")
+    if "collator" in subject:
+        rows = subject.get("rows")
+        source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
+        told.append(f"labels of {subject['collator']} were judged on {source}")
+    return tuple(told)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from vlcheck import __version__
-from vlcheck.cli.app import ReportFormat, Threshold
+from vlcheck.cli.options import ReportFormat, Threshold
 from vlcheck.finding import Severity
 from vlcheck.reports import RENDERERS
 from vlcheck.rules import RULES, every_rule
@@ -328,7 +328,7 @@ def test_patch_cannot_speak_or_end_the_audit(vlcheck, config, tmp_path, monkeypa
 
     def audit(function: str) -> tuple[int, str, str]:
         config.write_text(sound.replace("lora:", f"  patch: fixes:{function}\nlora:"))
-        return vlcheck("audit", config, "--offline", "--select", "VLC103", "--allow-code")
+        return vlcheck("audit", config, "--offline", "--select", "VLC103", "--allow-code", "--verbose")
 
     assert "note to the reader: model.patch fixes:chat was run\n" in audit("chat")[1]
     assert audit("chat")[2] == ""
@@ -349,7 +349,7 @@ def test_terminal_shows_spinner_and_colour(config):
             seen += os.read(ours, 65536)
         except OSError:  # Linux's way to say that the terminal was hung up
             break
-    before, _, report = seen.decode().partition("google/gemma-4-E2B-it, ")
+    before, _, report = seen.decode().partition("google/gemma-4-E2B-it")
 
     assert process.wait() == 0
     assert "importing torch" in before

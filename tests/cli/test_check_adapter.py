@@ -71,7 +71,7 @@ def test_refused_targets_skip_what_needs_the_model(vlcheck, adapter, tmp_path):
     """A run that PEFT refuses has no place for any tensor; the rules say so, and --strict exits 2."""
     text = (tmp_path / "run.yaml").read_text()
     (tmp_path / "run.yaml").write_text(text.replace("all-linear", "[q_proj]"))
-    code, out, _ = vlcheck("check-adapter", "adapter", "run.yaml", "--offline", "--strict")
+    code, out, _ = vlcheck("check-adapter", "adapter", "run.yaml", "--offline", "--strict", "--verbose")
 
     assert code == 2
     assert "PEFT refuses the adapters, see VLC101 and VLC102" in " ".join(out.split())

@@ -18,11 +18,12 @@ from vlcheck.config.defaults import framework_of, settled
 from vlcheck.config.frameworks import FRAMEWORKS, TRANSFORMERS, TRL
 from vlcheck.config.load import load_mapping
 from vlcheck.config.validation.allowed import at
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.spec import CheckpointingKwargs, RunSpec
 
 PACKAGES = Path(transformers.__file__).parents[1]
 PLACE = re.compile(r"^((?:transformers|trl)/\S+?\.py)(?::(\d+))?")
-NOT_OF_ARGUMENTS = {"training.logits", "model.dtype", "data.max_length", "training.gradient_checkpointing_kwargs"}
+NOT_OF_ARGUMENTS = {"training.logits", "data.max_length", "training.gradient_checkpointing_kwargs"}
 
 
 def run(**sections) -> RunSpec:
@@ -54,7 +55,7 @@ def test_row_is_of_the_installed_version(row, module):
 def test_trl_beside_its_arguments():
     """Length limit, type of a model that is named, columns and the loss of its trainer."""
     assert SFTConfig.__dataclass_fields__["max_length"].default == TRL.defaults["data.max_length"].value
-    assert ModelConfig.__dataclass_fields__["dtype"].default == TRL.defaults["model.dtype"].value
+    assert TRL.depends["model.dtype"].value.startswith(ModelConfig.__dataclass_fields__["dtype"].default)
     assert 'kwargs.get("dtype", "float32")' in inspect.getsource(trl.trainer.utils.create_model_from_path)
     columns = ", ".join(f'"{column}"' for column in TRL.columns.value)
     assert f"[{columns}]" in inspect.getsource(SFTTrainer._set_signature_columns_if_needed)
@@ -82,7 +83,7 @@ def test_transformers_checkpoints_without_reentry():
 @pytest.mark.parametrize("row", FRAMEWORKS, ids=lambda row: row.title)
 def test_every_value_has_its_place(row):
     """Each fact names a file; those of installed packages exist, with as many lines and what they are cited for."""
-    facts = [row.collator, row.supervises, row.too_long, row.columns, *row.defaults.values()]
+    facts = [row.collator, row.supervises, row.too_long, row.columns, *row.defaults.values(), *row.depends.values()]
     assert all(".py" in fact.source or "/" in fact.source or ":" in fact.source for fact in facts)
     for path, fact in row.defaults.items():
         assert at(path.split(".")) is not None, path
@@ -98,7 +99,7 @@ def test_silence_takes_the_frameworks_default():
     """What the config does not say is filled in and marked; what it says stays, null included."""
     spec = run(data={"max_length": None}, training={"framework": "trl", "learning_rate": 1e-3})
 
-    assert (spec.training.logits, spec.training.bf16, spec.model.dtype) == ("chunked", True, "float32")
+    assert (spec.training.logits, spec.training.bf16) == ("chunked", True)
     assert spec.data.max_length is None
     assert spec.training.learning_rate == 1e-3
     assert spec.where("training.logits").default == "default of trl 1.16"
@@ -133,6 +134,19 @@ def test_nothing_is_filled_in_where_no_row_is(name):
     assert framework_of(spec) is None
     assert settled(spec) == spec == run() or name
     assert not any(where.default for where in spec.sources.values())
+
+
+def test_what_depends_is_told_and_not_filled_in():
+    """A default that the config alone does not settle stays out of the run; the report's reader is told."""
+    spec = run(training={"framework": "trl"})
+    told = Evidence(spec, {}).remarks()
+
+    assert spec.model.dtype == "bfloat16"
+    assert any("model.dtype is float32 where the model is given by name" in remark for remark in told)
+    written = run(model={"id": "org/name", "dtype": "bfloat16"}, training={"framework": "trl"})
+    assert not any("model.dtype" in remark for remark in Evidence(written, {}).remarks())
+    frozen = Evidence(run(training={"framework": "ms-swift"}), {}).remarks()
+    assert any("ms-swift 4.6 gives no adapter to vision and projector" in remark for remark in frozen)
 
 
 def test_version_chooses_the_row():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from tests.memory.test_project import GEMMA, H100, spec
 from vlcheck.gpus import Gpu, gpu
 from vlcheck.memory.alternatives import changes
 from vlcheck.memory.plan import FitVerdict
+from vlcheck.memory.probe import ProbeResult, probe_document
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.search import fit, largest, needed
 from vlcheck.memory.shape import Shape
@@ -31,11 +31,6 @@ data: {max_soft_tokens: 70}
 training: {bf16: true, gradient_checkpointing: true, gradient_accumulation_steps: 4, per_device_train_batch_size: 1}
 hardware: {gpu: h100}
 """
-
-
-def vlcheck(folder, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vlcheck", *arguments], cwd=folder, capture_output=True, text=True,
-                          check=False, encoding="utf-8")  # fmt: skip
 
 
 @pytest.fixture
@@ -83,36 +78,36 @@ def test_largest_finds_the_edge_of_a_line():
     assert Plan(found + 2).verdict is FitVerdict.OVER
 
 
-def test_fit_prints_the_ledger(folder):
-    shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h100", "--offline")
-    assert shown.returncode == 0, shown.stderr
-    assert "cuBLAS workspace" in shown.stdout
-    assert "largest micro-batch" in shown.stdout
-    assert "recommended: micro-batch 4 x accumulation 1" in shown.stdout
+def test_fit_prints_the_ledger(vlcheck, folder):
+    code, out, err = vlcheck("fit", "run.yaml", "--gpu", "h100", "--offline")
+    assert code == 0, err
+    assert "cuBLAS workspace" in out
+    assert "largest micro-batch" in out
+    assert "recommended: micro-batch 4 x accumulation 1" in out
 
 
-def test_fit_document_adds_up(folder):
-    shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h100", "--offline", "--format", "json", "--tokens", "128")
-    document = json.loads(shown.stdout)
+def test_fit_document_adds_up(vlcheck, folder):
+    _, out, _ = vlcheck("fit", "run.yaml", "--gpu", "h100", "--offline", "--format", "json", "--tokens", "128")
+    document = json.loads(out)
     assert sum(line["bytes"] for line in document["plan"]["lines"]) == document["plan"]["allocated_bytes"]
     assert document["plan"]["shape"] == {"rows": 1, "tokens": 128, "soft_tokens": 70}
 
 
-def test_unknown_card_is_one_clear_error(folder):
+def test_unknown_card_is_one_clear_error(vlcheck, folder):
     """It names the known cards and what takes any other; a card of another size is not suggested."""
-    shown = vlcheck(folder, "fit", "run.yaml", "--gpu", "h1000")
-    assert shown.returncode == 2
-    assert shown.stderr.startswith("error: --gpu: no GPU 'h1000' (known: rtx-pro-6000, h100, ")
-    assert shown.stderr.endswith("); --memory-gib takes any card\n")
+    code, _out, err = vlcheck("fit", "run.yaml", "--gpu", "h1000")
+    assert code == 2
+    assert err.startswith("error: --gpu: no GPU 'h1000' (known: rtx-pro-6000, h100, ")
+    assert err.endswith("); --memory-gib takes any card\n")
 
 
-def test_unknown_card_in_a_config_skips_the_memory_rules_alone(folder):
+def test_unknown_card_in_a_config_skips_the_memory_rules_alone(vlcheck, folder):
     """Every other rule runs, and what the run takes is told all the same."""
     (folder / "run.yaml").write_text(CONFIG.replace("gpu: h100", "gpu: v100"))
-    shown = vlcheck(folder, "audit", "run.yaml", "--offline", "--format", "json")
-    report = json.loads(shown.stdout)
+    code, out, _err = vlcheck("audit", "run.yaml", "--offline", "--format", "json")
+    report = json.loads(out)
     skipped = {outcome["code"]: outcome["reason"] for outcome in report["outcomes"] if outcome["verdict"] == "skipped"}
-    assert shown.returncode in (0, 1)
+    assert code in (0, 1)
     assert {"VLC302", "VLC303"} <= {code for code in skipped if code.startswith("VLC3")}
     assert re.match(
         r"no GPU 'v100' \(it comes as v100-32gb and v100-16gb\); projected: \d+\.\d GiB of one GPU", skipped["VLC302"]
@@ -120,19 +115,28 @@ def test_unknown_card_in_a_config_skips_the_memory_rules_alone(folder):
     assert "VLC101" not in skipped
 
 
-def test_memory_alone_is_a_card(folder):
+def test_memory_alone_is_a_card(vlcheck, folder):
     """`--memory-gib` and `--gpus` outrank the file; the doubt about an unnamed card's kernels is told."""
-    shown = vlcheck(folder, "fit", "run.yaml", "--memory-gib", "48", "--gpus", "2", "--offline", "--format", "json")
-    plan = json.loads(shown.stdout)["plan"]
+    _code, out, _err = vlcheck("fit", "run.yaml", "--memory-gib", "48", "--gpus", "2", "--offline", "--format", "json")
+    plan = json.loads(out)["plan"]
     assert (plan["gpu"], plan["basis"], plan["total_bytes"]) == ("unnamed", "extrapolated", 48 * 2**30)
     assert any("compute capability 8.9" in doubt for doubt in plan["doubts"])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_probe_says_that_it_needs_a_gpu(folder):
-    shown = vlcheck(folder, "probe", "run.yaml", "--offline")
-    assert (shown.returncode, shown.stdout) == (2, "")
-    assert shown.stderr == "error: this machine has no CUDA GPU; run `vlcheck probe` where the run will train\n"
+def test_probe_says_that_it_needs_a_gpu(vlcheck, folder):
+    assert vlcheck("probe", "run.yaml", "--offline") == (
+        2, "", "error: this machine has no CUDA GPU; run `vlcheck probe` where the run will train\n"
+    )  # fmt: skip
+
+
+def test_probe_document_has_the_schema_of_the_kept_ones():
+    """Programs that read the documents in `fixtures/measured` read today's too."""
+    kept = sorted((Path(__file__).parents[2] / "fixtures" / "measured").glob("*-probe-*.json"))
+    plan = Simulation(spec(), GEMMA, family_of(GEMMA)).plan(H100, Shape(tokens=128, soft_tokens=70))
+    document = probe_document(ProbeResult(plan, None, "out of memory", 0.0, 0, 1), steps=3)
+    assert kept
+    assert {json.loads(path.read_text())["schema"] for path in kept} == {document["schema"]}
 
 
 def test_rows_of_the_table_have_sources():

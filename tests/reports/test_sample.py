@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -29,17 +27,12 @@ def config(tmp_path):
     return path
 
 
-def show(config, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vlcheck", "show", str(config), "--offline", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_row_is_shown_whole(config):
+def test_row_is_shown_whole(vlcheck, config):
     """The image is one box with its count, the answer is marked, nothing else is."""
-    shown = show(config)
+    code, out, err = vlcheck("show", config, "--offline")
 
-    assert (shown.returncode, shown.stderr) == (0, "")
-    head, processor, legend, _, *rest = shown.stdout.split("\n")
+    assert (code, err) == (0, "")
+    head, processor, legend, _, *rest = out.split("\n")
     assert head.startswith("train.jsonl:1: ")
     assert head.endswith("ids are supervised, by vlcheck's collator")
     assert processor.startswith("processor: stand-in for Gemma 4")
@@ -55,12 +48,12 @@ def test_control_characters_are_shown_as_escapes():
     assert drawn.endswith("{+Bengal\\x1b[31m\nB+}\n")
 
 
-def test_row_that_is_not_there(config):
+def test_row_that_is_not_there(vlcheck, config):
     """One error with the place, the value and those allowed."""
-    shown = show(config, "--row", "7")
+    code, out, err = vlcheck("show", config, "--offline", "--row", "7")
 
-    assert (shown.returncode, shown.stdout) == (2, "")
-    assert shown.stderr.endswith("--row is 7; allowed: 0 to 1, there are no more rows\n")
+    assert (code, out) == (2, "")
+    assert err.endswith("--row is 7; allowed: 0 to 1, there are no more rows\n")
 
 
 def test_colours_of_a_terminal():

@@ -76,11 +76,12 @@ def resumed_from(folder: Path) -> int:
 # --------------------------------------------------------------------------- children
 
 
-def child(folder: Path, before: Callable[[], None] = lambda: None, **training: Any) -> int:
+def child(folder: Path, before: Callable[[], None] = lambda: None, *, steps: int = STEPS, **training: Any) -> int:
     """Fork a process that trains into a folder; returns its number.
 
     Args:
-        training: settings of it.
+        steps: optimizer steps of it.
+        training: other settings of it.
     """
     number = os.fork()
     if number:
@@ -92,7 +93,7 @@ def child(folder: Path, before: Callable[[], None] = lambda: None, **training: A
             from tests.training.runs import run, small
 
             before()
-            settings = {"max_steps": STEPS, "save_steps": EVERY, "save_total_limit": 2, **training}
+            settings = {"max_steps": steps, "save_steps": EVERY, "save_total_limit": 2, **training}
             run(small(folder, **settings), lambda line: print(line, flush=True))
         os._exit(0)
     except FolderTaken:
@@ -156,7 +157,7 @@ def in_write(folder: Path, number: int, seconds: float) -> Callable[[], None]:
 # --------------------------------------------------------------------------- trials
 
 
-def measured(root: Path) -> Whole:
+def measured(root: Path, steps: int = STEPS) -> Whole:
     """An uninterrupted run: its adapter, its seconds, its file-system calls and those in checkpoints."""
     calls = root / "calls"
     folder = root / "whole"
@@ -166,13 +167,13 @@ def measured(root: Path) -> Whole:
             file.write(f"{event} {path}\n")
 
     start = time.perf_counter()
-    assert ended(child(folder, hook(folder, act))) == 0, (root / "whole.log").read_text()
+    assert ended(child(folder, hook(folder, act), steps=steps)) == 0, (root / "whole.log").read_text()
     seconds = time.perf_counter() - start
     lines = calls.read_text().splitlines()
     return digest(folder), seconds, len(lines), sum("/checkpoint-" in line for line in lines)
 
 
-def trial(root: Path, kind: str, dice: random.Random, whole: Whole, share: float) -> dict[str, Any]:
+def trial(root: Path, kind: str, dice: random.Random, whole: Whole, share: float, steps: int = STEPS) -> dict[str, Any]:
     """Kill a run, take it up, hold the outcome against the uninterrupted one.
 
     Args:
@@ -181,18 +182,18 @@ def trial(root: Path, kind: str, dice: random.Random, whole: Whole, share: float
     wanted, seconds, calls, writes = whole
     folder = root / "run"
     if kind == "time":
-        number = child(folder)
+        number = child(folder, steps=steps)
         time.sleep(share * seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     elif kind == "call":
-        number = child(folder, at_call(folder, 1 + int(share * calls)))
+        number = child(folder, at_call(folder, 1 + int(share * calls)), steps=steps)
     else:
-        number = child(folder, in_write(folder, 1 + int(share * writes), dice.uniform(0, 0.004)))
+        number = child(folder, in_write(folder, 1 + int(share * writes), dice.uniform(0, 0.004)), steps=steps)
     code = ended(number)
     recorded, durable = last_step(folder), whole_steps(folder)
     leftovers = [each.name for each in folders(folder) if not (each / "manifest.json").exists()]
-    again = ended(child(folder))
+    again = ended(child(folder, steps=steps))
     usable = again == 0 and digest(folder) == wanted
     resumed = resumed_from(folder) if folder.exists() and (folder / METRICS).exists() else 0
     found = {
@@ -206,11 +207,11 @@ def trial(root: Path, kind: str, dice: random.Random, whole: Whole, share: float
     return found
 
 
-def terminated(root: Path, whole: Whole, share: float) -> dict[str, Any]:
+def terminated(root: Path, whole: Whole, share: float, steps: int = STEPS) -> dict[str, Any]:
     """SIGTERM a run, see how long it takes to be durable, take it up."""
     wanted, seconds, *_ = whole
     folder = root / "run"
-    number = child(folder)
+    number = child(folder, steps=steps)
     while not last_step(folder):  # before the first step nothing is at stake, and nothing listens yet
         time.sleep(0.01)
     time.sleep(share * seconds * 0.6)
@@ -220,7 +221,7 @@ def terminated(root: Path, whole: Whole, share: float) -> dict[str, Any]:
     code = ended(number)
     took = time.perf_counter() - start
     recorded, durable = last_step(folder), whole_steps(folder)
-    again = ended(child(folder))
+    again = ended(child(folder, steps=steps))
     identical = again == 0 and digest(folder) == wanted
     found = {
         "kind": "terminate", "share": round(share, 4), "code": code, "seconds": round(took, 3), "recorded": recorded,
@@ -394,26 +395,26 @@ def _clear(root: Path) -> None:
     (root / "run.log").unlink(missing_ok=True)
 
 
-def kill_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def kill_trials(root: Path, count: int, seed: int = 0, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
     """A third of each kind, spread evenly over the run with a little chance."""
     from tests.training.runs import parts, read_training_rows, small  # noqa: F401  imported once, before any fork
 
     parts()
-    whole, dice = measured(root), random.Random(seed)
+    whole, dice = measured(root, steps), random.Random(seed)
     kinds = ("time", "call", "write")
     for number in range(count):
         share = ((number // 3) + dice.random()) / -(-count // 3)
-        yield trial(root, kinds[number % 3], dice, whole, min(share, 0.9999))
+        yield trial(root, kinds[number % 3], dice, whole, min(share, 0.9999), steps)
 
 
-def terminate_trials(root: Path, count: int) -> Iterator[dict[str, Any]]:
+def terminate_trials(root: Path, count: int, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
     """SIGTERM, spread evenly over the run."""
     from tests.training.runs import parts
 
     parts()
-    whole = measured(root)
+    whole = measured(root, steps)
     for number in range(count):
-        yield terminated(root, whole, number / count)
+        yield terminated(root, whole, number / count, steps)
 
 
 def pair_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:

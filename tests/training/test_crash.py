@@ -19,6 +19,8 @@ from vlcheck.training.record import read_metrics
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
 MOUNTS = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
 LOG = os.environ.get("VLCHECK_CRASH_LOG")
+SHORT = 3 * crash.EVERY
+"""Steps of the runs that are killed by default: three checkpoints, the last of them at the end."""
 
 
 def check(found, trials: int) -> None:
@@ -33,12 +35,13 @@ def check(found, trials: int) -> None:
 
 
 def test_killed(tmp_path):
-    check(crash.kill_trials(tmp_path, 6), 6)
+    """Once at a moment, once at a call, once in a write."""
+    check(crash.kill_trials(tmp_path, 3, steps=SHORT), 3)
 
 
 def test_terminated(tmp_path):
-    found = list(crash.terminate_trials(tmp_path, 3))
-    check(found, 3)
+    found = list(crash.terminate_trials(tmp_path, 2, steps=SHORT))
+    check(found, 2)
     assert {each["code"] for each in found} <= {128 + 15, 0}
     assert {each["lost"] for each in found} == {0}
     assert max(each["seconds"] for each in found) < 5

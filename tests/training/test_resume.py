@@ -22,6 +22,10 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
+SIMPLER = ("adamw_torch_fused", "sgd")
+"""Optimizers whose state is kept like that of another."""
+
+
 class Cut(Exception):
     pass
 
@@ -38,7 +42,9 @@ def interrupted(spec, after: int, **given) -> None:
     shutil.rmtree(Path(spec.training.output_dir) / f"checkpoint-{after + 1}")
 
 
-@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "paged_adamw_8bit"])
+@pytest.mark.parametrize("optim", [
+    "adamw_torch", "adafactor", "paged_adamw_8bit", *(pytest.param(name, marks=pytest.mark.slow) for name in SIMPLER),
+])  # fmt: skip
 def test_resumed_equals_uninterrupted(tmp_path, optim):
     """Adapter and losses are the same to the last bit, dropout and data order included."""
     whole, parted = (small(tmp_path / name, optim=optim) for name in ("whole", "parted"))

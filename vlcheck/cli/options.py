@@ -43,6 +43,9 @@ AllowCode: TypeAlias = Annotated[
 Offline: TypeAlias = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.")]
 Stream: TypeAlias = Annotated[bool, typer.Option("--stream", help="Read a Hub data set that is not in the cache.")]
 Rows: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Rows whose labels are judged.")]
+Verbose: TypeAlias = Annotated[
+    bool, typer.Option("--verbose", help="Text report: all that was measured, and each rule by its code.")
+]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what libraries print.")]
 OneGpu: TypeAlias = Annotated[
     str | None, typer.Option("--gpu", metavar="NAME", help="Card, instead of the config's.", show_default=False)

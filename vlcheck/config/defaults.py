@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vlcheck.config.frameworks import FRAMEWORKS, Framework
-from vlcheck.spec import Location, RunSpec
+from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 
 
 def framework_of(spec: RunSpec) -> Framework | None:
@@ -45,6 +45,27 @@ def settled(spec: RunSpec) -> RunSpec:
         where = spec.where(path)
         sources[path] = Location(where.file, where.line, where.column, path, label)
     return replace(spec, sources=MappingProxyType(sources))
+
+
+def own_loop(spec: RunSpec, *, force: bool = False) -> RunSpec:
+    """The run, if vlcheck's own loop is the one that it means, or none is named.
+
+    Args:
+        force: whatever loop it means.
+
+    Raises:
+        ConfigError: if it names another framework; the message says whose loop would run.
+    """
+    name = spec.training.framework
+    if force or name in (None, "vlcheck"):
+        return spec
+    row = framework_of(spec)
+    whose = "a loop that is not vlcheck's" if row is None else f"the loop of {row.name}"
+    message = (
+        f"training.framework is {name}: this run is meant for {whose}, and this command would run vlcheck's own; "
+        "allowed: framework: vlcheck, or --force"
+    )
+    raise ConfigError(Problem(spec.where("training.framework"), message))
 
 
 def _said(spec: RunSpec, path: str) -> bool:

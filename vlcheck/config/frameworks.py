@@ -50,6 +50,8 @@ class Framework:
     """Parts that get no adapter unless it is told otherwise."""
     defaults: Mapping[str, Fact[Any]] = field(default_factory=dict)
     """Dotted path of a run's description to the value, or to a function that makes it of the run so far."""
+    depends: Mapping[str, Fact[str]] = field(default_factory=dict)
+    """Dotted path to a default that the description alone does not settle, in words: it is told, not filled in."""
 
     @property
     def title(self) -> str:
@@ -124,13 +126,19 @@ TRL = Framework(
     freezes=Fact((), "peft decides"),
     defaults={
         **_ARGUMENTS,
-        "model.dtype": Fact("float32", "trl/trainer/utils.py:1332, scripts/sft.py:80, model_config.py:89"),
         "data.max_length": Fact(1024, f"{_SFT}:202"),
         "training.learning_rate": Fact(2e-5, f"{_SFT}:140"),
         "training.bf16": Fact(True, "trl/trainer/base_config.py:108"),
         "training.gradient_checkpointing": Fact(True, "trl/trainer/base_config.py:62"),
         "training.logging_steps": Fact(10, "trl/trainer/base_config.py:55"),
         "training.logits": Fact("chunked", "trl/trainer/sft_trainer.py:1144,1611, trl/kernels/chunked_logprob.py:31"),
+    },
+    depends={
+        "model.dtype": Fact(
+            "float32 where the model is given by name, as `trl sft` does, and the checkpoint's own where a script "
+            "loads it",
+            "trl/trainer/utils.py:1332, trl/trainer/model_config.py:89, trl/trainer/sft_trainer.py:544",
+        )
     },
 )
 
@@ -144,7 +152,7 @@ AXOLOTL = Framework(
     columns=Fact(("messages", "conversations", "image", "images"), "axolotl/processing_strategies.py:176-260"),
     freezes=Fact((), "axolotl/utils/schemas/config.py:649"),
     defaults={
-        **_ARGUMENTS,
+        **{path: fact for path, fact in _ARGUMENTS.items() if path != "training.gradient_checkpointing_kwargs"},
         **_HEAD,
         **_packed(
             "axolotl/loaders/model.py:801-810",
@@ -159,9 +167,11 @@ AXOLOTL = Framework(
         "training.lr_scheduler_type": Fact("cosine", f"{_AXOLOTL}:144"),
         "training.num_train_epochs": Fact(1.0, f"{_AXOLOTL}:267"),
         "training.gradient_checkpointing": Fact(False, "axolotl/utils/schemas/config.py:606"),
+    },
+    depends={
         "training.gradient_checkpointing_kwargs": Fact(
-            None, "axolotl/utils/config/__init__.py:401,408: reentrant, except for Gemma 4, so nothing is filled in"
-        ),
+            "{use_reentrant: true}, and false for Gemma 4", "axolotl/utils/config/__init__.py:401,408"
+        )
     },
 )
 

@@ -12,7 +12,7 @@ from vlcheck.config.defaults import settled
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
 from vlcheck.config.reading.yaml_lines import read_yaml
-from vlcheck.finding import Json
+from vlcheck.finding import Json, collector
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 
 DIALECTS = (native,)
@@ -20,6 +20,7 @@ DIALECTS = (native,)
 __all__ = ["DIALECTS", "load", "load_mapping"]
 
 
+@collector("reading the config")
 def load(path: str | os.PathLike[str]) -> RunSpec:
     """Read a config file.
 

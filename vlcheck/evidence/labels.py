@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from vlcheck.collators.frameworks import collator_of
 from vlcheck.collators.judge import Candidate, CollatorChecks, judge
 from vlcheck.collators.probes import as_example
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.collators.trial import Trial, try_out
+from vlcheck.config.defaults import framework_of
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.images import BadPicture, open_picture
 from vlcheck.data.read import NoSuchSplit, Row, read_rows
@@ -71,12 +73,19 @@ def template(own_collator: Collator) -> Template:
 
 @collector("finding the collator")
 def candidate(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, options: Options) -> Candidate:
-    """The collator that is judged: the one that `data.collator` names, else vlcheck's own.
+    """The collator that is judged: the one that `data.collator` names, else the framework's, else vlcheck's own.
 
     Raises:
-        Unavailable: if the config names one and the caller allows no code.
+        Unavailable: if the config names one and the caller allows no code, or a framework that is not known.
         ConfigError: if it cannot be imported or made.
     """
+    if spec.data.collator is None and (framework := framework_of(spec)) is not None:
+        return collator_of(framework, spec, own_collator)
+    if spec.data.collator is None and spec.training.framework == "other":
+        raise Unavailable(
+            "training.framework is other, so its collator is not known",
+            "name your collator in data.collator and run with --allow-code",
+        )
     if spec.data.collator is None:
         return Candidate(own_collator, "vlcheck's collator", ours=True)
     if not options.allow_code:

@@ -41,6 +41,10 @@ class Skeleton:
     peft: nn.Module | None = None
     """The same model inside whatever PEFT and others put around it."""
 
+    def refused(self, kind: str | None) -> bool:
+        """Whether PEFT refuses a module of this class, rather than a parent of one, whose dump names it too."""
+        return kind is not None and self.refusal.startswith(f"Target module {kind}(")
+
 
 @dataclass(frozen=True)
 class Attention:

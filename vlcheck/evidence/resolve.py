@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vlcheck.config.defaults import framework_of
 from vlcheck.evidence.collectors import COLLECTORS
+from vlcheck.evidence.judged import judged
 from vlcheck.evidence.labels import foreign
 from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.options import Options
-from vlcheck.finding import NotApplicable, Unavailable, label_of
+from vlcheck.finding import UNSEEN, NotApplicable, Unavailable, label_of, told_by
 from vlcheck.model.build import base_of
 from vlcheck.processing.processor import FoundProcessor
 from vlcheck.spec import ConfigError, RunSpec
@@ -101,27 +103,38 @@ class Evidence:
             subject["parameters"] = sum(p.numel() for p in self._known["reference"].parameters())
         if "saved_adapter" in self._known:
             subject["adapter"] = str(self._known["saved_adapter"].folder)
-        return subject
+        return {**subject, "patches": self._patches(), **judged(self._known)}
 
     def remarks(self) -> tuple[str, ...]:
         """What a reader must know to weigh the findings."""
         family = self._known.get("family")
         doubt = (family.doubt,) if family is not None and family.doubt else ()
-        return (self._origin(), *doubt, *self._dialogue())
+        patches, told = self._patches(), told_by(self.subject())
+        if patches == UNSEEN:
+            return (told[0], *doubt, *self._framework(), *told[1:])
+        return (patches, *doubt, *self._framework(), *told)
 
-    def _dialogue(self) -> tuple[str, ...]:
-        """Which processor, collator and rows the label rules used."""
-        processor, checks = self._known.get("processor"), self._known.get("checks")
-        if processor is None:
+    def _framework(self) -> tuple[str, ...]:
+        """What the named framework does that the description does not settle."""
+        spec: RunSpec = self._known["spec"]
+        row = framework_of(spec)
+        if row is None:
             return ()
-        used = (f"processor: {processor.origin}",)
-        if checks is None:
-            return used
-        rows = sum(row.kind == "data" for row in checks.rows)
-        source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
-        return (*used, f"labels of {checks.origin} were judged on {source}")
+        told = tuple(
+            f"{row.title}: {path} is {fact.value}; this run was judged as vlcheck's default, so say it"
+            for path, fact in row.depends.items()
+            if path not in spec.sources
+        )
+        if not row.freezes.value:
+            return told
+        parts = " and ".join(row.freezes.value)
+        return (
+            *told,
+            f"{row.title} gives no adapter to {parts} unless it is told to; adapters were judged where "
+            "lora.target_modules puts them",
+        )
 
-    def _origin(self) -> str:
+    def _patches(self) -> str:
         """Which model the findings are about."""
         spec: RunSpec = self._known["spec"]
         options: Options = self._known["options"]
@@ -129,10 +142,7 @@ class Evidence:
         if skeleton is not None and skeleton.live:
             return "the model object that was handed in was judged, in place of one built from the config"
         if spec.model.patch is None:
-            return (
-                "patches that your training script applies to transformers or PEFT were not seen; name them in "
-                "model.patch"
-            )
+            return UNSEEN
         if not options.allow_code:
             return (
                 f"model.patch {spec.model.patch} was not run (that takes --allow-code): everything here describes the "

@@ -28,7 +28,7 @@ MICRO_BATCHES = 2
 
 
 class TooLarge(Exception):
-    """The card lacks room for memory that must not be asked for."""
+    """A paged optimizer would need more managed memory than the card has free; asking for it can hang the GPU."""
 
 
 @dataclass
@@ -38,7 +38,9 @@ class Measured:
     weights_bytes: int = 0
     """Allocated before the first step."""
     allocated_bytes: int = 0
+    """Peak of `torch.cuda.max_memory_allocated`."""
     reserved_bytes: int = 0
+    """Peak of the segments that torch takes from the driver."""
     requested_bytes: int = 0
     """Peak of what was asked for, before the allocator rounded it."""
     driver_bytes: int = 0
@@ -55,7 +57,7 @@ class Measured:
 def measure(
     model: nn.Module, family: Family, settings: StepSettings, shape: Shape, *, steps: int = 3, device: str = "cuda"
 ) -> Measured:
-    """Take optimizer steps on a synthetic batch; the model is `prepare`d and on the device.
+    """Take optimizer steps on a synthetic batch; the model is `prepare`d and on the device. Figures are bytes, seconds.
 
     Raises:
         TooLarge: if a paged optimizer would need more managed memory than the card has free; such a request

@@ -48,7 +48,11 @@ class StepModel:
 
 
 def step_model(model: nn.Module, family: Family) -> StepModel:
-    """Look a model up; it is packed and prepared."""
+    """Look up what every step of a model needs.
+
+    Args:
+        model: on meta, its 4-bit weights packed, prepared for training.
+    """
     settle(model)
     base: Any = base_of(model)
     config = base.config.to_dict()
@@ -65,7 +69,10 @@ def step_model(model: nn.Module, family: Family) -> StepModel:
 
 
 class MicroStep:
-    """One micro-batch forward and backward, followed."""
+    """One micro-batch forward and backward on meta, every storage of it written to a tape.
+
+    `whole` runs every layer, where otherwise one stands for those that are like it.
+    """
 
     def __init__(
         self, step_model: StepModel, settings: StepSettings, shape: Shape, arch: Arch = HOPPER, *, whole: bool = False

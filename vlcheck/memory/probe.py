@@ -39,7 +39,7 @@ class ProbeResult:
     """Why the steps were not finished; empty where they were."""
     build_seconds: float
     model_flops: int
-    """Of one micro-batch."""
+    """Floating-point operations of one micro-batch, forward and backward."""
     micro_batches: int
 
 
@@ -121,7 +121,7 @@ def probe_document(found: ProbeResult, steps: int) -> dict[str, Any]:
     """A probe for programs and for the terminal; bytes are whole numbers."""
     plan, measured = found.plan, found.measured
     document: dict[str, Any] = {
-        "schema": "vlcheck.model.tiny_run/1",
+        "schema": "vlcheck.probe/1",
         "gpu": plan.gpu.title,
         "steps": steps,
         "fits": not found.failure,

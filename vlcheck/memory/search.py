@@ -27,9 +27,11 @@ class Recommended:
     """How to take the run's effective batch on its card."""
 
     rows: int
+    """Micro-batch."""
     accumulation: int
+    """Micro-batches of an optimizer step."""
     checkpointed: float
-    """Share of layers."""
+    """Share of layers whose activations are computed again, 0 to 1."""
     driver_bytes: int
 
 
@@ -44,12 +46,15 @@ class OnCard:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Everything `vlcheck fit` says."""
+    """What `vlcheck fit` says of a run: its plan on its card, how far each setting could go, other cards, the host."""
 
     plan: MemoryPlan
     remedy: Alternative | None
+    """The cheapest change that fits; None where the run fits, or nothing does."""
     largest_rows: int
+    """Largest micro-batch that fits, 0 where none does."""
     largest_rank: int
+    """Largest LoRA rank that fits beside the run's own micro-batch."""
     largest_soft_tokens: int | None
     """None where the model gives every image the same number."""
     recommended: Recommended | None
@@ -124,7 +129,7 @@ def largest(
 
 
 def needed(plan: MemoryPlan) -> int:
-    """What must be free for the plan to fit with its band."""
+    """Bytes of a card that the plan takes at the worst end of its bands."""
     return int(plan.reserved_bytes * (1 + plan.band + RESERVED_BAND)) + plan.outside_bytes
 
 

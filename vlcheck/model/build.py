@@ -18,9 +18,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig
-from transformers.initialization import no_tie_weights
+from transformers.initialization import no_init_weights, no_tie_weights
 
 from vlcheck.finding import Unavailable
+from vlcheck.model.base_weights import misfits, not_a_number
 from vlcheck.model.family import Values
 from vlcheck.model.quantising import quantise, quantization_config
 from vlcheck.model.random_weights import materialise
@@ -63,8 +64,11 @@ def build_model(
         AdapterRefused: if PEFT rejects the targets.
         UnbuildableConfig: if the base cannot be built or its weights cannot be loaded.
     """
-    base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
-    return adapt(base, spec.lora, device="meta" if weights is Weights.META else device)
+    if weights is not Weights.META:
+        base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
+        return adapt(base, spec.lora, device=device)
+    with no_init_weights():  # nothing can be drawn without storage, and PEFT would spend a fifth of its time on it
+        return adapt(build_unadapted(spec, weights, config=config, patch=patch), spec.lora, device="meta")
 
 
 def build_unadapted(
@@ -150,7 +154,7 @@ def load_base(spec: RunSpec, device: str) -> nn.Module:
     """The base with the weights of `spec.model`, from safetensors and without remote code.
 
     Raises:
-        UnbuildableConfig: if there are no safetensors, or they do not fit the model.
+        UnbuildableConfig: if there are no safetensors, they are not exactly the model's weights, or one holds a NaN.
     """
     folder = Path(spec.model.id).expanduser()
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
@@ -158,7 +162,8 @@ def load_base(spec: RunSpec, device: str) -> nn.Module:
         hint = f"; {others[0]} is a pickle, which vlcheck never loads" if others else ""
         raise UnbuildableConfig(f"{folder} holds no *.safetensors{hint}")
     try:
-        model: nn.Module = AutoModelForImageTextToText.from_pretrained(
+        model: nn.Module
+        model, told = AutoModelForImageTextToText.from_pretrained(
             folder if folder.is_dir() else spec.model.id,
             revision=spec.model.revision or "main",
             dtype=getattr(torch, spec.model.dtype),
@@ -167,9 +172,15 @@ def load_base(spec: RunSpec, device: str) -> nn.Module:
             device_map=device,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told like every other misfit, and refused below
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UnbuildableConfig(f"{spec.model.id} cannot be loaded: {type(error).__name__}: {error}") from error
+    if fault := misfits(told):
+        raise UnbuildableConfig(f"{spec.model.id} does not hold this model's weights: {fault}")
+    if broken := not_a_number(model):
+        raise UnbuildableConfig(f"{spec.model.id} holds weights that are not a number: {', '.join(broken[:3])}")
     return model
 
 
@@ -204,7 +215,11 @@ def put_adapter(model: nn.Module, settings: Callable[[], Any], *, device: str) -
 
 
 def lora_config(lora: Lora) -> Any:
-    """PEFT's `LoraConfig` of a run."""
+    """PEFT's `LoraConfig` of a run.
+
+    Raises:
+        ValueError, TypeError: if PEFT rejects the values.
+    """
     from peft import LoraConfig
 
     values = {field.name: getattr(lora, field.name) for field in dataclasses.fields(lora)}

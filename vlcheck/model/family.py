@@ -59,7 +59,7 @@ class ImageLayout:
     ids: tuple[int, ...]
     """What stands in the text for it: soft tokens and the markers around them."""
     soft: int
-    """The id of a soft token."""
+    """The placeholder's id, which the model replaces by an image feature."""
     tensors: Mapping[str, torch.Tensor]
     """What the image adds to a batch, key to tensor; those of several images are joined along their first axis."""
     types: str = ""

@@ -39,7 +39,7 @@ def quantise(model: nn.Module, quantization: Quantization | None, *, dtype: str)
 
 
 def quantization_config(quantization: Quantization) -> BitsAndBytesConfig:
-    """The `BitsAndBytesConfig` of a run."""
+    """The `BitsAndBytesConfig` of a run; its fields have the section's names."""
     values = dataclasses.asdict(quantization)
     values["llm_int8_skip_modules"] = quantization.llm_int8_skip_modules and list(quantization.llm_int8_skip_modules)
     return BitsAndBytesConfig(**values)

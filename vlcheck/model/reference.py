@@ -1,4 +1,4 @@
-"""The base as transformers ships it, whatever a patch has made of its classes, and what its submodels accept.
+"""The base as transformers ships it, whatever a patch has made of its classes: what it accepts, what it would load.
 
 Private names of transformers are touched here, each with its reason.
 """
@@ -11,13 +11,16 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
+from vlcheck.model.base_weights import stored_misfits
 from vlcheck.model.build import UnbuildableConfig, build_base, transformers_config
 from vlcheck.model.family import Values
+from vlcheck.spec import RunSpec
 
 
 def build_reference(config: Values) -> nn.Module:
@@ -32,6 +35,17 @@ def build_reference(config: Values) -> nn.Module:
     touched = sys.modules[_model_class(config).__module__]
     with _classes_of(_second_copy(touched), touched):
         return build_base(config)
+
+
+def stored_faults(spec: RunSpec, config: Values) -> tuple[str, int]:
+    """What `load_base` would refuse of a local folder's weights, from their headers, and how many these name.
+
+    Raises:
+        Unavailable, NotApplicable: as `stored_misfits` does.
+        UnbuildableConfig: if transformers rejects the config.
+    """
+    folder = Path(spec.model.id).expanduser()
+    return stored_misfits(folder, config, _model_class(config), transformers_config(config), spec.model.dtype)
 
 
 def attention_support(model: nn.Module, implementation: str) -> dict[str, bool]:

@@ -40,7 +40,7 @@ class TinyRun:
     layers: Mapping[str, tuple[int, ...]]
     kinds: Mapping[str, Sequence[Hashable]]
     config: Values
-    """The tiny model's config.json."""
+    """The config.json that the tiny model was built from."""
     dropped: Sequence[str] = ()
     """Full-size paths whose output the model drops by design."""
 
@@ -80,7 +80,7 @@ class Reach:
     loss: float
 
     def of(self, part: Part) -> tuple[int, int]:
-        """Reached adapters and all adapters of a part."""
+        """How many adapters of a part are reached, and how many there are; dropped ones count in neither."""
         reached = sum(row.part is part for row in self.reached)
         return reached, reached + sum(row.part is part for row in self.unreached)
 

@@ -13,6 +13,7 @@ from vlcheck.rules import (
     budget,
     coverage,
     duplicates,
+    frameworks,
     images,
     labels,
     memory,
@@ -80,6 +81,7 @@ RULES: tuple[Rule, ...] = (
     budget.phase_too_large,
     waste.math_attention,
     budget.idle_card,
+    waste.no_bf16,
     coverage.language_not_adapted,
     coverage.vision_not_adapted,
     coverage.projector_not_adapted,
@@ -120,6 +122,7 @@ RULES: tuple[Rule, ...] = (
     numerics.head_too_wide,
     numerics.cache_changes_logits,
     numerics.exploding_gradients,
+    frameworks.framework_unnamed,
 )
 
 

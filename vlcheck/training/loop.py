@@ -71,7 +71,7 @@ def train(
     rows: Rows,
     projected: tuple[int, int] | None = None,
     patch: Patch | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Trained:
     """Train a run's adapters, or take the run up where its newest checkpoint ends.
 
@@ -80,7 +80,7 @@ def train(
         collator: the object that the audit judges.
         projected: allocated bytes that the memory plan for this card expects, and its upper bound.
         patch: the user's monkeypatch, where they allowed it to run.
-        say: prints one line.
+        say: told one line at a time.
 
     Raises:
         ConfigError: for settings that this loop does not support, or a split without rows.
