@@ -25,8 +25,9 @@ from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import NotApplicable, Report, Rule, Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.model.base_weights import StoredBase
-from vlcheck.model.build import Weights, attention_support, build_reference, build_unadapted
+from vlcheck.model.build import Weights, build_unadapted
 from vlcheck.model.config import ModelConfig
+from vlcheck.model.reference import attention_support, build_reference
 from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 
 TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))

@@ -99,7 +99,10 @@ def _shape(spec: RunSpec, config: Values, family: Family, tokens: int | None) ->
     from vlcheck.memory.rows import shape_of
     from vlcheck.model.build import transformers_config
 
-    return shape_of(spec, family, transformers_config(config).to_dict(), tokens=tokens)
+    return shape_of(
+        spec.data, family, transformers_config(config).to_dict(), rows=spec.training.per_device_train_batch_size,
+        tokens=tokens,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
@@ -10,7 +11,7 @@ from vlcheck.evidence.model import Skeleton
 from vlcheck.finding import Unavailable, collector
 from vlcheck.gpus import Gpu, UnknownGpu, card
 from vlcheck.gpus import gpu as row_of
-from vlcheck.memory.alternatives import Alternative, changes, with_training
+from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.plan import FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation, project_memory
@@ -86,19 +87,19 @@ def memory_plan(simulation: Simulation, gpu: Gpu) -> MemoryPlan:
 
 
 @collector("simulating a step with checkpointing switched the other way")
-def other_checkpointing(simulation: Simulation, gpu: Gpu, spec: RunSpec) -> MemoryPlan:
+def other_checkpointing(simulation: Simulation, gpu: Gpu) -> MemoryPlan:
     """The same plan, in bytes, with `gradient_checkpointing` turned round."""
-    switched = not spec.training.gradient_checkpointing
-    return simulation.plan(gpu, spec=with_training(spec, gradient_checkpointing=switched))
+    switched = replace(simulation.settings, checkpointing=not simulation.settings.checkpointing)
+    return simulation.plan(gpu, settings=switched)
 
 
 @collector("looking for the cheapest change that makes the run fit")
-def cheapest_fit(simulation: Simulation, gpu: Gpu, spec: RunSpec, memory_plan: MemoryPlan) -> Alternative | None:
+def cheapest_fit(simulation: Simulation, gpu: Gpu, memory_plan: MemoryPlan) -> Alternative | None:
     """The first alternative, from cheap to dear, whose plan fits; None where the run fits already, or nothing does."""
     if memory_plan.verdict is FitVerdict.FITS:
         return None
-    for change, changed in changes(spec):
-        plan = simulation.plan(gpu, spec=changed)
+    for change, changed in changes(simulation.settings):
+        plan = simulation.plan(gpu, settings=changed)
         if plan.verdict is FitVerdict.FITS:
             return Alternative(change, plan)
     return None

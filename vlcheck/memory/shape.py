@@ -10,13 +10,13 @@ class Shape:
     """A micro-batch of rows of equal length, each with the same number of equal images."""
 
     rows: int = 1
-    """Micro-batch."""
+    """Rows of a micro-batch."""
     tokens: int = 512
-    """Length of a row, images expanded."""
+    """Length of a row in tokens, after every image was expanded into its soft tokens."""
     soft_tokens: int = 256
-    """Soft tokens of an image."""
+    """Soft tokens of one image."""
     images: int = 1
-    """Images of a row."""
+    """Images of one row; 0 for text alone."""
     supervised: int = 8
     """Tokens of a row that the loss is taken over."""
     assumptions: tuple[str, ...] = field(default=(), compare=False)
