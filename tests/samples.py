@@ -7,6 +7,7 @@ Every run is one small change to the same sound base: a real tiny Gemma 4 that c
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,16 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors.torch import load_file, save_file
 
 from tests import data_samples, label_samples, tiny
 from tests.broken import patches
-from tests.model.families.models import no_projection
 from vlcheck.engine import audit
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import NotApplicable, Report, Rule, Unavailable
 from vlcheck.gpus import Gpu
-from vlcheck.model.build import attention_support, build_reference
+from vlcheck.model.base_weights import StoredBase
+from vlcheck.model.build import Weights, build_unadapted
 from vlcheck.model.config import ModelConfig
+from vlcheck.model.reference import attention_support, build_reference
 from vlcheck.processing.lengths import Lengths, RowLength
 from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 
@@ -87,6 +90,8 @@ class Run:
     def spec(self, folder: Path) -> RunSpec:
         """The run's description, its model written to `folder`."""
         path = tiny.write_folder(folder / "model", self.model(), self.bounds)
+        if "stored" in self.changes:
+            write_base(path, self.changes["stored"])
         base = RunSpec(
             model=ModelRef(id=str(path), dtype=self.changes.get("dtype", "float32"), patch=self.changes.get("patch")),
             lora=Lora(r=4, lora_alpha=4, target_modules="all-linear"),
@@ -94,7 +99,7 @@ class Run:
             intent=TRAIN_ALL,
         )
         model = replace(base.model, attn_implementation=self.changes.get("attn"))
-        other = ("patch", "attn", "dtype", "given", "framework")
+        other = ("patch", "attn", "dtype", "given", "framework", "stored")
         sections = {key: value for key, value in self.changes.items() if key not in other}
         if callable(write_data := sections.get("data")):
             sections["data"] = write_data(folder / "data")
@@ -104,13 +109,15 @@ class Run:
 
     def known(self) -> dict[str, Any]:
         """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
-        card = {} if "hardware" in self.changes else {"projection": no_projection}
+        usual: dict[str, Any] = {} if "hardware" in self.changes else {"projection": tiny.no_projection}
+        if "stored" not in self.changes:  # the sound base stores its clip bounds, and its weights nowhere
+            usual["stored_base"] = StoredBase(115)
         if (own := self.changes.get("given")) is not None:
-            return {**card, **own(self.model()), **self.given}
+            return {**usual, **own(self.model()), **self.given}
         other_collator = getattr(self.changes.get("data"), "collator", None) is not None
         if other_collator or self.changes.keys() & {"patch", "framework"}:
-            return {**card, **self.given}
-        return {**card, **judged_labels(self.model, with_rows="data" not in self.changes), **self.given}
+            return {**usual, **self.given}
+        return {**usual, **judged_labels(self.model, with_rows="data" not in self.changes), **self.given}
 
     def audit(self, folder: Path, **options: Any) -> Report:
         """Audit it, undoing whatever its patch changed."""
@@ -136,6 +143,18 @@ class Collected:
         """Audit it; what was not collected is, undoing whatever the run's patch changes."""
         with patches.undone():
             return audit(self.spec, allow_code=True, offline=True, rows=ROWS, **self.evidence, **options)
+
+
+def write_base(folder: Path, left_out: str) -> None:
+    """Give a model's folder its weights, apart from those of one module."""
+    spec = RunSpec(model=ModelRef(id=str(folder), dtype="float32", weights="random"), lora=Lora())
+    config = json.loads((folder / "config.json").read_text())
+    build_unadapted(spec, Weights.RANDOM, config=config).save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        tensor.fill_(tiny.FINITE.get(name.rpartition(".")[2], 0.0))
+    kept = {name: tensor for name, tensor in tensors.items() if not left_out or not name.startswith(left_out)}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
 
 
 def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, float] | None = tiny.FINITE,
@@ -225,6 +244,7 @@ BROKEN: dict[str, Run] = {
     "VLC107": run(bounds={**tiny.FINITE, "output_max": float("inf")}),
     "VLC108": run(lora=targets("all-linear", exclude_modules=("vision_tower",))),
     "VLC109": run(lora=targets((*TOWER_LIST, *LANGUAGE_LIST, "embedding_projection", "out_proj"))),
+    "VLC114": run(bounds=None, stored="model.language_model.layers.1.mlp"),
     "VLC110": run(audio, attn="sdpa", lora=targets("all-linear", exclude_modules=".*audio.*")),
     "VLC111": run(patch="tests.broken.patches:half_clamped"),
     "VLC401": run(lora=targets((*TOWER_LIST, "embedding_projection"))),
@@ -294,6 +314,7 @@ ALIKE: dict[str, Run] = {
     "VLC108": run(audio, lora=targets("all-linear", exclude_modules=".*audio.*")),
     "VLC109": run(lora=targets((*TOWER_LIST, *LANGUAGE_LIST, "embedding_projection"))),
     "VLC110": run(attn="sdpa"),
+    "VLC114": run(bounds=None, stored=""),
     "VLC111": SOUND,
     "VLC401": SOUND,
     "VLC402": SOUND,
@@ -345,6 +366,7 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC109": ((16, "target, exclude and save entries"),),
     "VLC110": ((4, "submodel classes"),),
     "VLC111": ((14, "clip wrappers called"),),
+    "VLC114": ((115, "stored tensors"),),
     "VLC401": ((30, "adapters"),),
     "VLC402": ((30, "adapters"),),
     "VLC403": ((30, "adapters"),),

@@ -21,9 +21,10 @@ from vlcheck.adapters.saved import INDEX, SETTINGS, WEIGHTS
 from vlcheck.engine import check_adapter
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report
-from vlcheck.model.build import Weights, build_model, build_reference
+from vlcheck.model.build import Weights, build_model
 from vlcheck.model.families import family_of
 from vlcheck.model.family import Part
+from vlcheck.model.reference import build_reference
 from vlcheck.spec import Lora, ModelRef, RunSpec
 
 LORA = Lora(r=4, lora_alpha=4, target_modules="all-linear")

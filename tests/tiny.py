@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.model import catalogue
-from vlcheck.model.build import build_reference, transformers_config
+from vlcheck.model.build import transformers_config
 from vlcheck.model.families import family_of
 from vlcheck.model.family import CLIP_BOUNDS
+from vlcheck.model.reference import build_reference
 
 VISION_WRAPPERS = 14  # two encoder layers of seven projections each
 
@@ -109,3 +110,8 @@ def _one_of_each(kinds: Any) -> tuple[int, ...]:
     """The first layer of each kind, or the first two where all are alike."""
     firsts = tuple(list(kinds).index(kind) for kind in dict.fromkeys(kinds))
     return firsts if len(firsts) > 1 else (0, 1)
+
+
+def no_projection() -> str:
+    """Stands where a run names no card: what it would take is not asked here, and costs seconds a model."""
+    return "projected: not here"

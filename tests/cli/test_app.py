@@ -263,12 +263,13 @@ def test_usage_errors_exit_with_two(vlcheck, options):
 # --------------------------------------------------------------------------- audit: the engine runs
 
 
-def test_audit_prints_the_report(vlcheck, config):
-    """The report is on stdout, without colour off a terminal, and stderr is empty."""
-    code, out, err = vlcheck("audit", config, *CHEAP)
+@pytest.mark.parametrize(("options", "after_model"), [((), " judged: Gemma 4, "), (("--verbose",), ", Gemma 4, ")])
+def test_audit_prints_the_report(vlcheck, config, options, after_model):
+    """The report is on stdout, without colour off a terminal, and stderr is empty; in full with --verbose."""
+    code, out, err = vlcheck("audit", config, *CHEAP, *options)
 
     assert (code, err) == (0, "")
-    assert " ".join(out.split()).startswith(f"{config}: google/gemma-4-E2B-it, ")
+    assert " ".join(out.split()).startswith(f"{config}: google/gemma-4-E2B-it{after_model}")
     assert "\x1b" not in out
     assert out.endswith("1 rule passed, 0 not applicable, 0 skipped, 0 failed to run\n")
 
@@ -291,7 +292,7 @@ def test_fail_on_sets_the_threshold(vlcheck, tmp_path):
     (tmp_path / "train.yaml").write_text("model: {id: google/gemma-4-31B-it}\nlora: {target_modules: all-linear}\n")
     code, out, _ = vlcheck("audit", "train.yaml", *CHEAP)
 
-    assert (code, out.count("note VLC106 clip-inactive  train.yaml:1")) == (0, 1)
+    assert (code, out.count("note VLC106 clip-inactive (line 1): ")) == (0, 1)
     assert vlcheck("audit", "train.yaml", *CHEAP, "--fail-on", "warning")[0] == 0
     assert vlcheck("audit", "train.yaml", *CHEAP, "--fail-on", "note")[0] == 1
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from vlcheck.adapters.saved import SETTINGS, WEIGHTS, read_adapter
 from vlcheck.evaluation.attach import attach, build_evaluated, differences, digest
-from vlcheck.model.build import build_reference
+from vlcheck.model.reference import build_reference
 from vlcheck.model.targets import resolve
 from vlcheck.spec import ConfigError, Lora
 

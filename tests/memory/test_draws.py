@@ -40,15 +40,13 @@ SIMULATIONS = {
 
 
 def shapes(rows, size=2, unread="", **data):
-    run = replace(spec(per_device_train_batch_size=size), data=Data(**data))
-    return shapes_of(Lengths(tuple(rows), unread), run, family_of(QWEN), SIMULATIONS["all"].config)
+    return shapes_of(Lengths(tuple(rows), unread), Data(**data), family_of(QWEN), SIMULATIONS["all"].config, rows=size)
 
 
 def planned(rows, logits, size=2):
     simulation = SIMULATIONS[logits]
-    run = spec(logits=logits, per_device_train_batch_size=size)
-    return max(simulation.plan(H100, shape, run).allocated_bytes
-               for shape in shapes_of(Lengths(tuple(rows)), run, simulation.family, simulation.config))  # fmt: skip
+    found = shapes_of(Lengths(tuple(rows)), Data(), simulation.family, simulation.config, rows=size)
+    return max(simulation.plan(H100, shape).allocated_bytes for shape in found)
 
 
 def drawn(rows, logits):
@@ -124,18 +122,18 @@ def test_rows_that_were_not_all_read_take_the_limit(limit, basis):
 
 def test_unread_rows_are_as_long_as_the_limit():
     family, config = family_of(QWEN), SIMULATIONS["all"].config
-    limited = replace(spec(), data=Data(max_length=2048, max_soft_tokens=64))
-    found = shape_of(limited, family, config)
+    limited = Data(max_length=2048, max_soft_tokens=64)
+    found = shape_of(limited, family, config, rows=1)
     assert (found.tokens, found.basis) == (2048, Basis.LIMIT)
-    assert shape_of(replace(spec(), data=Data(max_soft_tokens=64)), family, config).basis is Basis.ASSUMED
-    assert shape_of(limited, family, config, tokens=300, images=2, answer=40).images == 2
+    assert shape_of(Data(max_soft_tokens=64), family, config, rows=1).basis is Basis.ASSUMED
+    assert shape_of(limited, family, config, rows=1, tokens=300, images=2, answer=40).images == 2
 
 
 @pytest.mark.parametrize("modality", ["video", "audio"])
 def test_video_and_audio_are_refused(modality):
     """They are not text, and what they take has no model."""
     with pytest.raises(Unavailable, match=f"rows with {modality} have no memory model"):
-        shape_of(replace(spec(), data=Data(modalities=("image", "text", modality))), family_of(GEMMA), GEMMA)
+        shape_of(Data(modalities=("image", "text", modality)), family_of(GEMMA), GEMMA, rows=1)
 
 
 def test_images_of_rows_may_differ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ import torch
 from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
 from vlcheck.gpus import Gpu, gpu
+from vlcheck.memory.alternatives import changes
 from vlcheck.memory.plan import FitVerdict
 from vlcheck.memory.probe import ProbeResult, probe_document
+from vlcheck.memory.project import Simulation
 from vlcheck.memory.search import fit, largest, needed
 from vlcheck.memory.shape import Shape
 from vlcheck.model.families import family_of
@@ -47,6 +50,18 @@ def test_largest_micro_batch_fits_and_a_larger_one_does_not():
     assert found.recommended.rows * found.recommended.accumulation == 8
     assert found.recommended.driver_bytes <= CARD.total_bytes
     assert [on.plan.gpu.name for on in found.cards] == ["h100"]
+
+
+def test_remedy_is_for_rows_of_the_given_length():
+    """What is recommended must fit the rows that were asked about, not those that the config would tell."""
+    run, shape = spec(gradient_checkpointing=False, logits="all"), Shape(rows=1, tokens=1024, soft_tokens=70)
+    simulation = Simulation(run, GEMMA, family_of(GEMMA))
+    _, cheapest = changes(replace(simulation.settings, rows=1))[-1]
+    card = replace(CARD, total_bytes=needed(simulation.plan(CARD, shape, cheapest)) + 2**20)
+    found = fit(run, GEMMA, family_of(GEMMA), card, (), shape)
+    assert found.plan.verdict is not FitVerdict.FITS
+    assert found.remedy is not None
+    assert found.remedy.plan.shape == shape
 
 
 def test_largest_finds_the_edge_of_a_line():
@@ -168,6 +183,15 @@ def test_probe_says_that_it_needs_a_gpu(vlcheck, folder):
     assert vlcheck("probe", "run.yaml", "--offline") == (
         2, "", "error: this machine has no CUDA GPU; run `vlcheck probe` where the run will train\n"
     )  # fmt: skip
+
+
+def test_probe_document_has_the_schema_of_the_kept_ones():
+    """Programs that read the documents in `fixtures/measured` read today's too."""
+    kept = sorted((Path(__file__).parents[2] / "fixtures" / "measured").glob("*-probe-*.json"))
+    plan = Simulation(spec(), GEMMA, family_of(GEMMA)).plan(H100, Shape(tokens=128, soft_tokens=70))
+    document = probe_document(ProbeResult(plan, None, "out of memory", 0.0, 0, 1), steps=3)
+    assert kept
+    assert {json.loads(path.read_text())["schema"] for path in kept} == {document["schema"]}
 
 
 def test_rows_of_the_table_have_sources():

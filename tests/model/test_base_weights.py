@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.training.runs import parts, recipe
 from vlcheck.finding import NotApplicable, Unavailable
-from vlcheck.model.build import UnbuildableConfig, Weights, build_unadapted, load_base, stored_faults
+from vlcheck.model.base_weights import StoredBase
+from vlcheck.model.build import UnbuildableConfig, Weights, build_unadapted, load_base
+from vlcheck.model.reference import read_stored_base
 from vlcheck.spec import Quantization
 
 Tensors = dict[str, torch.Tensor]
@@ -79,23 +81,23 @@ def test_a_base_that_is_not_whole_is_refused(base, tmp_path, change):
     folder = changed(base, tmp_path, change)
     with pytest.raises(UnbuildableConfig, match=MISFITS[change]) as refused:
         load_base(of(folder), "cpu")
-    assert str(refused.value).endswith(stored_faults(of(folder), values(folder))[0])
+    assert str(refused.value).endswith(read_stored_base(of(folder), values(folder)).misfits)
 
 
 def test_a_whole_base_is_loaded(base):
     """Its head is tied to the embedding, and in no file."""
     assert load_base(of(base), "cpu").lm_head.weight.isfinite().all()
-    assert stored_faults(of(base), values(base)) == ("", 115)
+    assert read_stored_base(of(base), values(base)) == StoredBase(115)
 
 
 def test_shards_are_read_where_the_index_names_them(base, tmp_path):
     model = load_base(of(base), "cpu")
     model.save_pretrained(tmp_path, max_shard_size="100KB")
     assert (tmp_path / "model.safetensors.index.json").exists()
-    assert stored_faults(of(tmp_path), values(tmp_path)) == ("", 115)
+    assert read_stored_base(of(tmp_path), values(tmp_path)) == StoredBase(115)
     next(tmp_path.glob("model-00002*")).unlink()
     with pytest.raises(Unavailable, match="which is no file of its folder"):
-        stored_faults(of(tmp_path), values(tmp_path))
+        read_stored_base(of(tmp_path), values(tmp_path))
 
 
 def test_a_quantised_base_is_loaded_and_judged_then(base, tmp_path):
@@ -107,7 +109,7 @@ def test_a_quantised_base_is_loaded_and_judged_then(base, tmp_path):
     load_base(spec, "cpu").save_pretrained(tmp_path)
     load_base(replace(spec, model=of(tmp_path).model), "cpu")
     with pytest.raises(NotApplicable, match="saved quantised"):
-        stored_faults(of(tmp_path), values(tmp_path))
+        read_stored_base(of(tmp_path), values(tmp_path))
     tensors = load_file(tmp_path / "model.safetensors")
     save_file({k: t for k, t in tensors.items() if not k.startswith(FIRST)}, tmp_path / "model.safetensors")
     with pytest.raises(UnbuildableConfig, match="cannot be loaded"):

@@ -25,6 +25,7 @@ from vlcheck.training.effective import weighed
 from vlcheck.training.feed import collate_rows
 from vlcheck.training.loop import read_training_rows
 from vlcheck.training.record import read_metrics
+from vlcheck.training.settings import settings_of
 from vlcheck.training.step import forward_loss, micro_step, prepare, trainable
 
 THOROUGH = settings.get_current_profile_name() == "thorough"
@@ -38,7 +39,7 @@ def model():
     spec = replace(spec, lora=replace(spec.lora, lora_dropout=0.0))
     torch.manual_seed(0)
     built = build_model(spec, Weights.RANDOM, config=parts()["config"])
-    prepare(built, spec)
+    prepare(built, settings_of(spec))
     with torch.no_grad():
         for parameter in trainable(built):
             parameter.add_(torch.randn_like(parameter) * 0.05)  # lora_B at zero would hide half of the gradients
@@ -58,11 +59,11 @@ def conversations(lengths):
 def gradients(model, rows, micro_batch):
     """Gradients of a step over these rows, as the loop takes it; its loss."""
     model.zero_grad(set_to_none=True)
-    spec, make = small("none"), collator(small("none"))
+    make = collator(small("none"))
     micro = [collate_rows(make, rows[at : at + micro_batch]) for at in range(0, len(rows), micro_batch)]
     loss = 0.0
     for batch, share in weighed(micro, sum(each.supervised for each in micro)):
-        loss += float(micro_step(model, batch, spec, context=nullcontext, share=share)) * share
+        loss += float(micro_step(model, batch, supervised_only=True, context=nullcontext, share=share)) * share
     return loss, [p.grad.clone() for p in trainable(model)]
 
 

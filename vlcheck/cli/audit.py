@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlcheck.cli.hardware import on_hardware
 from vlcheck.cli.options import (
     AllowCode,
     Config,
@@ -64,7 +63,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     """
     from vlcheck.config.load import load
 
-    spec = on_hardware(load(config), gpu=gpu, memory_gib=memory_gib, gpus=gpus)
+    spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
     chosen = _chosen(select, ignore)
     _check_output(output, config)
     with working(debug, allow_code=allow_code) as voice:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlcheck.cli.hardware import on_hardware
 from vlcheck.cli.options import (
     Answer,
     Cards,
@@ -56,7 +55,7 @@ def fit(  # noqa: PLR0913, PLR0917  one parameter an option
     if memory_gib is not None and (len(named) > 1 or "all" in named):
         fail("--memory-gib goes with one --gpu at most")
     alone = named[0] if named and memory_gib is not None else None
-    spec = on_hardware(load(config), gpu=alone, memory_gib=memory_gib, gpus=gpus)
+    spec = load(config, gpu=alone, memory_gib=memory_gib, gpus=gpus)
     named = [] if memory_gib is not None else named
     with _cards_known("--gpu"):
         wanted = [*GPUS] if "all" in named else [row_of(name) for name in named]
@@ -123,8 +122,10 @@ def _shape(spec: RunSpec, config: Values, family: Family, tokens: int | None, im
     from vlcheck.memory.rows import shape_of
     from vlcheck.model.build import transformers_config
 
-    values = transformers_config(config).to_dict()
-    return shape_of(spec, family, values, tokens=tokens, images=images, answer=answer)
+    return shape_of(
+        spec.data, family, transformers_config(config).to_dict(), rows=spec.training.per_device_train_batch_size,
+        tokens=tokens, images=images, answer=answer,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from vlcheck.config import native
 from vlcheck.config.defaults import settled
+from vlcheck.config.hardware import on_hardware
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
 from vlcheck.config.reading.yaml_lines import read_yaml
@@ -21,14 +22,20 @@ __all__ = ["DIALECTS", "load", "load_mapping"]
 
 
 @collector("reading the config")
-def load(path: str | os.PathLike[str]) -> RunSpec:
+def load(
+    path: str | os.PathLike[str], *, gpu: str | None = None, memory_gib: float | None = None, gpus: int | None = None
+) -> RunSpec:
     """Read a config file.
+
+    Args:
+        gpu, memory_gib, gpus: hardware that outranks the file's; see `on_hardware`.
 
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
     """
     document, sources = read_yaml(path)
-    return _to_spec(document, sources, Path(os.fsdecode(path)).parent)
+    spec = _to_spec(document, sources, Path(os.fsdecode(path)).parent)
+    return on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
 
 
 def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec:

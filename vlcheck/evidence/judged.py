@@ -19,12 +19,12 @@ def judged(known: Mapping[str, Any]) -> dict[str, Any]:
         facts["processor"] = processor.origin
     if processor is not None and (checks := known.get("checks")) is not None:
         met = [row for row in checks.rows if not row.beyond]
-        own, built_in = len(checks.of("data")), sum(row.kind != "data" for row in met)
+        own, built_in = sum(row.kind == "data" for row in checks.rows), sum(row.kind != "data" for row in met)
         facts |= {"collator": checks.origin, "rows": own, "built_in_rows": built_in}
         if met:
             facts["longest_row_tokens"] = max(row.tokens for row in met)
     if (scan := known.get("scan")) is not None:
-        facts["scanned_rows"] = len(scan.rows)
+        facts["scanned_rows"] = len(scan.rows.split)
     if (card := known.get("gpu")) is not None:
         facts["gpu"] = card.title
     return facts

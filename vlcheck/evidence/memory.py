@@ -8,17 +8,19 @@ from dataclasses import replace
 from torch import nn
 
 from vlcheck.data.read import NoSuchSplit, Row, read_rows
+from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
 from vlcheck.gpus import Gpu, UnknownGpu, card
 from vlcheck.gpus import gpu as row_of
-from vlcheck.memory.alternatives import Alternative, changes, with_training
+from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.plan import YARDSTICK, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.model.build import AdapterRefused, UnbuildableConfig
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family
+from vlcheck.model.modules import ModuleTable
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.lengths import Lengths, measure_rows
 from vlcheck.spec import RunSpec
@@ -79,14 +81,26 @@ def gpu(spec: RunSpec, projection: Callable[[], str]) -> Gpu:
 
 
 @collector("building the model for a simulated step")
-def simulation(spec: RunSpec, config: ModelConfig, family: Family, gpu: Gpu, lengths: Lengths) -> Simulation:
+def simulation(
+    spec: RunSpec,
+    config: ModelConfig,
+    family: Family,
+    gpu: Gpu,
+    skeleton: Skeleton,
+    modules: ModuleTable,
+    lengths: Lengths,
+) -> Simulation:
     """The run's model on the meta device, ready to have training steps simulated on it.
+
+    It takes the skeleton over once its modules have been described; building a second one would take as long as both
+    steps. A live model and a patched one stay as they are.
 
     Raises:
         Unavailable: if the model cannot be built.
     """
+    own = None if skeleton.live or spec.model.patch is not None else skeleton.peft
     try:
-        return Simulation(spec, config.values, family, lengths)
+        return Simulation(spec, config.values, family, own, lengths)
     except (AdapterRefused, UnbuildableConfig) as refused:
         raise Unavailable("the run's model cannot be built, see VLC101 and VLC102") from refused
 
@@ -98,20 +112,19 @@ def memory_plan(simulation: Simulation, gpu: Gpu) -> MemoryPlan:
 
 
 @collector("simulating a step with checkpointing switched the other way")
-def other_checkpointing(simulation: Simulation, gpu: Gpu, spec: RunSpec) -> MemoryPlan:
+def other_checkpointing(simulation: Simulation, gpu: Gpu) -> MemoryPlan:
     """The same plan, in bytes, with `gradient_checkpointing` turned round."""
-    switched = not spec.training.gradient_checkpointing
-    return simulation.plan(gpu, spec=with_training(spec, gradient_checkpointing=switched))
+    switched = replace(simulation.settings, checkpointing=not simulation.settings.checkpointing)
+    return simulation.plan(gpu, settings=switched)
 
 
 @collector("looking for the cheapest change that makes the run fit")
-def cheapest_fit(simulation: Simulation, gpu: Gpu, spec: RunSpec, memory_plan: MemoryPlan) -> Alternative | None:
+def cheapest_fit(simulation: Simulation, gpu: Gpu, memory_plan: MemoryPlan) -> Alternative | None:
     """The first alternative, from cheap to dear, whose plan fits; None where the run fits already, or nothing does."""
     if memory_plan.verdict is FitVerdict.FITS:
         return None
-    for change, changed in changes(spec):
-        shape = replace(memory_plan.shape, rows=changed.training.per_device_train_batch_size)
-        plan = simulation.plan(gpu, shape, changed)
+    for change, changed in changes(simulation.settings):
+        plan = simulation.plan(gpu, replace(memory_plan.shape, rows=changed.rows), changed)
         if plan.verdict is FitVerdict.FITS:
             return Alternative(change, plan)
     return None

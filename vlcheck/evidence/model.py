@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
+from vlcheck.model.base_weights import StoredBase
 from vlcheck.model.build import (
     AdapterRefused,
     Patch,
     UnbuildableConfig,
     Weights,
-    attention_support,
     base_of,
     build_model,
-    build_reference,
     load_patch,
     transformers_config,
 )
@@ -27,6 +27,7 @@ from vlcheck.model.families import family_of
 from vlcheck.model.families.generic import derive
 from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable, tabulate
+from vlcheck.model.reference import attention_support, build_reference, read_stored_base
 from vlcheck.model.targets import Targets, resolve
 from vlcheck.spec import ConfigError, Problem, RunSpec
 
@@ -182,6 +183,26 @@ def heads(reference: nn.Module) -> Heads:
     return Heads(Counter(width for width in widths if isinstance(width, int)))
 
 
+@collector("holding the headers of the base's weights against its model")
+def stored_base(spec: RunSpec, config: ModelConfig, skeleton: Skeleton) -> StoredBase:
+    """What the safetensors of a local base hold of its model, from their headers alone.
+
+    Raises:
+        NotApplicable: if weights are random, or the model was handed in.
+        Unavailable: if the base is no local folder, or its files cannot be read.
+    """
+    if spec.model.weights == "random":
+        raise NotApplicable("model.weights is random: no checkpoint is read")
+    if skeleton.live:
+        raise NotApplicable("the model that was handed in has its weights")
+    if not Path(spec.model.id).expanduser().is_dir():
+        raise Unavailable("needs weights: model.id is no local folder", "download the checkpoint")
+    try:
+        return read_stored_base(spec, config.values)
+    except UnbuildableConfig as error:
+        raise Unavailable(str(error)) from error
+
+
 @collector("finding the modules whose output the model drops")
 def dropped(config: ModelConfig, family: Family) -> tuple[str, ...]:
     """Prefixes of modules that the model computes without using the result; none for most families."""
@@ -193,4 +214,16 @@ def _patch_failed(spec: RunSpec, error: Exception) -> ConfigError:
     return ConfigError(Problem(spec.where("model.patch"), message))
 
 
-MODEL_COLLECTORS = (config, family, reference, patch, targets, skeleton, modules, attention, heads, dropped)
+MODEL_COLLECTORS = (
+    config,
+    family,
+    reference,
+    patch,
+    targets,
+    skeleton,
+    modules,
+    attention,
+    heads,
+    dropped,
+    stored_base,
+)

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vlcheck.config.defaults import framework_of
 from vlcheck.evidence.collectors import COLLECTORS
 from vlcheck.evidence.judged import judged
 from vlcheck.evidence.labels import foreign
@@ -118,30 +117,11 @@ class Evidence:
         """What a reader must know to weigh the findings."""
         family = self._known.get("family")
         doubt = (family.doubt,) if family is not None and family.doubt else ()
+        framework: tuple[str, ...] = self.get("framework_remarks")
         patches, told = self._patches(), told_by(self.subject())
         if patches == UNSEEN:
-            return (told[0], *doubt, *self._framework(), *told[1:])
-        return (patches, *doubt, *self._framework(), *told)
-
-    def _framework(self) -> tuple[str, ...]:
-        """What the named framework does that the description does not settle."""
-        spec: RunSpec = self._known["spec"]
-        row = framework_of(spec)
-        if row is None:
-            return ()
-        told = tuple(
-            f"{row.title}: {path} is {fact.value}; this run was judged as vlcheck's default, so say it"
-            for path, fact in row.depends.items()
-            if path not in spec.sources
-        )
-        if not row.freezes.value:
-            return told
-        parts = " and ".join(row.freezes.value)
-        return (
-            *told,
-            f"{row.title} gives no adapter to {parts} unless it is told to; adapters were judged where "
-            "lora.target_modules puts them",
-        )
+            return (told[0], *doubt, *framework, *told[1:])
+        return (patches, *doubt, *framework, *told)
 
     def _patches(self) -> str:
         """Which model the findings are about."""

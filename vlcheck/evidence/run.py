@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vlcheck.config.defaults import framework_of
 from vlcheck.finding import collector
 from vlcheck.model.build import Patch
 from vlcheck.model.config import ModelConfig
@@ -25,4 +26,25 @@ def resolved_run(
     return ResolvedRun(spec, config, family, processor, own_collator, patch)
 
 
-RUN_COLLECTORS = (resolved_run,)
+@collector("looking up what the framework does")
+def framework_remarks(spec: RunSpec) -> tuple[str, ...]:
+    """What the named framework does that the run's description does not settle; nothing where none is named."""
+    row = framework_of(spec)
+    if row is None:
+        return ()
+    told = tuple(
+        f"{row.title}: {path} is {fact.value}; this run was judged as vlcheck's default, so say it"
+        for path, fact in row.depends.items()
+        if path not in spec.sources
+    )
+    if not row.freezes.value:
+        return told
+    parts = " and ".join(row.freezes.value)
+    return (
+        *told,
+        f"{row.title} gives no adapter to {parts} unless it is told to; adapters were judged where "
+        "lora.target_modules puts them",
+    )
+
+
+RUN_COLLECTORS = (resolved_run, framework_remarks)

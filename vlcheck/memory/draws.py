@@ -16,7 +16,7 @@ from vlcheck.memory.rows import check_modalities, shape_of
 from vlcheck.memory.shape import Basis, Shape
 from vlcheck.model.family import Family, Values
 from vlcheck.processing.lengths import Lengths, RowLength
-from vlcheck.spec import RunSpec
+from vlcheck.spec import Data
 
 SHAPES = 3
 """Micro-batches that are simulated to find the worst."""
@@ -24,8 +24,7 @@ WIDER = 4096
 """How many numbers of soft tokens are tried from a measured one upward, for one that the family's images can have."""
 
 
-def shapes_of(lengths: Lengths, spec: RunSpec, family: Family, config: Values, *,
-              rows: int | None = None) -> tuple[Shape, ...]:  # fmt: skip
+def shapes_of(lengths: Lengths, data: Data, family: Family, config: Values, *, rows: int) -> tuple[Shape, ...]:
     """Micro-batches of which one takes at least what any takes that the run can draw; the longest first.
 
     A micro-batch is padded to its longest row. With that row in it, it holds at most the images and answers of that
@@ -34,17 +33,17 @@ def shapes_of(lengths: Lengths, spec: RunSpec, family: Family, config: Values, *
 
     Args:
         config: the model's config, as `transformers_config(...).to_dict()` gives it.
-        rows: micro-batch, where the caller knows it better.
+        rows: micro-batch.
 
     Raises:
         Unavailable: for a model whose processor is not described, or video or audio.
     """
-    check_modalities(spec)
-    size, limit = rows or spec.training.per_device_train_batch_size, spec.data.max_length
-    known = _trained(lengths.rows, limit, drop=spec.data.overflow == "drop")
+    check_modalities(data)
+    size, limit = rows, data.max_length
+    known = _trained(lengths.rows, limit, drop=data.overflow == "drop")
     if not known:
-        return (shape_of(spec, family, config, rows=size),)
-    typical = _shape(_Draw.of([_middle(known)] * size), spec, family, config)
+        return (shape_of(data, family, config, rows=size),)
+    typical = _shape(_Draw.of([_middle(known)] * size), data, family, config)
     basis, told = Basis.ROWS, [f"the worst micro-batch of {len(known):,} rows; one of middling rows is {typical}"]
     if lengths.unread:
         told.append(lengths.unread)
@@ -55,7 +54,7 @@ def shapes_of(lengths: Lengths, spec: RunSpec, family: Family, config: Values, *
         known.append(replace(_fullest(known), tokens=limit))
     drawn = _joined(_unbeaten(_draws(known, size)))
     return tuple(
-        replace(_shape(draw, spec, family, config), basis=basis, typical=str(typical), assumptions=tuple(told))
+        replace(_shape(draw, data, family, config), basis=basis, typical=str(typical), assumptions=tuple(told))
         for draw in drawn
     )
 
@@ -159,10 +158,10 @@ def _join(draws: Sequence[_Draw]) -> _Draw:
     )
 
 
-def _shape(draw: _Draw, spec: RunSpec, family: Family, config: Values) -> Shape:
+def _shape(draw: _Draw, data: Data, family: Family, config: Values) -> Shape:
     """A micro-batch of equal images that holds at least this."""
     count = sum(draw.images)
-    soft = _soft_tokens(draw, count, spec, family, config) if count else 1
+    soft = _soft_tokens(draw, count, data, family, config) if count else 1
     body = draw.images[0] * len(layout_of(family, config, soft, torch.device("meta")).ids) if count else 0
     answers = tuple(max(1, each) for each in draw.answers)
     tokens = max(draw.tokens, body + answers[0] + 1, draw.images[0] * (soft + 2) + answers[0])
@@ -170,14 +169,14 @@ def _shape(draw: _Draw, spec: RunSpec, family: Family, config: Values) -> Shape:
                  pictures=draw.images, answers=answers)  # fmt: skip
 
 
-def _soft_tokens(draw: _Draw, count: int, spec: RunSpec, family: Family, config: Values) -> int:
+def _soft_tokens(draw: _Draw, count: int, data: Data, family: Family, config: Values) -> int:
     """Soft tokens of each of so many equal images that have together what was measured, or a little more.
 
     A processor that pads every image to a budget is known by its pixels: they are the same for every image.
     """
     mean, pixels = -(-draw.soft_tokens // count), -(-draw.pixels // count)
     if family.soft_tokens is not None:
-        budget, _ = family.soft_tokens(config, spec.data.max_soft_tokens)
+        budget, _ = family.soft_tokens(config, data.max_soft_tokens)
         if budget >= mean and _pixels(family, config, budget) == pixels:
             return budget
     for soft in range(max(1, mean), max(1, mean) + WIDER):

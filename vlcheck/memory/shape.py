@@ -24,11 +24,11 @@ class Shape:
     """
 
     rows: int = 1
-    """Micro-batch."""
+    """Rows of a micro-batch."""
     tokens: int = 512
-    """Length of a row, images expanded."""
+    """Length of a row in tokens, after every image was expanded into its soft tokens."""
     soft_tokens: int = 256
-    """Soft tokens of an image."""
+    """Soft tokens of one image."""
     images: int = 1
     """Images of a row; of the fullest, where rows differ."""
     supervised: int = 8

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ from vlcheck.model.family import Values
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class StoredBase:
+    """What the headers of a local base say of its weights."""
+
+    tensors: int
+    misfits: str = ""
+    """What does not fit the model; empty if all of it does."""
 
 
 def misfits(told: Mapping[str, Any]) -> str:
@@ -36,8 +46,8 @@ def misfits(told: Mapping[str, Any]) -> str:
     return "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in kinds if names)
 
 
-def stored_misfits(folder: Path, config: Values, model: type[Any], own: Any, dtype: str) -> tuple[str, int]:
-    """What of a local folder's weights would not fit the model, and how many tensors the headers name.
+def stored_misfits(folder: Path, config: Values, model: type[Any], own: Any, dtype: str) -> StoredBase:
+    """What of a local folder's weights would not fit the model.
 
     Args:
         folder: with the safetensors.
@@ -56,7 +66,7 @@ def stored_misfits(folder: Path, config: Values, model: type[Any], own: Any, dty
         None, config=own, state_dict=dict(stored), dtype=getattr(torch, dtype), device_map="meta",
         output_loading_info=True, ignore_mismatched_sizes=True,
     )  # fmt: skip
-    return misfits(told), len(stored)
+    return StoredBase(len(stored), misfits(told))
 
 
 def stored_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -40,7 +40,7 @@ class TinyRun:
     layers: Mapping[str, tuple[int, ...]]
     kinds: Mapping[str, Sequence[Hashable]]
     config: Values
-    """The tiny model's config.json."""
+    """The config.json that the tiny model was built from."""
     dropped: Sequence[str] = ()
     """Full-size paths whose output the model drops by design."""
 
@@ -80,7 +80,7 @@ class Reach:
     loss: float
 
     def of(self, part: Part) -> tuple[int, int]:
-        """Reached adapters and all adapters of a part."""
+        """How many adapters of a part are reached, and how many there are; dropped ones count in neither."""
         reached = sum(row.part is part for row in self.reached)
         return reached, reached + sum(row.part is part for row in self.unreached)
 
@@ -122,7 +122,8 @@ def gradient_reach(run: TinyRun, spec: RunSpec, family: Family, modules: ModuleT
     counts as reached when any of its tensors has a gradient that is not all zero.
     """
     assert family.sample_row is not None, "a tiny run has a sample row"
-    prepare_for_training(run.model, spec.training)
+    training = spec.training
+    prepare_for_training(run.model, checkpointing=training.gradient_checkpointing, reentrant=training.reentrant)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         loss = run.model(**family.sample_row(run.config, frozenset(spec.data.modalities))).loss

@@ -11,10 +11,10 @@ from typing import Any
 from transformers import AutoProcessor, AutoTokenizer
 
 from vlcheck.finding import Unavailable
-from vlcheck.hub import hub_answers
 from vlcheck.model.build import transformers_config
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family, Values
+from vlcheck.model.hub import hub_answers
 from vlcheck.processing.fallback import assemble, build_fallback, transformers_class
 from vlcheck.spec import ConfigError, Problem, RunSpec
 

@@ -28,6 +28,7 @@ from vlcheck.rules import (
     spans,
     targets,
     waste,
+    weights,
 )
 
 RULES: tuple[Rule, ...] = (
@@ -44,6 +45,7 @@ RULES: tuple[Rule, ...] = (
     placement.clip_contradiction,
     targets.parameter_dropout,
     targets.idle_skip,
+    weights.base_not_whole,
     spans.span_moves,
     labels.prompt_supervised,
     spans.answer_truncated,

@@ -135,7 +135,7 @@ def idle_skip(spec: RunSpec, reference: nn.Module) -> Iterator[Finding | Examine
 
     Source: transformers, quantizers/quantizers_utils.py, should_convert_module
     """
-    from vlcheck.model.build import kept_from_quantising
+    from vlcheck.model.quantising import kept_from_quantising
 
     skips = spec.quantization.llm_int8_skip_modules if spec.quantization else None
     if not skips:

@@ -30,6 +30,7 @@ from vlcheck.training.feed import feed
 from vlcheck.training.keeper import Keeper
 from vlcheck.training.order import Listed, Order, Streamed
 from vlcheck.training.record import Record, Silent
+from vlcheck.training.settings import settings_of
 from vlcheck.training.setup import build, make_accelerator, order_of
 from vlcheck.training.step import autocast, finish, micro_step
 from vlcheck.training.watch import NotFinite, RunStopped, Watch, norms_by_part
@@ -130,7 +131,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
     source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
     unreadable = dict(rows.broken)
 
-    live = build(spec, config, accelerator, order, patch)
+    live, settings = build(spec, config, accelerator, order, patch), settings_of(spec)
     keeper.check_room(live.state)
     accelerator.wait_for_everyone()
     found, kept = keeper.resume(live.state)
@@ -168,8 +169,8 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
                     mean = micro_step(
                         live.model,
                         to_device(batch, device),
-                        spec,
-                        context=functools.partial(autocast, spec, device.type),
+                        supervised_only=settings.supervised_only,
+                        context=functools.partial(autocast, settings.precision, device.type),
                         share=share * processes,  # DDP divides by the number of processes
                     )
                 loss += mean * share
@@ -184,7 +185,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
                 keeper.save_now()
                 raise NotFinite(f"{stopped}; its batches are in {folder}, step {step - 1} is on disk") from None
             rate = live.state.schedule.get_last_lr()[0]
-            finish(live.parameters, live.state.optimizer, spec)
+            finish(live.parameters, live.state.optimizer, settings.max_grad_norm)
             live.state.schedule.step()
             record.warn(watch.moved(step))
 

@@ -15,12 +15,13 @@ from tests import tiny
 from tests.samples import LABELS, gathered
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.model import catalogue
-from vlcheck.model.build import build_reference, transformers_config
+from vlcheck.model.build import transformers_config
 from vlcheck.model.catalogue import Entry
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.families import family_of
 from vlcheck.model.family import Family, Part
 from vlcheck.model.modules import ModuleTable, tabulate
+from vlcheck.model.reference import build_reference
 from vlcheck.spec import Intent, Lora, ModelRef, RunSpec, Training
 
 ENTRIES: tuple[Entry, ...] = tuple(catalogue.entries())
@@ -54,11 +55,6 @@ def entry(hub_id: str) -> Entry:
 def family(hub_id: str) -> Family:
     """The family of a catalogue model."""
     return family_of(entry(hub_id).config)
-
-
-def no_projection() -> str:
-    """Stands where a run names no card: what it would take is not asked here, and costs seconds a model."""
-    return "projected: not here"
 
 
 @cache

@@ -14,12 +14,12 @@ from tests.model.families.models import (
     labels,
     linears,
     miniature,
-    no_projection,
     only,
     small,
     small_reference,
     sound,
 )
+from tests.tiny import no_projection
 from vlcheck.engine import audit
 from vlcheck.finding import Verdict
 from vlcheck.model.build import transformers_config

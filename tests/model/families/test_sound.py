@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from transformers.initialization import no_init_weights
 
-from tests.model.families.models import IDS, SMALLEST, entry, family, no_projection, reference, sound, table
+from tests.model.families.models import IDS, SMALLEST, entry, family, reference, sound, table
+from tests.tiny import no_projection
 from vlcheck.engine import run
 from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.resolve import Evidence

@@ -12,7 +12,7 @@ from typing import Any
 from vlcheck.data.sources.row import NoSuchSplit, Row, RowProblem
 from vlcheck.data.sources.tables import read_row
 from vlcheck.finding import Unavailable
-from vlcheck.hub import hub_answers
+from vlcheck.model.hub import hub_answers
 from vlcheck.spec import Data
 
 SUFFIXES = (".parquet", ".arrow")

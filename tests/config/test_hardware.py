@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlcheck.cli.hardware import on_hardware
+from vlcheck.config.hardware import on_hardware
 from vlcheck.config.load import load_mapping
 
 RUN = {"model": {"id": "org/name"}, "lora": {}, "hardware": {"gpu": "l4", "memory_gib": 12, "count": 2}}
