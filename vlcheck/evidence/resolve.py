@@ -107,7 +107,15 @@ class Evidence:
         """What a reader must know to weigh the findings."""
         family = self._known.get("family")
         doubt = (family.doubt,) if family is not None and family.doubt else ()
-        return (self._origin(), *doubt, *self._dialogue())
+        return (self._origin(), *doubt, *self._dialogue(), *self._unread_data())
+
+    def _unread_data(self) -> tuple[str, ...]:
+        """That nothing was seen of data which the run names."""
+        missing = self._failed.get("scan")
+        if not isinstance(missing, Unavailable):
+            return ()
+        unlock = f" ({missing.unlock})" if missing.unlock else ""
+        return (f"NO DATA WAS READ: {missing.reason}{unlock}; nothing here is about the run's rows and images",)
 
     def _dialogue(self) -> tuple[str, ...]:
         """Which processor, collator and rows the label rules used."""
