@@ -193,6 +193,11 @@ def experts() -> dict[str, Any]:
     return tiny.gemma4(experts=True)
 
 
+def siglip() -> dict[str, Any]:
+    """A tiny Gemma 3, whose SigLIP tower shares some names with its language model."""
+    return tiny.shrunken("google/gemma-3-4b-it")
+
+
 def llava() -> dict[str, Any]:
     """A tiny LLaVA-1.5, whose last vision layer is computed and dropped."""
     return tiny.shrunken("llava-hf/llava-1.5-7b-hf")
@@ -268,6 +273,7 @@ BROKEN: dict[str, Run] = {
     "VLC412": run(experts, lora=WITHOUT_ROUTER),
     "VLC413": run(llava, hardware=Hardware(count=2), intent=Intent()),
     "VLC414": run(lora=targets(None), intent=Intent(language="train")),
+    "VLC415": run(siglip, lora=targets(("q_proj", "k_proj", "v_proj", "o_proj")), intent=Intent(projector="freeze")),
     "VLC801": run(training=Training(gradient_checkpointing=True, fp16=True)),
     "VLC802": run(patch="tests.broken.patches:half_cast"),
     "VLC803": run(quantization=NF4, training=SHARDED),
@@ -337,6 +343,7 @@ ALIKE: dict[str, Run] = {
     "VLC412": run(experts, lora=expert_lora()),
     "VLC413": run(hardware=Hardware(count=2)),
     "VLC414": SOUND,
+    "VLC415": run(siglip, lora=targets(("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")), intent=Intent()),
     "VLC801": SOUND,
     "VLC802": SOUND,
     "VLC803": run(quantization=replace(NF4, bnb_4bit_quant_storage="float32"), training=SHARDED),
@@ -388,6 +395,7 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC412": ((2, "modules of experts"),),
     "VLC413": ((30, "trained modules"),),
     "VLC414": ((30, "targeted modules"),),
+    "VLC415": ((12, "linear layers in layer lists"),),
     "VLC801": ((3, "number type settings"),),
     "VLC802": ((30, "adapters"),),
     "VLC803": ((1, "storage type"),),

@@ -9,14 +9,9 @@ from pathlib import Path
 
 from vlcheck.data.conversation import BadRow, Picture
 from vlcheck.data.sources.flat import answered
+from vlcheck.data.sources.images import SUFFIXES
 from vlcheck.data.sources.row import Row, RowProblem, shown
 from vlcheck.spec import Data
-
-SUFFIXES = frozenset((
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".jp2", ".png", ".pgm", ".pnm", ".ppm",
-    ".tga", ".tif", ".tiff", ".webp",
-))  # fmt: skip
-"""Files that are taken for images by their name; whether they are is found when they are opened."""
 
 
 def read_folder(folder: Path, data: Data, split: str, *, root: Path) -> Iterator[Row | RowProblem]:
