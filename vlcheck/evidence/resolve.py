@@ -118,7 +118,7 @@ class Evidence:
         """That nothing was seen of data which the run names."""
         if not isinstance(self._failed.get("scan"), Unavailable):
             return ()
-        return ("NO DATA WAS READ: nothing here is about the run's rows and images",)
+        return ("NO DATA WAS READ: no row of the run was judged",)
 
     def _patches(self) -> str:
         """Which model the findings are about."""
