@@ -17,6 +17,8 @@ SUFFIXES = frozenset((
     ".tga", ".tif", ".tiff", ".webp",
 ))  # fmt: skip
 """Files that are taken for images by their name; whether they are is found when they are opened."""
+DEEPEST = 64
+"""Folders inside each other that are looked into; deeper ones are named and left."""
 
 
 def read_folder(folder: Path, data: Data, split: str, *, root: Path) -> Iterator[Row | RowProblem]:
@@ -59,6 +61,9 @@ def _images(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
     here = os.path.realpath(folder)
     if here in above:
         yield folder, f"a link back to {shown(here)}, which holds it"
+        return
+    if len(above) > DEEPEST:
+        yield folder, f"it lies more than {DEEPEST} folders deep; allowed: CLASS/NAME, or a few folders between"
         return
     folders, images, problems = _listed(folder)
     yield from ((folder, problem) for problem in problems)
