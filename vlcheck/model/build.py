@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -274,7 +275,7 @@ def put_adapter(model: nn.Module, settings: Callable[[], Any], *, device: str) -
         with torch.device(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adapted: nn.Module = get_peft_model(model, settings())
-    except (ValueError, TypeError, KeyError, AttributeError) as refusal:
+    except (ValueError, TypeError, KeyError, AttributeError, re.error) as refusal:
         raise AdapterRefused(str(refusal)) from refusal
     return adapted
 
