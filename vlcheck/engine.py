@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from vlcheck.adapters.saved import SavedAdapter, read_adapter
-from vlcheck.collators.judge import Candidate
+from vlcheck.collators.batch import Candidate
 from vlcheck.collators.probes import built_in
 from vlcheck.collators.regions import map_tokens
 from vlcheck.collators.sample import RowView, pieces_of

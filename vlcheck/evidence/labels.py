@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from vlcheck.collators.judge import Candidate, CollatorChecks, judge
+from vlcheck.collators.batch import Candidate
+from vlcheck.collators.judge import CollatorChecks, judge
 from vlcheck.collators.probes import as_example
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.collators.trial import Trial, try_out
@@ -55,7 +57,7 @@ def template(own_collator: Collator) -> Template:
 def candidate(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, options: Options) -> Candidate:
     """Finding the collator."""
     if spec.data.collator is None:
-        return Candidate(own_collator, "vlcheck's collator", ours=True)
+        return Candidate(own_collator, "vlcheck's collator", ours=True, thorough=False)
     if not options.allow_code:
         raise Unavailable(
             f"data.collator {spec.data.collator} was not run, which takes --allow-code", "run again with --allow-code"
@@ -88,10 +90,11 @@ def checks(
 
 
 def trial(config: ModelConfig, family: Family, processor: FoundProcessor, candidate: Candidate,
-          own_collator: Collator) -> Trial:  # fmt: skip
+          own_collator: Collator, checks: CollatorChecks) -> Trial:  # fmt: skip
     """Running batches through a tiny model."""
     try:
-        return try_out(candidate, own_collator, lambda: build_batch_model(config.values, family, processor.processor))
+        model = functools.partial(build_batch_model, config.values, family, processor.processor)
+        return try_out(candidate, own_collator, model, checks.unlike)
     except (Unavailable, UnbuildableConfig) as missing:
         return Trial(str(missing))
 
