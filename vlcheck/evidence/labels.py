@@ -86,7 +86,7 @@ def checks(
     spec: RunSpec, candidate: Candidate, own_collator: Collator, conversations: tuple[Conversation, ...]
 ) -> CollatorChecks:
     """Collating probes and rows of the data."""
-    return judge(candidate, own_collator, conversations, instruction=spec.data.instruction)
+    return judge(candidate, own_collator, conversations, instruction=spec.data.instruction, answers=spec.intent.answers)
 
 
 def trial(config: ModelConfig, family: Family, processor: FoundProcessor, candidate: Candidate,
