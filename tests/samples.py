@@ -7,6 +7,7 @@ Every run is one small change to the same sound base: a real tiny Gemma 4 that c
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors.torch import load_file, save_file
 
 from tests import data_samples, label_samples, tiny
 from tests.broken import patches
@@ -22,7 +24,8 @@ from vlcheck.engine import audit
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import NotApplicable, Report, Rule, Unavailable
 from vlcheck.gpus import Gpu
-from vlcheck.model.build import attention_support, build_reference
+from vlcheck.model.base_weights import StoredBase
+from vlcheck.model.build import Weights, attention_support, build_reference, build_unadapted
 from vlcheck.model.config import ModelConfig
 from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 
@@ -85,6 +88,8 @@ class Run:
     def spec(self, folder: Path) -> RunSpec:
         """The run's description, its model written to `folder`."""
         path = tiny.write_folder(folder / "model", self.model(), self.bounds)
+        if "stored" in self.changes:
+            write_base(path, self.changes["stored"])
         base = RunSpec(
             model=ModelRef(id=str(path), dtype=self.changes.get("dtype", "float32"), patch=self.changes.get("patch")),
             lora=Lora(r=4, lora_alpha=4, target_modules="all-linear"),
@@ -92,18 +97,25 @@ class Run:
             intent=TRAIN_ALL,
         )
         model = replace(base.model, attn_implementation=self.changes.get("attn"))
-        sections = {key: value for key, value in self.changes.items() if key not in ("patch", "attn", "dtype", "given")}
+        other = ("patch", "attn", "dtype", "given", "framework", "stored")
+        sections = {key: value for key, value in self.changes.items() if key not in other}
         if callable(write_data := sections.get("data")):
             sections["data"] = write_data(folder / "data")
-        return replace(base, model=model, **sections)
+        spec = replace(base, model=model, **sections)
+        named = replace(spec.training, framework=self.changes.get("framework", "vlcheck"))
+        return replace(spec, training=named)
 
     def known(self) -> dict[str, Any]:
         """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
+        usual: dict[str, Any] = {} if "hardware" in self.changes else {"projection": tiny.no_projection}
+        if "stored" not in self.changes:  # the sound base stores its clip bounds, and its weights nowhere
+            usual["stored_base"] = StoredBase(115)
         if (own := self.changes.get("given")) is not None:
-            return {**own(self.model()), **self.given}
-        if "patch" in self.changes or getattr(self.changes.get("data"), "collator", None) is not None:
-            return self.given
-        return {**judged_labels(self.model, with_rows="data" not in self.changes), **self.given}
+            return {**usual, **own(self.model()), **self.given}
+        other_collator = getattr(self.changes.get("data"), "collator", None) is not None
+        if other_collator or self.changes.keys() & {"patch", "framework"}:
+            return {**usual, **self.given}
+        return {**usual, **judged_labels(self.model, with_rows="data" not in self.changes), **self.given}
 
     def audit(self, folder: Path, **options: Any) -> Report:
         """Audit it, undoing whatever its patch changed."""
@@ -131,6 +143,18 @@ class Collected:
             return audit(self.spec, allow_code=True, offline=True, rows=ROWS, **self.evidence, **options)
 
 
+def write_base(folder: Path, left_out: str) -> None:
+    """Give a model's folder its weights, apart from those of one module."""
+    spec = RunSpec(model=ModelRef(id=str(folder), dtype="float32", weights="random"), lora=Lora())
+    config = json.loads((folder / "config.json").read_text())
+    build_unadapted(spec, Weights.RANDOM, config=config).save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        tensor.fill_(tiny.FINITE.get(name.rpartition(".")[2], 0.0))
+    kept = {name: tensor for name, tensor in tensors.items() if not left_out or not name.startswith(left_out)}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+
+
 def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, float] | None = tiny.FINITE,
         **changes: Any) -> Run:  # fmt: skip
     """A run that differs from the sound base in these sections."""
@@ -138,7 +162,7 @@ def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, flo
 
 
 def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, major: int = 9, memory_gib: float = 64,
-            **training: Any) -> Run:  # fmt: skip
+            attn: str | None = None, **training: Any) -> Run:  # fmt: skip
     """The sound base in mixed precision on a card of this size, which holds nothing else."""
     card = Gpu(name="toy", title="Toy", total_bytes=mib * 2**20, major=major, minor=5, teraflops=1.0, source="made up",
                measured=True, context_bytes=0)  # fmt: skip
@@ -148,6 +172,7 @@ def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, majo
         "training": Training(**settings),
         "hardware": Hardware(gpu="toy"),
         "launch": Launch(memory_gib=memory_gib),
+        "attn": attn,
     }
     return Run(model, tiny.FINITE, changes, {"gpu": card})
 
@@ -213,6 +238,7 @@ BROKEN: dict[str, Run] = {
     "VLC107": run(bounds={**tiny.FINITE, "output_max": float("inf")}),
     "VLC108": run(lora=targets("all-linear", exclude_modules=("vision_tower",))),
     "VLC109": run(lora=targets((*TOWER_LIST, *LANGUAGE_LIST, "embedding_projection", "out_proj"))),
+    "VLC114": run(bounds=None, stored="model.language_model.layers.1.mlp"),
     "VLC110": run(audio, attn="sdpa", lora=targets("all-linear", exclude_modules=".*audio.*")),
     "VLC111": run(patch="tests.broken.patches:half_clamped"),
     "VLC401": run(lora=targets((*TOWER_LIST, "embedding_projection"))),
@@ -247,6 +273,8 @@ BROKEN: dict[str, Run] = {
     "VLC804": run(tiny.gemma4_wide, attn="flash_attention_2"),
     "VLC805": run(tiny.gemma4_shared, patch="tests.broken.patches:forgetful"),
     "VLC806": run(tiny.gemma4_deep),
+    "VLC311": on_card(1000, major=7, attn="eager", per_device_train_batch_size=2),
+    "VLC901": run(framework=None),
     **{code: run(**changes) for code, changes in (data_samples.BROKEN | label_samples.BROKEN).items()},
 }
 """Each is caught by the rule of its code."""
@@ -262,6 +290,7 @@ CONSEQUENCES: dict[str, set[str]] = {
 
 BESIDE: dict[str, set[str]] = {
     "VLC113": {"VLC410"},
+    "VLC309": {"VLC311"},
     "VLC803": {"VLC410"},
     **data_samples.BESIDE,
     **label_samples.BESIDE,
@@ -279,6 +308,7 @@ ALIKE: dict[str, Run] = {
     "VLC108": run(audio, lora=targets("all-linear", exclude_modules=".*audio.*")),
     "VLC109": run(lora=targets((*TOWER_LIST, *LANGUAGE_LIST, "embedding_projection"))),
     "VLC110": run(attn="sdpa"),
+    "VLC114": run(bounds=None, stored=""),
     "VLC111": SOUND,
     "VLC401": SOUND,
     "VLC402": SOUND,
@@ -312,6 +342,8 @@ ALIKE: dict[str, Run] = {
     "VLC804": run(attn="flash_attention_2"),
     "VLC805": run(tiny.gemma4_shared),
     "VLC806": run(tiny.gemma4_deep, training=Training(gradient_checkpointing=True, max_grad_norm=0.1)),
+    "VLC311": on_card(1000, major=8, attn="eager", per_device_train_batch_size=2),
+    "VLC901": SOUND,
     **{code: run(**changes) for code, changes in (data_samples.ALIKE | label_samples.ALIKE).items()},
 }
 """Sound runs, each as near to the broken run of its code as a sound one can be."""
@@ -328,6 +360,7 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC109": ((16, "target, exclude and save entries"),),
     "VLC110": ((4, "submodel classes"),),
     "VLC111": ((14, "clip wrappers called"),),
+    "VLC114": ((115, "stored tensors"),),
     "VLC401": ((30, "adapters"),),
     "VLC402": ((30, "adapters"),),
     "VLC403": ((30, "adapters"),),
@@ -360,6 +393,8 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC804": ((4, "attention layers"),),
     "VLC805": ((512, "logits compared with and without the cache"),),
     "VLC806": ((2, "settings (learning rate, clip)"),),
+    "VLC311": ((1, "number type settings"),),
+    "VLC901": ((1, "name of a framework"),),
     **data_samples.EXAMINED,
     **label_samples.EXAMINED,
 }

@@ -145,9 +145,19 @@ class Fault:
         return judge(saved, self.patch, _resolved(self.run, values), **options)
 
 
+def reference(values: Mapping[str, Any]) -> torch.nn.Module:
+    """The untouched model on meta, built once: which faults it can have is asked before any test runs."""
+    return _reference(json.dumps(values))
+
+
+@cache
+def _reference(values: str) -> torch.nn.Module:
+    return build_reference(json.loads(values))
+
+
 def projector(values: Mapping[str, Any]) -> str:
     """Name of the module that PEFT can save as a full copy."""
-    modules = dict(build_reference(values).named_modules())
+    modules = dict(reference(values).named_modules())
     savable = {name for name, module in modules.items() if not isinstance(module, torch.nn.ModuleList)}
     roots = (path for path, part in family_of(values).parts.items() if part is Part.PROJECTOR and path in savable)
     return max(roots, key=len).rpartition(".")[2]  # LLaVA-NeXT's own parameters make the whole model a root
@@ -156,13 +166,13 @@ def projector(values: Mapping[str, Any]) -> str:
 def has_tower(values: Mapping[str, Any]) -> bool:
     """Images go through layers of their own before the language model."""
     family = family_of(values)
-    return any(family.part_of(name) is Part.VISION for name, _ in build_reference(values).named_modules())
+    return any(family.part_of(name) is Part.VISION for name, _ in reference(values).named_modules())
 
 
 def adapts_projector(values: Mapping[str, Any]) -> bool:
     """The projector has a linear layer, which `all-linear` adapts."""
     family = family_of(values)
-    modules = build_reference(values).named_modules()
+    modules = reference(values).named_modules()
     return any(isinstance(m, torch.nn.Linear) and family.part_of(name) is Part.PROJECTOR for name, m in modules)
 
 
@@ -173,7 +183,7 @@ def clips(values: Mapping[str, Any]) -> bool:
 
 def ties(values: Mapping[str, Any]) -> bool:
     """Head and embeddings are one weight."""
-    return any("lm_head" in key for key in getattr(build_reference(values), "all_tied_weights_keys", {}))
+    return any("lm_head" in key for key in getattr(reference(values), "all_tied_weights_keys", {}))
 
 
 def _resolved(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

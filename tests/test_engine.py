@@ -17,6 +17,7 @@ from tests.samples import LANGUAGE, SOUND, run, targets
 from vlcheck import engine
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, Verdict, rule
+from vlcheck.model.base_weights import StoredBase
 from vlcheck.model.build import build_base
 from vlcheck.model.random_weights import materialise
 from vlcheck.spec import ConfigError, Data, ModelRef
@@ -197,7 +198,7 @@ def test_patch_is_not_run_unless_allowed(tmp_path):
     """Without --allow-code the unpatched model is judged, and the report says so."""
     spec = run(patch="tests.broken.patches:failing").spec(tmp_path)
 
-    report = vlcheck.audit(spec, offline=True)
+    report = vlcheck.audit(spec, offline=True, stored_base=StoredBase(115))
 
     assert codes(report) == set()
     assert report.remarks[0] == (

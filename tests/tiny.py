@@ -109,3 +109,8 @@ def _one_of_each(kinds: Any) -> tuple[int, ...]:
     """The first layer of each kind, or the first two where all are alike."""
     firsts = tuple(list(kinds).index(kind) for kind in dict.fromkeys(kinds))
     return firsts if len(firsts) > 1 else (0, 1)
+
+
+def no_projection() -> str:
+    """Stands where a run names no card: what it would take is not asked here, and costs seconds a model."""
+    return "projected: not here"

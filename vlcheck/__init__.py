@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from vlcheck.collators import strategies
     from vlcheck.config.load import load
     from vlcheck.data.conversation import Conversation, Picture, Turn
-    from vlcheck.engine import assert_collator, audit, check_adapter, check_collator
+    from vlcheck.engine import assert_collator, audit, check_adapter, check_collator, train_run
+    from vlcheck.evaluation.run import evaluate_run
     from vlcheck.finding import Finding, Report, Severity
     from vlcheck.spec import ConfigError, RunSpec
 
@@ -28,8 +29,10 @@ __all__ = [
     "audit",
     "check_adapter",
     "check_collator",
+    "evaluate_run",
     "load",
     "strategies",
+    "train_run",
 ]
 
 _HOMES = {
@@ -37,6 +40,8 @@ _HOMES = {
     "audit": "vlcheck.engine",
     "check_adapter": "vlcheck.engine",
     "check_collator": "vlcheck.engine",
+    "evaluate_run": "vlcheck.evaluation.run",
+    "train_run": "vlcheck.engine",
     "load": "vlcheck.config.load",
     "Finding": "vlcheck.finding",
     "Report": "vlcheck.finding",

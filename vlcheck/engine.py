@@ -1,4 +1,4 @@
-"""Run rules over a run's evidence: the way from a `RunSpec` to a `Report`."""
+"""Judge a run, an adapter or a collator; train a run once it is judged."""
 
 from __future__ import annotations
 
@@ -7,25 +7,33 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vlcheck.adapters.saved import SavedAdapter, read_adapter
 from vlcheck.collators.batch import Candidate
-from vlcheck.collators.probes import built_in
-from vlcheck.collators.regions import map_tokens
-from vlcheck.collators.sample import RowView, pieces_of
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.sources.held import as_conversations
 from vlcheck.evidence.options import ROWS
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Severity, Unavailable, Verdict
 from vlcheck.model import catalogue
+from vlcheck.model.build import check_patch
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
-from vlcheck.processing.processor import FoundProcessor
 from vlcheck.rules import choose
 from vlcheck.spec import ConfigError, Intent, Location, Lora, ModelRef, Problem, RunSpec
 from vlcheck.versions import installed, untested
+
+if TYPE_CHECKING:
+    from vlcheck.processing.resolved_run import ResolvedRun
+    from vlcheck.training.loop import Trained
+
+LEFT_OUT = ("VLC501",)
+"""Errors that the trainer deals with itself: unreadable images are left out, up to `data.max_unreadable`."""
+
+
+class NotStarted(Exception):
+    """The audit found errors, so nothing was trained."""
 
 
 def audit(
@@ -62,11 +70,6 @@ def audit(
     options = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": rows}
     evidence = Evidence(spec, given, progress=progress, **options)
     return _judged(spec, choose(tuple(select), tuple(ignore)), evidence)
-
-
-def judge_all(spec: RunSpec, evidence: Evidence) -> Report:
-    """Run every rule over evidence that the caller keeps, as the trainer does: it trains what was audited."""
-    return _judged(spec, choose(), evidence)
 
 
 def check_adapter(
@@ -155,10 +158,7 @@ def assert_collator(
     Args:
         fail_on: the least severity of a finding that fails.
         allow_skipped: let rules pass that could not judge anything; by default they fail too.
-        collator, processor, conversations, options: as for `check_collator`.
-
-    Returns:
-        The report, if nothing failed.
+        collator, processor, conversations, options: as for `check_collator`, whose report is returned.
 
     Raises:
         AssertionError: with the report's text, if a rule found something, raised, or was skipped.
@@ -169,43 +169,68 @@ def assert_collator(
     return report
 
 
-def show(
+def train_run(
     spec: RunSpec,
-    row: int = 0,
     *,
+    force: bool = False,
+    auto_batch: bool = False,
     allow_code: bool = False,
     offline: bool = False,
     stream: bool = False,
-    progress: Callable[[str], None] = lambda step: None,
-) -> tuple[RowView, ...]:
-    """A row of the run's data as its collator sees it: one strip, or one an answer.
+    say: Callable[[str], None] = lambda line: None,
+    judged: Callable[[Report], None] = lambda report: None,
+) -> Trained:
+    """Judge a run, then train it with the objects that were judged; errors that are found stop it.
+
+    Under `accelerate launch` every process calls this; the main one judges and speaks.
 
     Args:
-        row: which row of the training split, from 0; without data, of the built-in rows.
-        allow_code, offline, stream, progress: as for `audit`.
+        force: train in spite of errors.
+        auto_batch: let the memory plan split the effective batch for the card.
+        allow_code, offline, stream: as for `audit`.
+        say: told one line at a time.
+        judged: told the report where errors stand in it.
 
     Raises:
-        ConfigError: if the run's description is unusable, or there is no such row.
-        Unavailable: if the processor or the collator cannot be had.
+        NotStarted: if the audit found errors and `force` is off.
+        Unavailable: if a part of the run cannot be had, or `auto_batch` finds no card or no plan that fits.
+        ConfigError, RunStopped, OtherRun, CheckpointNotWritten, BadRow, AdapterRefused, UnbuildableConfig: as
+            `vlcheck.training.loop.train` does.
     """
-    options = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": row + 1}
-    evidence = Evidence(spec, {}, progress=progress, **options)
+    from vlcheck.evidence.card import projected_here, recommended_training
+    from vlcheck.training.run import train_resolved
+    from vlcheck.training.setup import agreed, make_accelerator
 
-    def cut(
-        candidate: Candidate, own_collator: Collator, processor: FoundProcessor, conversations: tuple[Conversation, ...]
-    ) -> tuple[RowView, ...]:
-        rows = conversations or [probe.conversation for probe in built_in(instruction=spec.data.instruction)]
-        if row >= len(rows):
-            message = f"--row is {row}; allowed: 0 to {len(rows) - 1}, there are no more rows"
-            raise ConfigError(Problem(spec.where("data"), message))
-        batch, token_map = dict(candidate.call([rows[row]])), map_tokens(own_collator.template)
-        return tuple(
-            RowView(str(rows[row]), pieces_of(batch, number, token_map), candidate.origin, processor.origin)
-            for number in range(len(batch["input_ids"]))
-        )
+    check_patch(spec, allow_code=allow_code)
+    main = make_accelerator(spec).is_main_process  # a bare PartialState would take CPU processes for single ones
+    voice = say if main else _nothing
+    options: dict[str, Any] = {"allow_code": allow_code, "offline": offline, "stream": stream}
+    if auto_batch:
+        training, line = spec.training, ""
+        if main:
+            training, line = recommended_training(spec, Evidence(spec, {}, **options))
+        voice(line)
+        spec = replace(spec, training=agreed(training))
+    evidence = Evidence(spec, {}, **options)
+    if not agreed(_may_start(_judged(spec, choose(), evidence), force, voice, judged) if main else None):
+        raise NotStarted
+    run: ResolvedRun = evidence.get("resolved_run")
+    return train_resolved(run, projected=projected_here(run), offline=offline, stream=stream, say=voice)
 
-    views: tuple[RowView, ...] = evidence.call(cut)
-    return views
+
+def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: Callable[[Report], None]) -> bool:
+    """Whether training may begin; what speaks against it is told."""
+    errors = [outcome for outcome in report.found(Severity.ERROR) if outcome.rule.code not in LEFT_OUT]
+    warnings = len(report.found(Severity.WARNING)) - len(report.found(Severity.ERROR))
+    say(f"audit: {len(errors)} errors, {warnings} warnings; `vlcheck audit` tells all")
+    if errors:
+        judged(report)
+        say("forced: the run starts all the same" if force else "not started; --force starts the run all the same")
+    return force or not errors
+
+
+def _nothing(line: str) -> None:
+    """What processes beside the main one say."""
 
 
 def _model_with(processor: Any) -> str:
@@ -241,7 +266,7 @@ def run(rule: Rule, evidence: Evidence) -> Outcome:
     examined: list[Examined] = []
     verdict, reason, unlock = Verdict.PASSED, "", ""
     try:
-        for said in evidence.call(rule.check):
+        for said in evidence.call(rule.check, f"judging {rule.code} {rule.name}"):
             if isinstance(said, Finding):
                 findings.append(said)
             else:

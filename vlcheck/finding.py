@@ -1,4 +1,4 @@
-"""What a rule is, what it says, and what a report holds: plain values, standard library only."""
+"""What a rule and a collector are, what they say, and what a report holds: plain values, standard library only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from vlcheck.spec import Location, RunSpec
 
@@ -98,6 +98,33 @@ def rule(code: str, name: str, severity: Severity, *, explains: tuple[str, ...] 
     return lambda check: Rule(code, name, severity, check, explains)
 
 
+Collect = TypeVar("Collect", bound=Callable[..., Any])
+
+
+def collector(label: str) -> Callable[[Collect], Collect]:
+    """Mark a function that gets one piece of evidence; its parameters name the evidence that it needs itself.
+
+    Args:
+        label: what a spinner shows while it works, as in "reading the chat template".
+    """
+
+    def mark(collect: Collect) -> Collect:
+        vars(collect)["label"] = label
+        return collect
+
+    return mark
+
+
+def label_of(collect: Callable[..., Any]) -> str:
+    """What a collector is doing while it works.
+
+    Raises:
+        KeyError: if the function is no collector.
+    """
+    label: str = vars(collect)["label"]
+    return label
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A rule and what became of it."""
@@ -116,8 +143,9 @@ class Outcome:
 class Report:
     """Everything one audit established.
 
-    `subject` says what was audited (model, family, parameters, where its config came from);
-    `remarks` what the reader must know to weigh the rest (versions, patches not seen).
+    `subject` says what was audited: model, family, parameters, where its config came from, and, where rules looked
+    at them, processor, collator, rows and card (see `vlcheck.evidence.judged`). `remarks` is what the reader must
+    know to weigh the rest (versions, patches not seen), the remarks that `told_by` makes of the subject among them.
     """
 
     spec: RunSpec
@@ -163,3 +191,23 @@ class Report:
 def _renderer(name: str) -> Any:
     """A module of `vlcheck.reports`, imported by name: reports are written above what they report."""
     return importlib.import_module(f"vlcheck.reports.{name}")
+
+
+UNSEEN = "not seen"
+"""What the subject says of patches that the training script applies on its own."""
+
+
+def told_by(subject: Mapping[str, Any]) -> tuple[str, ...]:
+    """The remarks that a report's subject makes: patches that nobody saw, the processor, whose labels on which rows."""
+    told = []
+    if subject.get("patches") == UNSEEN:
+        told.append(
+            "patches that your training script applies to transformers or PEFT were not seen; name them in model.patch"
+        )
+    if "processor" in subject:
+        told.append(f"processor: {subject['processor']}")
+    if "collator" in subject:
+        rows = subject.get("rows")
+        source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
+        told.append(f"labels of {subject['collator']} were judged on {source}")
+    return tuple(told)

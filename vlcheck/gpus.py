@@ -6,8 +6,8 @@ the kernels that are loaded take a part, which was measured on the H100 only; ot
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 GIB = 2**30
 
@@ -23,13 +23,21 @@ class Gpu:
     minor: int = 0
     amd: bool = False
     teraflops: float
-    """Dense bf16 (fp16 for the T4) matrix rate of the vendor's datasheet."""
+    """Dense 16-bit matrix rate of the vendor's datasheet: bf16, or fp16 where the card has no bf16."""
     source: str
     """Where `total_bytes` was read."""
     measured: bool = False
     """vlcheck's own projections were held against this card."""
     context_bytes: int = 770 * 2**20
     """CUDA context and loaded kernels: what the driver counts beyond torch's segments."""
+
+    assumed: str = ""
+    """What of this row was assumed rather than read."""
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the card computes bfloat16 itself; NVIDIA's do from compute capability 8.0, AMD's from gfx90a."""
+        return self.amd or self.major >= 8
 
     @property
     def basis(self) -> str:
@@ -79,21 +87,84 @@ GPUS: tuple[Gpu, ...] = (
         source="31.34 to 31.39 GiB in public out-of-memory messages; the least is used"),
     Gpu(name="mi300x", title="MI300X", total_bytes=_read(191.69), major=9, minor=4, amd=True, teraflops=1307.4,
         source="191.69 to 191.98 GiB in public out-of-memory messages; the least is used"),
+    Gpu(name="gb200", title="GB200", total_bytes=_read(183.92), major=10, teraflops=2500,
+        source="nvidia-smi's 189,471 MiB less what torch leaves out on the H100 (0.6 %)"),
+    Gpu(name="h20", title="H20", total_bytes=_read(95.0), major=9, teraflops=148,
+        source="95.00 GiB, github.com/modelscope/DiffSynth-Studio/issues/1238; nvidia-smi 97,871 MiB"),
+    Gpu(name="a800-80gb", title="A800 80GB", total_bytes=_read(79.33), major=8, teraflops=312,
+        source="79.33 GiB, github.com/hahnyuan/PB-LLM/issues/3"),
+    Gpu(name="rtx-a6000", title="RTX A6000", total_bytes=_read(47.54), major=8, minor=6, teraflops=154.8,
+        source="47.54 GiB in public out-of-memory messages, error correction off"),
+    Gpu(name="rtx-6000-ada", title="RTX 6000 Ada", total_bytes=_read(44.43), major=8, minor=9, teraflops=364.2,
+        source="44.43 GiB with error correction on, github.com/DINGYANB/MTVCrafter/issues/21"),
+    Gpu(name="a40", title="A40", total_bytes=_read(44.35), major=8, minor=6, teraflops=149.7,
+        source="44.35 GiB, the least in public out-of-memory messages of cards with nvidia-smi's 46,068 MiB"),
+    Gpu(name="l20", title="L20", total_bytes=_read(44.53), major=8, minor=9, teraflops=119.5,
+        source="44.53 GiB, github.com/Tencent-Hunyuan/HunyuanCustom/issues/36"),
+    Gpu(name="v100-32gb", title="V100 32GB", total_bytes=_read(31.74), major=7, teraflops=125,
+        source="31.74 GiB, github.com/liucongg/ChatGLM-Finetuning/issues/73"),
+    Gpu(name="v100-16gb", title="V100 16GB", total_bytes=_read(15.78), major=7, teraflops=125,
+        source="15.78 GiB, github.com/kchengiva/Shift-GCN/issues/34"),
+    Gpu(name="p100", title="P100", total_bytes=_read(15.9), major=6, teraflops=21.2,
+        source="15.90 GiB in public out-of-memory messages"),
+    Gpu(name="rtx-3090", title="RTX 3090", total_bytes=_read(23.52), major=8, minor=6, teraflops=71.2,
+        source="24,576 MiB less what torch leaves out on the RTX 4090 (2.0 %); 23.70, github.com/GaoLii/DSP/issues/10"),
+    Gpu(name="rtx-4080", title="RTX 4080", total_bytes=_read(15.68), major=8, minor=9, teraflops=97.5,
+        source="nvidia-smi's 16,376 MiB less what torch leaves out on the RTX 4090 (2.0 %)"),
+    Gpu(name="mi250", title="MI250", total_bytes=_read(63.98), major=9, amd=True, teraflops=181,
+        source="63.98 GiB in public out-of-memory messages: one of its two dies, each of which torch counts as a GPU"),
+    Gpu(name="mi325x", title="MI325X", total_bytes=_read(255.69), major=9, minor=4, amd=True, teraflops=1307.4,
+        source="255.69 to 255.98 GiB in public out-of-memory messages; the least is used"),
 )  # fmt: skip
-"""The known cards; a name that is not here is refused."""
+"""The known cards."""
+
+ORNAMENTS = {"nvidia", "geforce", "tesla", "amd", "instinct", "sxm", "sxm2", "sxm4", "sxm5", "pcie", "hbm3",
+             "generation", "blackwell", "server", "workstation", "edition"}  # fmt: skip
+"""Words of a driver's name for a card that tell no row from another."""
+
+
+class UnknownGpu(ValueError):
+    """A card that no row describes; the message says what is known of its name."""
 
 
 def gpu(name: str) -> Gpu:
-    """The row of a card.
+    """The row of a card, by its name here or by what its driver calls it.
 
     Raises:
-        ValueError: for a name that no row has; the message lists the rows.
+        UnknownGpu: for a name that no row has. No other card is suggested: one of another size would be judged.
     """
-    wanted = name.lower().replace("_", "-").replace(" ", "-")
+    wanted = _plain(name)
     for row in GPUS:
-        if wanted in (row.name, row.title.lower().replace(" ", "-")):
+        if wanted in (_plain(row.name), _plain(row.title)):
             return row
-    names = [row.name for row in GPUS]
-    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no GPU {name!r}{hint} (known: {', '.join(names)})")
+    sizes = [row.name for row in GPUS if row.name.endswith("gb") and _plain(row.name.rpartition("-")[0]) == wanted]
+    which = f"it comes as {' and '.join(sizes)}" if sizes else f"known: {', '.join(row.name for row in GPUS)}"
+    raise UnknownGpu(f"no GPU {name!r} ({which})")
+
+
+def card(name: str | None, memory_gib: float | None) -> Gpu | None:
+    """The card of a run as far as it is told: by name, by its memory, or both; None where nothing is.
+
+    Args:
+        memory_gib: of one GPU; outranks the row's.
+
+    Raises:
+        UnknownGpu: for a name that no row has, where the memory is not told either.
+    """
+    if memory_gib is None:
+        return None if name is None else gpu(name)
+    total = _read(memory_gib)
+    try:
+        row = gpu(name or "")
+    except UnknownGpu:
+        title = f"{name}, {memory_gib:g} GiB" if name else f"card of {memory_gib:g} GiB"
+        return Gpu(name=name or "unnamed", title=title, total_bytes=total, major=8, minor=9, teraflops=0.0,
+                   source="hardware.memory_gib", assumed="its kernels are taken to be those of compute capability 8.9"
+                   )  # fmt: skip
+    return replace(row, title=f"{row.title}, {memory_gib:g} GiB", total_bytes=total, measured=False,
+                   source="hardware.memory_gib")  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    words = [word for word in re.findall(r"[a-z0-9]+", name.lower()) if word not in ORNAMENTS]
+    return "".join(words)

@@ -27,9 +27,11 @@ class Location:
     line: int = 1
     column: int = 1
     key: str = ""
+    default: str = ""
+    """Whose default this value is, where nobody wrote it: the place is then the section's."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}{self.default and f' ({self.default})'}"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ Share: TypeAlias = Annotated[float, Ge(0), Lt(1)]
 DType: TypeAlias = Literal["bfloat16", "float16", "float32"]
 Choice: TypeAlias = Literal["train", "freeze"]
 Modality: TypeAlias = Literal["image", "text", "audio", "video"]
+Framework: TypeAlias = Literal[
+    "vlcheck", "trl", "transformers", "axolotl", "llamafactory", "ms-swift", "unsloth", "other"
+]
 Attention: TypeAlias = Literal[
     "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"
 ]
@@ -220,8 +225,12 @@ class CheckpointingKwargs:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """The fields of transformers' `TrainingArguments` that matter here, and two about the script around it."""
+    """The fields of transformers' `TrainingArguments` that matter here, and some about the script around it."""
 
+    framework: Framework | None = None
+    """Whose loop and collator will run; what this file leaves out takes that framework's default."""
+    framework_version: Text | None = None
+    """Version of the framework; unset is the newest that vlcheck knows."""
     output_dir: Text = "trainer_output"
     """Where checkpoints and adapters go."""
     per_device_train_batch_size: Count = 8
@@ -273,8 +282,9 @@ class Training:
     """Passed to torch's checkpoint; unset is non-reentrant in transformers 5."""
     kbit_preparation: bool = False
     """Call peft's `prepare_model_for_kbit_training`, which turns every unquantised 16-bit tensor into fp32."""
-    logits: Literal["supervised", "all"] = "supervised"
-    """Positions that logits are computed at; transformers' and TRL's own losses take `all`."""
+    logits: Literal["supervised", "all", "chunked", "fused"] = "supervised"
+    """Positions that logits are computed at; `all` is transformers' own loss, `chunked` never holds them all at once
+    (TRL), `fused` computes the loss inside the head (Liger, cut-cross-entropy)."""
     logging_steps: Positive = 500
     """Log every so many optimizer steps."""
     save_strategy: Literal["no", "steps", "epoch", "best"] = "steps"
@@ -295,6 +305,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.bf16 and self.fp16:
             raise ValueError("bf16 and fp16 exclude each other")
+        if self.framework == "vlcheck" and self.logits in ("chunked", "fused"):
+            raise ValueError(f"logits: {self.logits} is not vlcheck's own loop, which takes supervised or all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +315,8 @@ class Hardware:
 
     gpu: Text | None = None
     """GPU by name, for example rtx-pro-6000."""
+    memory_gib: Annotated[float, Gt(0), Le(4096)] | None = None
+    """Memory of one GPU in GiB, as its driver reports it: for a card that has no name here, or a part of one."""
     count: Annotated[int, Ge(1), Le(4096)] = 1
     """GPUs."""
 
@@ -350,7 +364,8 @@ class RunSpec:
     """A run as the rest of vlcheck sees it.
 
     `sources` maps dotted paths (`lora.target_modules`, `lora.target_modules.0`) to the place that set
-    them; a path that is missing was left to its default.
+    them; a path that is missing was left to its default. A value that a framework's default filled is there too: its
+    place is the section's, and `Location.default` says whose default it is.
     """
 
     model: ModelRef
@@ -369,5 +384,5 @@ class RunSpec:
         for length in range(len(parts), -1, -1):
             found = self.sources.get(".".join(parts[:length]))
             if found is not None:
-                return Location(found.file, found.line, found.column, path)
+                return Location(found.file, found.line, found.column, path, found.default)
         return Location("<python>", 1, 1, path)

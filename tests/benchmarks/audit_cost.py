@@ -4,9 +4,9 @@ usage: python -m tests.benchmarks.audit_cost [REPEATS] [--models]
 
 With --models: an `all-linear` NF4 audit of every model in the catalogue instead.
 
-The floor is `import torch, transformers, peft, bitsandbytes` alone: no audit can be faster. Prints one
-JSON line a command: the median of its seconds, of the floor's in the same rounds, the difference, and
-the largest resident memory.
+The floor imports torch, transformers, peft, bitsandbytes and the Gemma 4 class, and does nothing: no audit can be
+faster. Prints one JSON line a command: the median of its seconds, of the floor's in the same rounds, their
+difference and quotient, and the largest resident memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from pathlib import Path
 from vlcheck.model import catalogue
 
 ROOT = Path(__file__).parents[2]
-FLOOR = ["-c", "import torch, transformers, peft, bitsandbytes"]
+FLOOR = [
+    "-c",
+    "import torch, transformers, peft, bitsandbytes; from transformers import Gemma4ForConditionalGeneration",
+]
 COMMANDS = {
     "audit gemma4-31b-pet": ["-m", "vlcheck", "audit", "vlcheck/recipes/gemma4-31b-pet.yaml"],
     "audit gemma4-e4b-pet": ["-m", "vlcheck", "audit", "vlcheck/recipes/gemma4-e4b-pet.yaml"],
@@ -69,6 +72,7 @@ def measure(commands: dict[str, list[str]], repeats: int) -> None:
                     "seconds": round(spent, 2),
                     "import_floor_seconds": round(floor, 2),
                     "above_floor_seconds": round(spent - floor, 2),
+                    "times_floor": round(spent / floor, 2),
                     "resident_gib": round(max(peak for _, (_, peak) in runs) / 2**30, 2),
                 }
             ),

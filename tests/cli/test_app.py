@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from vlcheck import __version__
-from vlcheck.cli.app import ReportFormat, Threshold
+from vlcheck.cli.options import ReportFormat, Threshold
 from vlcheck.finding import Severity
 from vlcheck.reports import RENDERERS
 from vlcheck.rules import RULES, every_rule
@@ -263,12 +263,13 @@ def test_usage_errors_exit_with_two(vlcheck, options):
 # --------------------------------------------------------------------------- audit: the engine runs
 
 
-def test_audit_prints_the_report(vlcheck, config):
-    """The report is on stdout, without colour off a terminal, and stderr is empty."""
-    code, out, err = vlcheck("audit", config, *CHEAP)
+@pytest.mark.parametrize(("options", "after_model"), [((), " judged: Gemma 4, "), (("--verbose",), ", Gemma 4, ")])
+def test_audit_prints_the_report(vlcheck, config, options, after_model):
+    """The report is on stdout, without colour off a terminal, and stderr is empty; in full with --verbose."""
+    code, out, err = vlcheck("audit", config, *CHEAP, *options)
 
     assert (code, err) == (0, "")
-    assert " ".join(out.split()).startswith(f"{config}: google/gemma-4-E2B-it, ")
+    assert " ".join(out.split()).startswith(f"{config}: google/gemma-4-E2B-it{after_model}")
     assert "\x1b" not in out
     assert out.endswith("1 rule passed, 0 not applicable, 0 skipped, 0 failed to run\n")
 
@@ -291,7 +292,7 @@ def test_fail_on_sets_the_threshold(vlcheck, tmp_path):
     (tmp_path / "train.yaml").write_text("model: {id: google/gemma-4-31B-it}\nlora: {target_modules: all-linear}\n")
     code, out, _ = vlcheck("audit", "train.yaml", *CHEAP)
 
-    assert (code, out.count("note VLC106 clip-inactive  train.yaml:1")) == (0, 1)
+    assert (code, out.count("note VLC106 clip-inactive (line 1): ")) == (0, 1)
     assert vlcheck("audit", "train.yaml", *CHEAP, "--fail-on", "warning")[0] == 0
     assert vlcheck("audit", "train.yaml", *CHEAP, "--fail-on", "note")[0] == 1
 
@@ -328,7 +329,7 @@ def test_patch_cannot_speak_or_end_the_audit(vlcheck, config, tmp_path, monkeypa
 
     def audit(function: str) -> tuple[int, str, str]:
         config.write_text(sound.replace("lora:", f"  patch: fixes:{function}\nlora:"))
-        return vlcheck("audit", config, "--offline", "--select", "VLC103", "--allow-code")
+        return vlcheck("audit", config, "--offline", "--select", "VLC103", "--allow-code", "--verbose")
 
     assert "note to the reader: model.patch fixes:chat was run\n" in audit("chat")[1]
     assert audit("chat")[2] == ""
@@ -349,7 +350,7 @@ def test_terminal_shows_spinner_and_colour(config):
             seen += os.read(ours, 65536)
         except OSError:  # Linux's way to say that the terminal was hung up
             break
-    before, _, report = seen.decode().partition("google/gemma-4-E2B-it, ")
+    before, _, report = seen.decode().partition("google/gemma-4-E2B-it")
 
     assert process.wait() == 0
     assert "importing torch" in before

@@ -23,8 +23,8 @@ def adapter(tmp_path):
 
 
 def test_sound_adapter_exits_with_zero(vlcheck, adapter):
-    """The report names config, model and adapter, and what each rule looked at."""
-    code, out, err = vlcheck("check-adapter", "adapter", "run.yaml", "--offline")
+    """The verbose report names config, model and adapter, and what each rule looked at."""
+    code, out, err = vlcheck("check-adapter", "adapter", "run.yaml", "--offline", "--verbose")
     shown = " ".join(out.split())
 
     assert (code, err) == (0, "")
@@ -34,6 +34,18 @@ def test_sound_adapter_exits_with_zero(vlcheck, adapter):
     assert out.endswith(
         "0 errors, 0 warnings, 0 notes; 14 rules passed, 3 not applicable, 0 skipped, 0 failed to run\n"
     )
+
+
+def test_default_report_says_which_adapter_was_judged(vlcheck, adapter):
+    """In its paragraph; rules that passed are counted."""
+    code, out, err = vlcheck("check-adapter", "adapter", "run.yaml", "--offline")
+    shown = " ".join(out.split())
+
+    assert (code, err) == (0, "")
+    assert shown.startswith(f"run.yaml: {spec_of(VALUES).model.id} judged: Gemma 4, ")
+    assert "; adapter adapter; " in shown
+    assert " passed: VLC701-705, " in shown
+    assert "(14 rules) not applicable: VLC706-707, VLC713 (3 rules) 0 errors" in shown
 
 
 def test_cause_stands_above_what_follows_from_it(vlcheck, adapter):
@@ -71,7 +83,7 @@ def test_refused_targets_skip_what_needs_the_model(vlcheck, adapter, tmp_path):
     """A run that PEFT refuses has no place for any tensor; the rules say so, and --strict exits 2."""
     text = (tmp_path / "run.yaml").read_text()
     (tmp_path / "run.yaml").write_text(text.replace("all-linear", "[q_proj]"))
-    code, out, _ = vlcheck("check-adapter", "adapter", "run.yaml", "--offline", "--strict")
+    code, out, _ = vlcheck("check-adapter", "adapter", "run.yaml", "--offline", "--strict", "--verbose")
 
     assert code == 2
     assert "PEFT refuses the adapters, see VLC101 and VLC102" in " ".join(out.split())

@@ -112,13 +112,16 @@ MALFORMED: dict[str, tuple[str | bytes, list[str]]] = {
         MODEL + "lora:\n",
         [f"2:1: lora is null; allowed: a mapping with keys {LORA_KEYS}; leave the section out or give it keys"],
     ),
-    "section is a list": (GOOD + "hardware: []", ["3:1: hardware is []; allowed: a mapping with keys gpu, count"]),
+    "section is a list": (
+        GOOD + "hardware: []",
+        ["3:1: hardware is []; allowed: a mapping with keys gpu, memory_gib, count"],
+    ),
     "section misspelt": (GOOD + "trainning: {}", ["3:1: unknown key trainning; did you mean training?"]),
     "dotted key": (GOOD + "lora.r: 8", ["3:1: unknown key lora.r; write it as nested keys, without the dot"]),
     # --- keys
     "unknown key": (
         GOOD + "hardware:\n  zzz: 1",
-        ["4:3: unknown key hardware.zzz; allowed: gpu, count"],
+        ["4:3: unknown key hardware.zzz; allowed: gpu, memory_gib, count"],
     ),
     "misspelt key": (
         MODEL + "lora:\n  target_module: x",

@@ -202,7 +202,7 @@ INTENTIONAL = {
 }
 
 
-OWN = frozenset({"kbit_preparation", "logits"})
+OWN = frozenset({"framework", "framework_version", "kbit_preparation", "logits"})
 """Fields that no library has: what a training script does around its trainer."""
 
 

@@ -59,7 +59,7 @@ def test_sound_data_is_silent(sound):
 
 
 def test_table_is_long_enough():
-    """The README's number, and every rule of the scan has one."""
+    """The number of docs/data.md, and every rule of the scan has one."""
     assert len(FAULTS) == 62
     from vlcheck.rules import choose
 

@@ -26,6 +26,7 @@ from tests.gpu.runs import RUNS, Run
 from vlcheck.memory.measure import measure
 from vlcheck.model import catalogue
 from vlcheck.model.build import Weights, build_model
+from vlcheck.model.families import family_of
 from vlcheck.training.step import prepare
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
@@ -57,12 +58,12 @@ def main() -> None:
                 start = time.perf_counter()
                 held = (run.model_key(), build(run))
                 row["build_seconds"] = round(time.perf_counter() - start, 2)
-            model, spec = held[1], run.spec()
+            model, spec, values = held[1], run.spec(), catalogue.lookup(run.model).config
             switch_checkpointing(model, run)
             traced = given.traces if run.trace else None
             if traced:
                 torch.cuda.memory._record_memory_history(enabled="all", context=None, max_entries=2_000_000)
-            measured = measure(model, spec, run.shape(), steps=run.steps)
+            measured = measure(model, family_of(values), spec, run.shape(), steps=run.steps)
             if traced:
                 save_trace(traced / f"{run.name.replace('/', '_').replace(' ', '_')}.json.gz")
             row["measured"] = dataclasses.asdict(measured)

@@ -1,4 +1,4 @@
-"""Errors of the memory projection over the stored measurements, as the table of the README.
+"""Errors of the memory projection over the stored measurements, as the table of docs/memory.md.
 
 python -m tests.gpu.report
 """

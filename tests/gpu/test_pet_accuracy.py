@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from tests.gpu.gates import gates
-from vlcheck.cli.train import run_training
 from vlcheck.config.load import load
+from vlcheck.engine import train_run
 from vlcheck.evaluation.compare import compare
 from vlcheck.evaluation.run import evaluate_run
 
@@ -54,7 +54,7 @@ def test_the_recipe_reaches_its_gate(tmp_path):
         training=replace(spec.training, output_dir=str(tmp_path / "run")),
     )
     base = evaluate_run(spec, tmp_path / "base")
-    run_training(spec, force=False, auto=False, debug=True, allow_code=False, offline=False, stream=False)
+    train_run(spec)
     tuned = evaluate_run(spec, tmp_path / "tuned", adapter=tmp_path / "run" / "adapter")
     found = compare(tmp_path / "base", tmp_path / "tuned")
     print(

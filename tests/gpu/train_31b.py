@@ -9,12 +9,10 @@ from pathlib import Path
 import torch
 
 from vlcheck.config.load import load
+from vlcheck.evidence.card import projected_here
 from vlcheck.evidence.resolve import Evidence
-from vlcheck.memory.probe import this_card
-from vlcheck.memory.project import project_memory
-from vlcheck.processing.collator import Collator
 from vlcheck.spec import Data, RunSpec
-from vlcheck.training.loop import read_training_rows, train
+from vlcheck.training.run import train_resolved
 
 STEPS, EVERY = 20, 10
 RECIPE = Path(__file__).parents[2] / "vlcheck" / "recipes" / "gemma4-31b-pet.yaml"
@@ -42,14 +40,8 @@ def main() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False
     spec = run_of(Path(sys.argv[1]))
 
-    def start(config, family, processor, dialogue) -> None:
-        plan = project_memory(spec, config.values, family, this_card())
-        projected = plan.allocated_bytes, plan.upper_bytes
-        collator = Collator(processor.processor, dialogue)
-        rows = read_training_rows(spec)
-        train(spec, config=config.values, family=family, collator=collator, rows=rows, projected=projected, say=tell)
-
-    Evidence(spec, {}, offline=True).call(start)
+    found = Evidence(spec, {}, offline=True).get("resolved_run")
+    train_resolved(found, projected=projected_here(found), say=tell)
 
 
 def tell(line: str) -> None:

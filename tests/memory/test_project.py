@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from tests import tiny
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, gpu
-from vlcheck.memory.batch import PICTURES, layouts_of, make_batch
+from vlcheck.memory.batch import make_batch
 from vlcheck.memory.micro import MicroStep
 from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.weights import pack, stored
-from vlcheck.model.build import Weights, build_model, transformers_config
-from vlcheck.model.families import family_of
+from vlcheck.model.build import Weights, build_model, build_reference, transformers_config
+from vlcheck.model.families import described, family_of
+from vlcheck.model.families.generic import derive
 from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec, Training
 
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
@@ -57,10 +58,11 @@ def test_every_described_family_is_projected(hub_id):
     assert not found.doubts
 
 
-@pytest.mark.parametrize("hub_id", ["llava-hf/llava-v1.6-mistral-7b-hf", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf"])
+@pytest.mark.parametrize("hub_id", ["llava-hf/llava-v1.6-mistral-7b-hf", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+                                    "google/gemma-4-12B-it", "meta-llama/Llama-3.2-11B-Vision-Instruct"])  # fmt: skip
 def test_a_family_that_was_never_measured_is_projected_with_a_doubt(hub_id):
     values = tiny.shrunken(hub_id)
-    soft = min(layouts_of(transformers_config(values).to_dict()))
+    soft, _ = family_of(values).soft_tokens(transformers_config(values).to_dict(), 20)
     found = plan(values, Shape(rows=2, tokens=64, soft_tokens=soft))
     assert sum(line.size for line in found.lines) == found.allocated_bytes > 0
     assert found.doubts == (f"no {family_of(values).name} run was measured",)
@@ -68,22 +70,26 @@ def test_a_family_that_was_never_measured_is_projected_with_a_doubt(hub_id):
 
 def test_images_that_leave_a_tile_unfilled_are_refused():
     """How many soft tokens they have depends on their proportions too."""
-    config = transformers_config(tiny.shrunken("llava-hf/llava-v1.6-mistral-7b-hf")).to_dict()
+    values = tiny.shrunken("llava-hf/llava-v1.6-mistral-7b-hf")
     with pytest.raises(Unavailable, match=r"images that fill their tiles have \d+.* not 7"):
-        make_batch(config, Shape(tokens=64, soft_tokens=7))
+        make_batch(family_of(values), transformers_config(values).to_dict(), Shape(tokens=64, soft_tokens=7))
 
 
 def test_described_families_are_the_tested_ones():
-    described = {"gemma4", "gemma3", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "idefics3", "llava",
-                 "internvl", "paligemma", "mistral3", "llava_next", "llava_onevision"}  # fmt: skip
-    assert set(PICTURES) == described
+    tested = {"gemma4", "gemma3", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "idefics3", "llava",
+                 "internvl", "paligemma", "mistral3", "llava_next", "llava_onevision", "gemma4_unified",
+                 "mllama"}  # fmt: skip
+    assert set(described()) == tested
 
 
 def test_undescribed_family_is_refused():
     """Never a silent guess."""
-    values = tiny.shrunken("meta-llama/Llama-3.2-11B-Vision-Instruct")
-    with pytest.raises(Unavailable, match="does not know what the processor of mllama hands to the model"):
-        plan(values)
+    values = tiny.shrunken("Qwen/Qwen2.5-VL-7B-Instruct")
+    derived = derive(values, build_reference(values))
+    with pytest.raises(Unavailable, match="does not know what the processor of qwen2_5_vl hands to the model; known: "):
+        project_memory(spec(), values, derived, H100, Shape(tokens=64, soft_tokens=20))
+    with pytest.raises(Unavailable, match="does not know what the processor of qwen2_5_vl hands to the model; known: "):
+        shape_of(spec(), derived, transformers_config(values).to_dict())
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -119,7 +125,9 @@ def test_layers_that_stand_for_others_give_the_peak_of_all(checkpointing):
     values = tiny.gemma4_deep()
     simulation = Simulation(spec(gradient_checkpointing=checkpointing), values, family_of(values))
     shape = Shape(rows=2, tokens=64, soft_tokens=20)
-    whole, short = (MicroStep(simulation.bench, simulation.spec, shape, whole=each).run() for each in (True, False))
+    whole, short = (
+        MicroStep(simulation.step_model, simulation.spec, shape, whole=each).run() for each in (True, False)
+    )
     assert len(whole[1]) == len(short[1])
     assert peak(whole[0]) == peak(short[0])
 
@@ -166,7 +174,7 @@ def test_several_cards_add_buckets_or_divide():
 
 
 def test_rows_say_what_they_assume():
-    shape = shape_of(spec(), transformers_config(GEMMA).to_dict())
+    shape = shape_of(spec(), family_of(GEMMA), transformers_config(GEMMA).to_dict())
     assert shape.assumptions
-    assert not shape_of(replace(spec(), data=replace(spec().data, max_soft_tokens=70)),
+    assert not shape_of(replace(spec(), data=replace(spec().data, max_soft_tokens=70)), family_of(GEMMA),
                         transformers_config(GEMMA).to_dict(), tokens=128).assumptions  # fmt: skip

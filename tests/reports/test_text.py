@@ -7,35 +7,32 @@ import re
 import pytest
 
 from tests.reports.sample import EVERYTHING, SPEC, built, found, said
-from vlcheck.finding import Finding, Outcome, Report, Severity, Verdict
+from vlcheck.finding import Finding, Outcome, Report, Severity, Verdict, told_by
 from vlcheck.reports import RENDERERS
 from vlcheck.reports.text import render
-from vlcheck.spec import Location, Lora, ModelRef, RunSpec
+from vlcheck.spec import Hardware, Location, Lora, ModelRef, RunSpec
 
 WHOLE = """\
-train.yaml: google/gemma-4-31B-it, gemma4, 31.3B parameters, config from catalogue entry
-  google/gemma-4-31B-it
+train.yaml: google/gemma-4-31B-it
 
 error VLC103 clip-around  train.yaml:14
   vision_tower.encoder.layers.0.self_attn.q_proj: LoRA sits around the clip wrapper, so what it adds
   is never clamped
-  measured: adapters 1,120, bounds [-3.25, 3.25], peak 3.0 GiB, inside no
   fix:
     target_modules:
       - q_proj.linear
+  measured: adapters 1,120, bounds [-3.25, 3.25], peak 3.0 GiB, inside no
   explains VLC105 merge-differs: outputs differ by 0.31 (and 1 more)
 
-note VLC401 frozen-parts  train.yaml:9
-  the projector is frozen
+note VLC401 frozen-parts (line 9): the projector is frozen
 
-skipped: VLC201 label-shift: the processor is gated
-  unlock: hf auth login
+judged: gemma4, 31.3B parameters, config from catalogue entry; no card named; torch 2.13.0; patches
+  were not seen.
 failed to run: VLC301 peak-memory: KeyError: 'gpu'
   this is a fault of vlcheck; --format json holds the traceback
-not applicable: VLC107, VLC108 (reasons: --format json)
-passed: VLC106 (112 clip wrappers), VLC406 (30 adapters)
-note to the reader: patches were not seen
-
+skipped: VLC201; to unlock, hf auth login
+passed: VLC106, VLC406 (2 rules)
+not applicable: VLC107-108 (2 rules)
 3 errors, 0 warnings, 1 note (2 explained by another); 2 rules passed, 2 not applicable, 1 skipped, 1 failed to run
 """
 
@@ -136,10 +133,10 @@ def test_errors_come_first_then_report_order():
 
 def test_many_findings_are_capped():
     """Five blocks of one rule, then the number that is left; the summary counts all."""
-    text = shown(found("VLC1", "a", Severity.WARNING, *(said(f"m{n}") for n in range(8))))
+    text = shown(found("VLC1", "a", Severity.WARNING, *(said(f"m{n}", number=n) for n in range(8))))
 
     assert codes(text) == ["VLC1"] * 5
-    assert "  m4\n  ... and 3 more of VLC1 (--format json lists all)\n" in text
+    assert "  m4\n  measured: number 4\n  ... and 3 more of VLC1 (--format json lists all)\n" in text
     assert "0 errors, 8 warnings, 0 notes; 0 rules passed" in text
 
 
@@ -176,7 +173,110 @@ def test_default_points_at_a_key_where_there_is_no_file():
     spec = RunSpec(model=ModelRef(id="m"), lora=Lora())
     text = render(Report(spec, (found("VLC1", "a", Severity.NOTE, Finding("m", spec.where("lora.r"))),)))
 
-    assert text.startswith("<python>: m\n\nnote VLC1 a  lora.r\n  m\n")
+    assert text.startswith("<python>: m\n\nnote VLC1 a (lora.r): m\n")
+
+
+SUBJECT = {
+    "model": "m/m",
+    "family": "Gemma 4",
+    "parameters": 31_273_088_876,
+    "config_origin": "Hugging Face cache of m/m",
+    "patches": "not seen",
+    "processor": "stand-in for Gemma 4: real classes",
+    "collator": "my.collate",
+    "rows": 32,
+    "built_in_rows": 1,
+    "longest_row_tokens": 1355,
+    "scanned_rows": 3680,
+    "gpu": "H100 80GB",
+}
+
+
+def test_paragraph_says_what_was_judged():
+    """Model, config, collator, processor, rows, longest row, card, versions, patches; then other remarks."""
+    remarks = (*told_by(SUBJECT), "model.x is odd", "torch 9 is outside the tested range")
+    text = render(Report(SPEC, (), SUBJECT, remarks, {"torch": "2.13.0+cpu", "peft": "0.21.2"}))
+
+    assert text == (
+        "train.yaml: m/m\n\n"
+        "judged: Gemma 4, 31.3B parameters, config from Hugging Face cache; labels of my.collate (processor:\n"
+        "  stand-in for Gemma 4) on 32 rows of the run's data and 1 built-in row, the longest 1,355 tokens;\n"
+        "  3,680 rows of the data scanned; card H100 80GB; torch 2.13.0, peft 0.21.2; patches of your script\n"
+        "  not seen (name them in model.patch); model.x is odd; torch 9 is outside the tested range.\n"
+        "0 errors, 0 warnings, 0 notes; 0 rules passed, 0 not applicable, 0 skipped, 0 failed to run\n"
+    )
+
+
+def test_paragraph_leaves_out_what_no_rule_looked_at():
+    """Nothing is claimed of labels, data or a card that the run names and no rule asked for."""
+    spec = RunSpec(model=ModelRef(id="m"), lora=Lora(), hardware=Hardware(gpu="h100"))
+
+    assert "judged: Gemma 4.\n" in render(Report(spec, (), {"model": "m", "family": "Gemma 4"}))
+
+
+def test_skipped_rules_are_grouped_by_what_unlocks_them():
+    """Two reasons with one way out are one line; without a way out the reason stands."""
+
+    def skipped(code: str, reason: str, unlock: str = "") -> Outcome:
+        return Outcome(built(code, "x"), Verdict.SKIPPED, reason=reason, unlock=unlock)
+
+    text = shown(
+        skipped("VLC201", "gated", "hf auth login"),
+        skipped("VLC202", "no template", "hf auth login"),
+        skipped("VLC204", "gated", "hf auth login"),
+        skipped("VLC205", "unknown family"),
+    )
+
+    assert "skipped: VLC201-202, VLC204 (3 rules); to unlock, hf auth login\nskipped: VLC205; unknown family\n" in text
+
+
+def test_many_rules_are_counted():
+    """Codes that make more than a line are left to --verbose."""
+    text = shown(*(Outcome(built(f"VLC{n}", "x"), Verdict.PASSED) for n in range(100, 140, 2)))
+
+    assert "\npassed: 20 rules (--verbose names them)\n" in text
+
+
+def test_equal_findings_are_one_block():
+    """One message with a list, every line of the config, every remedy, and the number of findings."""
+    text = shown(
+        found(
+            "VLC404",
+            "frozen-part",
+            Severity.WARNING,
+            Finding("vision tower is not trained: 0, 0", Location("train.yaml", 3), {"linears": 5}, "vision: train"),
+            Finding("projector is not trained: 0, 0", Location("train.yaml", 4), {"linears": 5}, "projector: train"),
+        )
+    )
+
+    assert text.partition("\n\n")[2].startswith(
+        "warning VLC404 frozen-part  train.yaml:3, 4 (2 findings)\n"
+        "  vision tower is not trained: 0, 0\n"
+        "  likewise: projector\n"
+        "  fix: vision: train\n"
+        "  fix: projector: train\n"
+        "  measured: linears 5\n\n"
+        "0 errors, 2 warnings, 0 notes;"
+    )
+
+
+def test_equal_notes_are_one_paragraph():
+    """As blocks, in a line."""
+    notes = (Finding(f"{part} is idle", Location("train.yaml", 3), {}, f"{part}: 1") for part in ("a", "b"))
+    text = shown(found("VLC404", "frozen-part", Severity.NOTE, *notes))
+
+    assert ("\nnote VLC404 frozen-part (line 3) (2 findings): a is idle; likewise: b; fix: a: 1; or b: 1\n") in text
+
+
+def test_dump_of_a_module_is_its_name():
+    """A library's message with a module in it is its first sentence; the JSON report keeps every line."""
+    dump = (
+        "Target module Tower(\n  (a): Clip(\n    (linear): Linear()\n  )\n) is not supported. Currently, only `x` is."
+    )
+    report = Report(SPEC, (found("VLC102", "refused", Severity.ERROR, said(f"PEFT refuses: {dump}")),))
+
+    assert "\n  PEFT refuses: Target module Tower(...) is not supported.\n\n" in render(report)
+    assert "(linear): Linear()" in RENDERERS["json"](report)
 
 
 @pytest.mark.parametrize("form", RENDERERS)

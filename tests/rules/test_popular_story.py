@@ -62,6 +62,7 @@ ROWS = (
         adapted=(4, 0, 4), placement=Placement.AROUND),
     Row("wrapper registered as plain LoRA", targets(("q_proj", "v_proj")), patch="tests.broken.patches:registered",
         refused_by="VLC102"),
+    Row("parent of wrappers", targets(("encoder",)), refused_by="VLC102"),
 )  # fmt: skip
 
 

@@ -3,6 +3,9 @@
     python -m tests.training.crash --trials 180 --log crash.jsonl      kill -9 through a fork server
     python -m tests.training.crash --command 20 --log crash.jsonl      kill -9 of the real command
     python -m tests.training.crash --terminate 50 --log crash.jsonl    SIGTERM through the fork server
+    python -m tests.training.crash --pairs 50 --log crash.jsonl        two runs on one folder
+    python -m tests.training.crash --workers 20 --log crash.jsonl      a process that collates is killed
+    python -m tests.training.crash --full 20 --log crash.jsonl         the disk fills up (root only: mounts one)
 
 The fork server imports once and builds nothing; each trial is a child of its own that builds the model, trains and
 dies, and a second child that takes the run up. Three kinds of death: `time`, at a random moment of the run;
@@ -30,10 +33,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from vlcheck.training.checkpoint import BrokenCheckpoint, folders, verify
+from vlcheck.training.checkpoint import CheckpointNotWritten, verify
+from vlcheck.training.lease import FolderTaken
+from vlcheck.training.manifest import BrokenCheckpoint
+from vlcheck.training.ours import folders
 from vlcheck.training.record import METRICS, read_metrics
+from vlcheck.training.watch import RunStopped
 
 STEPS, EVERY = 12, 2
+TAKEN, STOPPED = 3, 4
+"""Exit codes of a child that another one kept out of its folder, and of one that stopped for a reason it told."""
+DISK_BYTES = 8 * 2**20
 Whole: TypeAlias = tuple[str, float, int, int]
 """An uninterrupted run: its adapter's digest, its seconds, its file-system calls, those of them in checkpoints."""
 
@@ -66,8 +76,13 @@ def resumed_from(folder: Path) -> int:
 # --------------------------------------------------------------------------- children
 
 
-def child(folder: Path, before: Callable[[], None] = lambda: None, *, steps: int = STEPS) -> int:
-    """Fork a process that trains into a folder; returns its number."""
+def child(folder: Path, before: Callable[[], None] = lambda: None, *, steps: int = STEPS, **training: Any) -> int:
+    """Fork a process that trains into a folder; returns its number.
+
+    Args:
+        steps: optimizer steps of it.
+        training: other settings of it.
+    """
     number = os.fork()
     if number:
         return number
@@ -78,8 +93,13 @@ def child(folder: Path, before: Callable[[], None] = lambda: None, *, steps: int
             from tests.training.runs import run, small
 
             before()
-            run(small(folder, max_steps=steps, save_steps=EVERY, save_total_limit=2), lambda line: None)
+            settings = {"max_steps": steps, "save_steps": EVERY, "save_total_limit": 2, **training}
+            run(small(folder, **settings), lambda line: print(line, flush=True))
         os._exit(0)
+    except FolderTaken:
+        os._exit(TAKEN)
+    except (RunStopped, CheckpointNotWritten):
+        os._exit(STOPPED)
     except BaseException:
         import traceback
 
@@ -212,6 +232,117 @@ def terminated(root: Path, whole: Whole, share: float, steps: int = STEPS) -> di
     return found
 
 
+def paired(root: Path, whole: Whole, offset: float, *, kill: float | None = None) -> dict[str, Any]:
+    """Start two runs on one folder, one some seconds after the other; hold what they leave against one run's.
+
+    Args:
+        kill: seconds after its start at which the first is killed.
+    """
+    wanted, *_ = whole
+    folder = root / "run"
+    first = child(folder)
+    begun = time.perf_counter()
+    if kill is not None:
+        threading.Timer(kill, lambda: os.kill(first, signal.SIGKILL)).start()
+    time.sleep(offset)
+    second = child(folder)
+    codes = [ended(first), ended(second)]
+    alive = folder.exists() and (folder / "adapter").exists()
+    if not alive and kill is not None:  # the second was refused by the first, which was killed later
+        codes.append(ended(child(folder)))
+    usable = {*codes} <= {0, TAKEN, -signal.SIGKILL} and 0 in codes and verify(folder / "adapter").step == STEPS
+    lines = (folder / METRICS).read_text().splitlines()
+    events = [json.loads(line) for line in lines if line]
+    steps = [event["step"] for event in events if "loss" in event]
+    after = [event["after"] for event in events if event.get("event") == "resumed"]
+    mixed = not kill and (steps != list(range(1, STEPS + 1)) or after != [])
+    found = {
+        "kind": "pair", "offset": round(offset, 4), "kill": kill, "codes": codes, "lost": 0, "mixed": mixed,
+        "seconds": round(time.perf_counter() - begun, 2), "usable": usable and not mixed,
+        "identical": usable and digest(folder) == wanted,
+    }  # fmt: skip
+    if not found["usable"]:
+        found["log"] = (root / "run.log").read_text()[-2000:]
+    _clear(root)
+    return found
+
+
+def workerless(root: Path, dice: random.Random, whole: Whole) -> dict[str, Any]:
+    """Kill one of a run's worker processes; the run must end, or be over already, and be taken up."""
+    wanted, seconds, *_ = whole
+    folder = root / "run"
+    number = child(folder, dataloader_num_workers=2)
+    begun = time.perf_counter()
+    delay, kind = dice.uniform(0, 0.8 * seconds), dice.choice((signal.SIGKILL, signal.SIGTERM))
+    while not (workers := children_of(number)) and not over(number):
+        time.sleep(0.005)
+    time.sleep(delay)
+    if workers := children_of(number):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(dice.choice(workers), kind)
+    code = ended(number)
+    told, left = (root / "run.log").read_text(), [each for each in workers if over(each) is False]
+    recorded, durable = last_step(folder), whole_steps(folder)
+    again = ended(child(folder, dataloader_num_workers=2))
+    found = {
+        "kind": "worker", "signal": kind.name, "killed": bool(workers), "code": code, "recorded": recorded,
+        "durable": durable, "lost": max(0, recorded - max(durable, default=0)) if code else 0, "left": left,
+        "seconds": round(time.perf_counter() - begun, 2), "usable": code in (0, STOPPED) and again == 0 and not left,
+        "identical": again == 0 and digest(folder) == wanted,
+    }  # fmt: skip
+    if not found["usable"]:
+        found["log"] = told[-2000:]
+    _clear(root)
+    return found
+
+
+def children_of(number: int) -> list[int]:
+    """A process's children; none where it is over."""
+    with contextlib.suppress(OSError):
+        return [int(each) for each in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+    return []
+
+
+def over(number: int) -> bool:
+    """Whether a process is gone, or only waited for."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return True
+
+
+def filled(root: Path, dice: random.Random, whole: Whole) -> dict[str, Any]:
+    """Have the disk fill up at a random moment, to a random rest; then make room and take the run up."""
+    wanted, seconds, *_ = whole
+    folder = root / "run"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)], check=True)
+    try:
+        number = child(folder)
+        share, rest = dice.random(), dice.randrange(0, 400_000)
+        time.sleep(share * seconds)
+        filler = folder / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while (free := shutil.disk_usage(folder).free) > rest:
+                file.write(b"\0" * min(2**16, free - rest))
+        code = ended(number)
+        told = (root / "run.log").read_text()
+        recorded, durable = last_step(folder), whole_steps(folder)
+        filler.unlink()
+        again = ended(child(folder))
+        found = {
+            "kind": "full", "share": round(share, 4), "rest": rest, "code": code, "recorded": recorded,
+            "durable": durable, "lost": 0, "refused": told.count("not written"),
+            "usable": code in (0, STOPPED) and again == 0, "identical": again == 0 and digest(folder) == wanted,
+        }  # fmt: skip
+        if not found["usable"]:
+            found["log"] = (root / "run.log").read_text()[-3000:]
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    _clear(root)
+    return found
+
+
 def commanded(root: Path, dice: random.Random, whole: tuple[str, float] | None) -> dict[str, Any]:
     """Kill the real command with -9 and start it again."""
     folder, config = root / "run", root / "run.yaml"
@@ -286,6 +417,38 @@ def terminate_trials(root: Path, count: int, *, steps: int = STEPS) -> Iterator[
         yield terminated(root, whole, number / count, steps)
 
 
+def pair_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Two runs on one folder: nearly at once, anywhere in the first's life, and with the first killed."""
+    from tests.training.runs import parts
+
+    parts()
+    whole, dice = measured(root), random.Random(seed)
+    for number in range(count):
+        seconds = whole[1]
+        offset = dice.uniform(0, 0.05 if number % 3 == 0 else 1.1 * seconds)
+        yield paired(root, whole, offset, kill=dice.uniform(0.1, seconds) if number % 3 == 2 else None)
+
+
+def worker_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """A process that collates is killed, at random moments and by several signals."""
+    from tests.training.runs import parts
+
+    parts()
+    whole, dice = measured(root), random.Random(seed)
+    for _ in range(count):
+        yield workerless(root, dice, whole)
+
+
+def full_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """The disk fills up at random moments."""
+    from tests.training.runs import parts
+
+    parts()
+    whole, dice = measured(root), random.Random(seed)
+    for _ in range(count):
+        yield filled(root, dice, whole)
+
+
 def command_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
     """The real command, killed at random moments of its training."""
     whole, dice = commanded(root, random.Random(seed), None), random.Random(seed)
@@ -299,6 +462,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--command", type=int, default=0)
     parser.add_argument("--terminate", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--full", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, required=True)
     asked = parser.parse_args()
@@ -307,8 +473,11 @@ def main() -> None:
             kill_trials(Path(place) / "kill", asked.trials, asked.seed) if asked.trials else (),
             terminate_trials(Path(place) / "terminate", asked.terminate) if asked.terminate else (),
             command_trials(Path(place) / "command", asked.command, asked.seed) if asked.command else (),
+            pair_trials(Path(place) / "pair", asked.pairs, asked.seed) if asked.pairs else (),
+            worker_trials(Path(place) / "worker", asked.workers, asked.seed) if asked.workers else (),
+            full_trials(Path(place) / "full", asked.full, asked.seed) if asked.full else (),
         ):
-            for name in ("kill", "terminate", "command"):
+            for name in ("kill", "terminate", "command", "pair", "worker", "full"):
                 (Path(place) / name).mkdir(exist_ok=True)
             for found in trials:
                 log.write(json.dumps(found) + "\n")

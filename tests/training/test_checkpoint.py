@@ -14,19 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlcheck.training.checkpoint import (
-    MANIFEST,
-    BrokenCheckpoint,
     CheckpointNotWritten,
     Content,
     OtherRun,
     check_writable,
     find_newest,
-    folders,
     free_name,
     prune,
     publish,
     verify,
 )
+from vlcheck.training.manifest import MANIFEST, BrokenCheckpoint
+from vlcheck.training.ours import folders
 
 RUN = {"training.seed": 1}
 CONTENT = Content(

@@ -106,6 +106,26 @@ def test_other_settings_are_refused(vlcheck, config):
     assert "training.learning_rate: 0.005 there, 0.001 here; choose another training.output_dir" in err
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_run_of_another_framework_is_refused(vlcheck, config, command):
+    """Whose loop would run is said with the place; nothing is written."""
+    code, out, err = vlcheck(command, config(*SHORT, ("framework: vlcheck", "framework: trl")))
+
+    assert (code, out) == (2, "")
+    assert "training.framework is trl: this run is meant for the loop of trl, and this command would run" in err
+    assert err.count("\n") == 1
+    assert "tiny.yaml:" in err
+    assert not Path("tiny-shapes").exists()
+
+
+def test_a_run_of_another_framework_can_be_forced(vlcheck, config):
+    """--force trains it with vlcheck's own loop, errors of its collator and all."""
+    code, out, err = vlcheck("train", config(*SHORT, ("framework: vlcheck", "framework: llamafactory")), "--force")
+
+    assert (code, err) == (0, ""), out
+    assert Path("tiny-shapes/adapter/manifest.json").exists()
+
+
 def test_auto_batch_needs_a_card(vlcheck, config):
     code, _, err = vlcheck("train", config(*SHORT), "--auto-batch")
     assert code == 2

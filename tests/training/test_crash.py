@@ -17,6 +17,7 @@ from vlcheck.training.checkpoint import verify
 from vlcheck.training.record import read_metrics
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
+MOUNTS = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
 LOG = os.environ.get("VLCHECK_CRASH_LOG")
 SHORT = 3 * crash.EVERY
 """Steps of the runs that are killed by default: three checkpoints, the last of them at the end."""
@@ -44,6 +45,21 @@ def test_terminated(tmp_path):
     assert {each["code"] for each in found} <= {128 + 15, 0}
     assert {each["lost"] for each in found} == {0}
     assert max(each["seconds"] for each in found) < 5
+
+
+def test_two_on_one_folder(tmp_path):
+    """No adapter is lost, none is mixed of two runs, and the record is one run's."""
+    check(crash.pair_trials(tmp_path, 3), 3)
+
+
+def test_a_process_that_collates_is_killed(tmp_path):
+    """The run ends with a line, neither hanging nor by the worker's signal, and leaves no process behind."""
+    check(crash.worker_trials(tmp_path, 2), 2)
+
+
+@MOUNTS
+def test_the_disk_fills_up(tmp_path):
+    check(crash.full_trials(tmp_path, 2), 2)
 
 
 def test_ctrl_c_publishes_the_last_finished_step(tmp_path):
@@ -78,6 +94,22 @@ def test_the_kept_log_is_what_its_table_says():
     assert max(line["seconds"] for line in kinds["terminate"]) < 0.13
     assert all(line["usable"] and line["identical"] for line in lines)
     assert max(line["lost"] for line in forked) == crash.EVERY
+
+
+@pytest.mark.slow
+def test_two_on_one_folder_50_times(tmp_path):
+    check(crash.pair_trials(tmp_path, 50), 50)
+
+
+@pytest.mark.slow
+def test_a_process_that_collates_is_killed_20_times(tmp_path):
+    check(crash.worker_trials(tmp_path, 20), 20)
+
+
+@pytest.mark.slow
+@MOUNTS
+def test_the_disk_fills_up_20_times(tmp_path):
+    check(crash.full_trials(tmp_path, 20), 20)
 
 
 @pytest.mark.slow

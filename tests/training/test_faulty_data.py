@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.training.runs import parts, run, small
-from vlcheck.cli.train import refusals
+from vlcheck.cli.quiet import refusals
 from vlcheck.spec import ConfigError, Data
 
 COLOURS = ("red", "green", "blue")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.runs import run, small
-from vlcheck.training.checkpoint import OtherRun, folders
+from vlcheck.training.checkpoint import OtherRun
+from vlcheck.training.ours import folders
 from vlcheck.training.record import read_metrics
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from tests.training.runs import recipe
-from vlcheck.cli.train import run_training
+from vlcheck.engine import train_run
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.model.modules import ModuleTable, tabulate
 from vlcheck.processing.collator import Collator
@@ -54,7 +54,7 @@ def seen(tmp_path_factory) -> Seen:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "build", build)
         patch.setattr(loop, "train", train)
-        run_training(spec, force=False, auto=False, debug=False, allow_code=False, offline=True, stream=False)
+        train_run(spec, offline=True)
     return Seen(spec, Evidence(spec, {}, offline=True), **noted)
 
 

@@ -1,4 +1,4 @@
-"""The recipe `tiny` from the command line, on a CPU, as the README shows it."""
+"""The recipe `tiny` from the command line, on a CPU, as docs/training.md shows it."""
 
 from __future__ import annotations
 

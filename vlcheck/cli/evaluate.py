@@ -1,50 +1,85 @@
-"""Run `vlcheck evaluate` and `vlcheck compare`, and print what they found."""
+"""`vlcheck evaluate` and `vlcheck compare`: what a model answers, and whether another answers better."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-from vlcheck.cli.fit import working
-from vlcheck.cli.output import json_text, terminal_options
-from vlcheck.cli.streams import say
+import typer
 
-if TYPE_CHECKING:
-    from vlcheck.spec import RunSpec
+from vlcheck.cli.options import AllowCode, Config, Debug, Format, Offline, ReportFormat, Stream
+from vlcheck.cli.quiet import working
+from vlcheck.cli.streams import guarded, json_text, say, terminal_options
 
 
-def show_evaluation(
-    spec: RunSpec, adapter: Path | None, output: Path | None, wanted: dict[str, Any], *, as_json: bool, debug: bool
+@guarded
+def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
+    config: Config,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of a saved adapter; left out, the base alone.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the evaluation; by default in training.output_dir."
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most tokens of an answer; by default the longest label's and 8.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Evaluate the first N rows only.", show_default=False)
+    ] = None,
+    form: Format = ReportFormat.TEXT,
+    force: Annotated[bool, typer.Option("--force", help="Evaluate a run of another framework all the same.")] = False,
+    allow_code: AllowCode = False,
+    offline: Offline = False,
+    stream: Stream = False,
+    debug: Debug = False,
 ) -> None:
-    """Evaluate a run and print the scores.
+    """Let the run's model answer its evaluation split, and score the answers by exact match.
 
-    Args:
-        wanted: `max_new_tokens`, `limit` and the fields of `Options`.
+    Prompts and images are made by the collator that trains. What was predicted is kept when the command is
+    interrupted; the same command takes it up.
     """
+    from vlcheck.config.defaults import own_loop
+    from vlcheck.config.load import load
+
+    spec = own_loop(load(config), force=force)
     folder = output or Path(spec.training.output_dir) / ("evaluation-base" if adapter is None else "evaluation")
-    with working(debug) as progress:
+    with working(debug, allow_code=allow_code) as voice:
         from vlcheck.evaluation.run import evaluate_run
         from vlcheck.evidence.options import Options
-        from vlcheck.reports.evaluation import render_evaluation
 
         document = evaluate_run(
             spec,
             folder,
             adapter=adapter,
-            max_new_tokens=wanted.pop("max_new_tokens"),
-            limit=wanted.pop("limit"),
-            options=Options(**wanted),
-            progress=progress,
+            max_new_tokens=max_new_tokens,
+            limit=limit,
+            options=Options(allow_code=allow_code, offline=offline, stream=stream),
+            progress=voice.progress,
         )
-    say(
-        json_text(document) if as_json else render_evaluation(document, str(folder), **terminal_options()), utf8=as_json
-    )
+    from vlcheck.reports.evaluation import render_evaluation
+
+    as_json = form is ReportFormat.JSON
+    text = json_text(document) if as_json else render_evaluation(document, str(folder), **terminal_options())
+    say(text, utf8=as_json)
 
 
-def show_comparison(first: Path, second: Path, *, as_json: bool) -> None:
-    """Compare two evaluations and print what became better or worse."""
-    from vlcheck.evaluation.compare import compare, comparison_document
+@guarded
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of an evaluation.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another.", show_default=False)],
+    form: Format = ReportFormat.TEXT,
+) -> None:
+    """Say whether one evaluation is better than another, row by row: McNemar's exact test."""
+    from vlcheck.evaluation.compare import compare as hold
+    from vlcheck.evaluation.compare import comparison_document
     from vlcheck.reports.evaluation import render_comparison
 
-    document = comparison_document(compare(first, second))
+    document = comparison_document(hold(first, second))
+    as_json = form is ReportFormat.JSON
     say(json_text(document) if as_json else render_comparison(document, **terminal_options()), utf8=as_json)

@@ -1,86 +1,112 @@
-"""Run `vlcheck fit` and `vlcheck probe`, and print what they found."""
+"""`vlcheck fit` and `vlcheck probe`: what a run takes on its card, projected and measured."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
-from vlcheck.cli.output import json_text
-from vlcheck.cli.quiet import quieted, spinner
-from vlcheck.cli.streams import fail, say
-from vlcheck.gpus import GPUS, Gpu, gpu
+import typer
+
+from vlcheck.cli.options import Cards, Config, Debug, Format, GpuCount, MemoryGib, Offline, ReportFormat, Tokens
+from vlcheck.cli.quiet import working
+from vlcheck.cli.streams import fail, guarded, json_text, say
 
 if TYPE_CHECKING:
+    from vlcheck.memory.shape import Shape
+    from vlcheck.model.family import Family, Values
     from vlcheck.spec import RunSpec
 
 
-def show_fit(spec: RunSpec, source: str, names: Sequence[str], tokens: int | None, *, as_json: bool, offline: bool,
-             debug: bool) -> None:  # fmt: skip
-    """Print the ledger, what else would fit, and the table over cards."""
-    wanted = [*GPUS] if "all" in names else [_card(name, "--gpu") for name in names]
-    own = wanted[0] if wanted and "all" not in names else None
-    card = own or (_card(spec.hardware.gpu, "hardware.gpu") if spec.hardware.gpu else None)
+@guarded
+def fit(
+    config: Config,
+    gpu: Cards = None,
+    memory_gib: MemoryGib = None,
+    gpus: GpuCount = None,
+    tokens: Tokens = None,
+    form: Format = ReportFormat.TEXT,
+    offline: Offline = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Show what a run takes on its card, and what else would fit. Needs no GPU and no weights."""
+    from vlcheck.config.load import load
+    from vlcheck.gpus import GPUS
+    from vlcheck.gpus import card as card_of
+    from vlcheck.gpus import gpu as row_of
+
+    named = gpu or []
+    if memory_gib is not None and (len(named) > 1 or "all" in named):
+        fail("--memory-gib goes with one --gpu at most")
+    alone = named[0] if named and memory_gib is not None else None
+    spec = load(config, gpu=alone, memory_gib=memory_gib, gpus=gpus)
+    named = [] if memory_gib is not None else named
+    with _cards_known("--gpu"):
+        wanted = [*GPUS] if "all" in named else [row_of(name) for name in named]
+    own = wanted[0] if wanted and "all" not in named else None
+    with _cards_known("hardware.gpu"):
+        card = own or card_of(spec.hardware.gpu, spec.hardware.memory_gib)
     if card is None:
-        fail(f"the config names no hardware.gpu: give --gpu (known: {', '.join(row.name for row in GPUS)})")
-    with working(debug) as progress:
-        from vlcheck.memory.search import fit
+        known = ", ".join(row.name for row in GPUS)
+        fail(f"the config names no hardware.gpu: give --gpu or --memory-gib (known: {known})")
+    as_json = form is ReportFormat.JSON
+    with working(debug) as voice:
+        from vlcheck.memory.search import fit as find_fit
         from vlcheck.reports.memory import fit_document, render_fit
 
-        config, family = _model(spec, offline)
-        progress("simulating training steps")
-        found = fit(spec, config, family, card, tuple(wanted or GPUS), _shape(spec, config, tokens))
-    say(json_text(fit_document(found)) if as_json else render_fit(found, source), utf8=as_json)
+        model, family = _model(spec, offline, voice.progress)
+        voice.progress("simulating training steps")
+        found = find_fit(spec, model, family, card, tuple(wanted or GPUS), _shape(spec, model, family, tokens))
+    say(json_text(fit_document(found)) if as_json else render_fit(found, str(config)), utf8=as_json)
 
 
-def show_probe(spec: RunSpec, source: str, steps: int, tokens: int | None, *, as_json: bool, offline: bool,
-               debug: bool) -> None:  # fmt: skip
-    """Print measured beside projected."""
-    with working(debug) as progress:
-        from vlcheck.memory.probe import probe, probe_document
+@guarded
+def probe(
+    config: Config,
+    steps: Annotated[int, typer.Option(min=1, max=100, help="Optimizer steps to measure.")] = 3,
+    tokens: Tokens = None,
+    form: Format = ReportFormat.TEXT,
+    offline: Offline = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train a few steps with random weights on this machine's GPU, and hold them against the projection."""
+    from vlcheck.config.load import load
+
+    spec = load(config)
+    as_json = form is ReportFormat.JSON
+    with working(debug) as voice:
+        from vlcheck.memory.probe import probe as measure
+        from vlcheck.memory.probe import probe_document
         from vlcheck.reports.memory import render_probe
 
-        config, family = _model(spec, offline)
-        found = probe(spec, config, family, _shape(spec, config, tokens), steps=steps, progress=progress)
+        model, family = _model(spec, offline, voice.progress)
+        found = measure(spec, model, family, _shape(spec, model, family, tokens), steps=steps, progress=voice.progress)
         document = probe_document(found, steps)
-    say(json_text(document) if as_json else render_probe(document, source), utf8=as_json)
+    say(json_text(document) if as_json else render_probe(document, str(config)), utf8=as_json)
 
 
-@contextlib.contextmanager
-def working(debug: bool) -> Iterator[Callable[[str], None]]:
-    """Quiet libraries, a spinner, and one line for what cannot be done."""
-    from vlcheck.finding import Unavailable
-
-    try:
-        with spinner() as progress, contextlib.nullcontext() if debug else quieted():
-            progress("importing torch")
-            yield progress
-    except Unavailable as unavailable:
-        if debug:
-            raise
-        fail(f"{unavailable.reason}{f'; {unavailable.unlock}' if unavailable.unlock else ''}")
-
-
-def _model(spec: RunSpec, offline: bool) -> tuple[Any, Any]:
-    """The model's config and family, as the audit finds them."""
+def _model(spec: RunSpec, offline: bool, progress: Callable[[str], None]) -> tuple[Values, Family]:
+    """The model's config and family, as the audit finds them; a run whose processor is not here can be planned too."""
     from vlcheck.evidence.resolve import Evidence
 
-    evidence = Evidence(spec, {}, offline=offline)
-    found: tuple[Any, Any] = evidence.call(lambda config, family: (config.values, family))
-    return found
+    evidence = Evidence(spec, {}, offline=offline, progress=progress)
+    return evidence.get("config").values, evidence.get("family")
 
 
-def _shape(spec: RunSpec, config: Any, tokens: int | None) -> Any:
+def _shape(spec: RunSpec, config: Values, family: Family, tokens: int | None) -> Shape | None:
     if tokens is None:
         return None
     from vlcheck.memory.rows import shape_of
     from vlcheck.model.build import transformers_config
 
-    return shape_of(spec, transformers_config(config).to_dict(), tokens=tokens)
+    return shape_of(spec, family, transformers_config(config).to_dict(), tokens=tokens)
 
 
-def _card(name: str, origin: str) -> Gpu:
+@contextlib.contextmanager
+def _cards_known(origin: str) -> Iterator[None]:
+    from vlcheck.gpus import UnknownGpu
+
     try:
-        return gpu(name)
-    except ValueError as unknown:
-        fail(f"{origin}: {unknown}")
+        yield
+    except UnknownGpu as unknown:
+        fail(f"{origin}: {unknown}; --memory-gib takes any card")

@@ -43,7 +43,20 @@ AllowCode: TypeAlias = Annotated[
 Offline: TypeAlias = Annotated[bool, typer.Option("--offline", help="Never ask the Hub.")]
 Stream: TypeAlias = Annotated[bool, typer.Option("--stream", help="Read a Hub data set that is not in the cache.")]
 Rows: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Rows whose labels are judged.")]
+Verbose: TypeAlias = Annotated[
+    bool, typer.Option("--verbose", help="Text report: all that was measured, and each rule by its code.")
+]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks and what libraries print.")]
+OneGpu: TypeAlias = Annotated[
+    str | None, typer.Option("--gpu", metavar="NAME", help="Card, instead of the config's.", show_default=False)
+]
+MemoryGib: TypeAlias = Annotated[
+    float | None,
+    typer.Option(min=0.001, max=4096, metavar="N", help="Memory of one GPU in GiB, for any card.", show_default=False),
+]
+GpuCount: TypeAlias = Annotated[
+    int | None, typer.Option("--gpus", min=1, max=4096, metavar="N", help="GPUs of the run.", show_default=False)
+]
 Cards: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""What a terminal shows while libraries work: a spinner of ours, and none of their chatter."""
+"""What a terminal shows while libraries work: a spinner or lines of ours, and none of their chatter."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlcheck.cli.streams import fail
 
 QUIET = {  # read by the libraries when they are imported
     "TRANSFORMERS_VERBOSITY": "error",
@@ -20,6 +24,95 @@ QUIET = {  # read by the libraries when they are imported
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How work speaks to the terminal past the silence around it."""
+
+    progress: Callable[[str], None]
+    """Told the current step, for the spinner."""
+    line: Callable[[str], None]
+    """Prints a line on stdout; a reader that went away is no error."""
+
+
+@contextlib.contextmanager
+def working(debug: bool, *, allow_code: bool = False, spins: bool = True) -> Iterator[Voice]:
+    """Let libraries work in silence; what cannot be done for a reason that a user can act on ends in one line.
+
+    Args:
+        debug: let them speak, and raise what stops the work as it is.
+        allow_code: find the user's modules where a training script finds them.
+        spins: show a spinner, for work that prints nothing before its end.
+    """
+    if allow_code:
+        sys.path.append(str(Path.cwd()))  # last, so that none is shadowed
+    reason = ""
+    with (
+        spinner() if spins else contextlib.nullcontext(_nothing) as progress,
+        _lines() as line,
+        contextlib.nullcontext() if debug else quieted(),
+    ):
+        progress("importing torch")
+        try:
+            yield Voice(progress, line)
+        except Exception as stopped:
+            reason = _reason(stopped)
+            if debug or not reason:
+                raise
+    if reason:
+        fail(reason)
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What ends work for a reason that a user can act on."""
+    import torch
+
+    from vlcheck.data.conversation import BadRow
+    from vlcheck.data.sources.row import NoSuchSplit
+    from vlcheck.finding import NotApplicable, Unavailable
+    from vlcheck.model.build import AdapterRefused, UnbuildableConfig
+    from vlcheck.training.checkpoint import CheckpointNotWritten, OtherRun
+    from vlcheck.training.lease import FolderTaken
+    from vlcheck.training.ours import ForeignFiles
+    from vlcheck.training.snapshot import StateMismatch
+    from vlcheck.training.watch import RunStopped
+
+    return (
+        AdapterRefused, UnbuildableConfig, NotApplicable, Unavailable, NoSuchSplit, BadRow, CheckpointNotWritten,
+        OtherRun, ForeignFiles, FolderTaken, StateMismatch, RunStopped, torch.OutOfMemoryError,
+    )  # fmt: skip
+
+
+def _reason(stopped: Exception) -> str:
+    """The line for what a user can act on; empty for a fault of ours, and for what has lines of its own."""
+    from vlcheck.spec import ConfigError
+
+    if isinstance(stopped, ConfigError):
+        return ""
+    if isinstance(stopped, ImportError):
+        return f"cannot import what this command needs: {stopped}"
+    if not isinstance(stopped, refusals()):
+        return ""
+    unlock = getattr(stopped, "unlock", "")
+    return " ".join(f"{stopped}{unlock and f'; {unlock}'}".split())
+
+
+@contextlib.contextmanager
+def _lines() -> Iterator[Callable[[str], None]]:
+    """A way to the stdout of now, whatever stands in its place meanwhile."""
+    out = sys.stdout
+
+    def line(text: str) -> None:
+        if out is not None:
+            with contextlib.suppress(BrokenPipeError):
+                print(text, file=out, flush=True)
+
+    yield line
+
+
+def _nothing(step: str) -> None:
+    """Where no spinner is wanted."""
 
 
 @contextlib.contextmanager
@@ -49,7 +142,7 @@ def spinner() -> Iterator[Callable[[str], None]]:
     Without a terminal there is nothing to show. Enter this before `quieted`, which takes stderr away.
     """
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda step: None
+        yield _nothing
         return
     from rich.console import Console
     from rich.live import Live

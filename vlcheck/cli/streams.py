@@ -1,4 +1,4 @@
-"""How the command line speaks and ends: whole lines, harmless to a terminal, with a documented exit code."""
+"""How the command line speaks, writes and ends: whole lines and files, with a documented exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import typer
 
-CLEAN, COULD_NOT_RUN, INTERRUPTED = 0, 2, 130
+CLEAN, FOUND, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -74,6 +74,34 @@ def fail(*problems: str) -> NoReturn:
     for problem in problems:
         _complain(f"error: {problem}")
     raise typer.Exit(COULD_NOT_RUN)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; end the command if it cannot be written."""
+    from vlcheck.data.atomic_write import check_writable, write_whole
+
+    try:
+        check_writable(path)
+        write_whole(path, text)
+    except OSError as refused:
+        fail(f"cannot write {refused.filename or path}: {refused.strerror}")
+
+
+def json_text(content: Any) -> str:
+    """A document for programs, as every command prints it."""
+    import json
+
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def terminal_options() -> dict[str, Any]:
+    """Width and colour of stdout; those of a file where it is no terminal."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return {}
+    from shutil import get_terminal_size
+
+    color = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return {"width": max(40, min(120, get_terminal_size().columns)), "color": color}
 
 
 def tolerate_encodings() -> None:

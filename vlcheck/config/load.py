@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.config import native
+from vlcheck.config.defaults import settled
+from vlcheck.config.hardware import on_hardware
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
 from vlcheck.config.reading.yaml_lines import read_yaml
-from vlcheck.finding import Json
+from vlcheck.finding import Json, collector
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 
 DIALECTS = (native,)
@@ -19,14 +21,21 @@ DIALECTS = (native,)
 __all__ = ["DIALECTS", "load", "load_mapping"]
 
 
-def load(path: str | os.PathLike[str]) -> RunSpec:
+@collector("reading the config")
+def load(
+    path: str | os.PathLike[str], *, gpu: str | None = None, memory_gib: float | None = None, gpus: int | None = None
+) -> RunSpec:
     """Read a config file.
+
+    Args:
+        gpu, memory_gib, gpus: hardware that outranks the file's; see `on_hardware`.
 
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
     """
     document, sources = read_yaml(path)
-    return _to_spec(document, sources, Path(os.fsdecode(path)).parent)
+    spec = _to_spec(document, sources, Path(os.fsdecode(path)).parent)
+    return on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
 
 
 def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec:
@@ -44,7 +53,7 @@ def _to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], fold
     for dialect in DIALECTS:
         if dialect.recognises(document):
             spec: RunSpec = dialect.to_spec(document, sources, folder)
-            return spec
+            return settled(spec)
     seen = ", ".join(named([key], 40) for key in list(document)[:8]) or "none"
     known = "; ".join(f"{dialect.NAME}: {dialect.RECOGNISED_BY}" for dialect in DIALECTS)
     raise ConfigError(Problem(sources[""], f"unknown dialect, top-level keys: {seen}; known dialects: {known}"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlcheck.data.atomic_write import write_whole
 from vlcheck.spec import ConfigError, Location, Problem
 
 SCHEMA, SETTINGS_SCHEMA = "vlcheck.evaluation.run/1", "vlcheck.evaluation.run.settings/1"
@@ -62,14 +63,14 @@ def begin(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         (folder / name).unlink(missing_ok=True)
     if not kept:
         file.unlink(missing_ok=True)
-    write_whole(folder / SETTINGS, _text(document))
-    write_whole(file, "".join(map(line, kept)))
+    _write(folder / SETTINGS, _text(document))
+    _write(file, "".join(map(line, kept)))
     return kept
 
 
 def finish(folder: Path, document: Mapping[str, Any]) -> None:
     """Write what the predictions are worth; with it the evaluation is complete."""
-    write_whole(folder / DOCUMENT, _text(document))
+    _write(folder / DOCUMENT, _text(document))
 
 
 def line(prediction: Mapping[str, Any]) -> str:
@@ -97,20 +98,11 @@ def read_evaluation(path: Path) -> Evaluation:
     return Evaluation(file, document, tuple(predictions))
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new.
-
-    Raises:
-        ConfigError: if it cannot be written.
-    """
-    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
+def _write(file: Path, text: str) -> None:
     try:
-        draft.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-        draft.replace(file)
+        write_whole(file, text, errors="backslashreplace")
     except OSError as refused:
         raise _refusal(file, f"cannot be written: {refused.strerror}") from refused
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _text(document: Mapping[str, Any]) -> str:

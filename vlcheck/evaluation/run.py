@@ -26,6 +26,7 @@ from vlcheck.model.build import AdapterRefused, check_patch
 from vlcheck.model.targets import resolve
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.processor import FoundProcessor, check_tokenizer
+from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 from vlcheck.versions import installed
 
@@ -66,27 +67,25 @@ def evaluate_run(
     check_patch(spec, allow_code=options.allow_code)
     files.claim(folder)
     saved = None if adapter is None else _adapter(spec, adapter)
-    progress("Reading rows")
+    progress("reading rows")
     found = survey(spec, options, limit)
     evidence = Evidence(spec, {}, progress=progress, **vars(options))
-
-    def parts(config: Any, family: Any, reference: Any, processor: Any, own_collator: Any, patch: Any) -> Any:
-        return config, family, reference, processor, own_collator, patch
-
-    config, family, reference, processor, collator, patch = evidence.call(parts)
-    check_tokenizer(spec, processor)
-    tokens = _tokens(collator, found, max_new_tokens, spec.where("data"))
+    run: ResolvedRun = evidence.get("resolved_run")
+    check_tokenizer(spec, run.processor)
+    tokens = _tokens(run.collator, found, max_new_tokens, spec.where("data"))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = {
-        **_settings(spec, saved, processor, device),
+        **_settings(spec, saved, run.processor, device),
         "limit": limit,
         "max_new_tokens": tokens,
-        "first_prompt": found.first_prompt(collator),
+        "first_prompt": found.first_prompt(run.collator),
     }
     kept = found.agreeing(files.begin(folder, settings))
-    progress("Building the model")
-    model = build_evaluated(spec, family, saved, config=config.values, patch=patch, device=device)
-    notes = [*found.notes, *([] if saved is None else differences(spec, saved, model, _named(spec, reference, family)))]
+    progress("building the model")
+    model = build_evaluated(spec, run.family, saved, config=run.config.values, patch=run.patch, device=device)
+    notes = list(found.notes)
+    if saved is not None:
+        notes += differences(spec, saved, model, _named(spec, evidence.get("reference"), run.family))
     if spec.data.collator is not None:
         notes.append(f"prompts are those of vlcheck's own collator, not of data.collator {spec.data.collator}")
     notes += [f"{len(kept)} predictions are of an earlier run that was interrupted"] if kept else []
@@ -94,7 +93,7 @@ def evaluate_run(
 
     def ask(conversations: Iterator[Conversation]) -> Replies:
         size = spec.training.per_device_eval_batch_size
-        return evaluate(model, collator, conversations, batch_size=size, max_new_tokens=tokens, device=device)
+        return evaluate(model, run.collator, conversations, batch_size=size, max_new_tokens=tokens, device=device)
 
     quarantine = Quarantine(spec, found)
     with (folder / files.PREDICTIONS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
@@ -103,7 +102,7 @@ def evaluate_run(
             stream.write(files.line(prediction))
             stream.flush()
             rows.append(prediction)
-            progress(f"Evaluating: {len(rows):,} of {found.rows:,} rows")
+            progress(f"evaluating: {len(rows):,} of {found.rows:,} rows")
     rows.sort(key=lambda row: int(row["row"]))
     seconds = time.perf_counter() - start
     if not rows:

@@ -9,15 +9,17 @@ from itertools import islice
 from typing import Any
 
 from vlcheck.collators.batch import Candidate
+from vlcheck.collators.frameworks import collator_of
 from vlcheck.collators.judge import CollatorChecks, judge
 from vlcheck.collators.probes import as_example
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.collators.trial import Trial, try_out
+from vlcheck.config.defaults import framework_of
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.images import BadPicture, open_picture
 from vlcheck.data.read import NoSuchSplit, Row, read_rows
 from vlcheck.evidence.options import Options
-from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.finding import NotApplicable, Unavailable, collector
 from vlcheck.model.build import UnbuildableConfig, load_patch
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Dialogue, Family
@@ -27,35 +29,65 @@ from vlcheck.processing.processor import FoundProcessor, find_processor
 from vlcheck.spec import ConfigError, Problem, RunSpec
 
 
+@collector("looking up how the family holds a conversation")
 def dialogue(family: Family) -> Dialogue:
-    """Looking up how the family holds a conversation."""
+    """The tokens and keys by which the family marks turns, answers and images.
+
+    Raises:
+        Unavailable: if vlcheck does not know them, so that no label can be judged.
+    """
     if family.dialogue is None:
         raise Unavailable(f"vlcheck has not learnt how {family.name} holds a conversation, so no label was judged")
     return family.dialogue
 
 
+@collector("finding the processor")
 def processor(
     spec: RunSpec, config: ModelConfig, family: Family, dialogue: Dialogue, options: Options
 ) -> FoundProcessor:
-    """Finding the processor."""
+    """The run's processor with its image budget set, and where it came from; a stand-in where no place has it.
+
+    Raises:
+        Unavailable: if it cannot be loaded, and there is no stand-in for the family.
+        ConfigError: if `data.max_soft_tokens` is set for a family whose images have a fixed number of tokens.
+    """
     return find_processor(spec, config, family, offline=options.offline)
 
 
+@collector("reading the chat template")
 def own_collator(processor: FoundProcessor, dialogue: Dialogue) -> Collator:
-    """Reading the chat template."""
+    """Vlcheck's own collator over the run's processor, without a limit of length.
+
+    Raises:
+        Unavailable: if the template gives no way to tell answers from prompts.
+    """
     try:
         return Collator(processor.processor, dialogue)
     except BadRow as bad:
         raise Unavailable(f"labels cannot be placed with the {processor.origin}: {bad}") from bad
 
 
+@collector("reading the chat template")
 def template(own_collator: Collator) -> Template:
-    """Reading the chat template."""
+    """What the run's chat template writes around turns and answers."""
     return own_collator.template
 
 
+@collector("finding the collator")
 def candidate(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, options: Options) -> Candidate:
-    """Finding the collator."""
+    """The collator that is judged: the one that `data.collator` names, else the framework's, else vlcheck's own.
+
+    Raises:
+        Unavailable: if the config names one and the caller allows no code, or a framework that is not known.
+        ConfigError: if it cannot be imported or made.
+    """
+    if spec.data.collator is None and (framework := framework_of(spec)) is not None:
+        return collator_of(framework, spec, own_collator)
+    if spec.data.collator is None and spec.training.framework == "other":
+        raise Unavailable(
+            "training.framework is other, so its collator is not known",
+            "name your collator in data.collator and run with --allow-code",
+        )
     if spec.data.collator is None:
         return Candidate(own_collator, "vlcheck's collator", ours=True, thorough=False)
     if not options.allow_code:
@@ -82,16 +114,18 @@ def foreign(collator: Callable[..., Mapping[str, Any]], origin: str, spec: RunSp
     return Candidate(call, origin)
 
 
+@collector("collating probes and rows of the data")
 def checks(
     spec: RunSpec, candidate: Candidate, own_collator: Collator, conversations: tuple[Conversation, ...]
 ) -> CollatorChecks:
-    """Collating probes and rows of the data."""
+    """One row check for each row of a batch: supervised ids by region, shifts, soft tokens; and what was refused."""
     return judge(candidate, own_collator, conversations, instruction=spec.data.instruction, answers=spec.intent.answers)
 
 
+@collector("running batches through a tiny model")
 def trial(config: ModelConfig, family: Family, processor: FoundProcessor, candidate: Candidate,
           own_collator: Collator, checks: CollatorChecks) -> Trial:  # fmt: skip
-    """Running batches through a tiny model."""
+    """What labels and losses of a tiny model show of the collator's batches; why not, where they cannot be run."""
     try:
         model = functools.partial(build_batch_model, config.values, family, processor.processor)
         return try_out(candidate, own_collator, model, checks.unlike)
@@ -99,8 +133,12 @@ def trial(config: ModelConfig, family: Family, processor: FoundProcessor, candid
         return Trial(str(missing))
 
 
+@collector("reading rows of the data")
 def conversations(spec: RunSpec, options: Options) -> tuple[Conversation, ...]:
-    """Reading rows of the data."""
+    """The first readable rows of the training split, at most `options.rows`; none where the data cannot be had.
+
+    Why it cannot be had is what the rules of the data say; labels are then judged on built-in rows.
+    """
     try:
         rows = read_rows(spec.data, spec.data.train_split, offline=options.offline or not options.stream)
         sound = (row.conversation for row in rows if isinstance(row, Row) and _readable(row))

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vlcheck.evidence.collectors import COLLECTORS
+from vlcheck.evidence.judged import judged
 from vlcheck.evidence.labels import foreign
-from vlcheck.evidence.model import COLLECTORS, Skeleton
+from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.options import Options
-from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.finding import UNSEEN, NotApplicable, Unavailable, label_of, told_by
 from vlcheck.model.build import base_of
 from vlcheck.processing.processor import FoundProcessor
 from vlcheck.spec import ConfigError, RunSpec
@@ -22,7 +24,12 @@ class Evidence:
     """A run's evidence: collected on first use, or handed in by the caller.
 
     Args:
+        given: evidence by name that is not to be collected.
+        progress: told what is being worked on: a collector's label while it works, and again what it was called for.
         options: fields of `Options`.
+
+    Raises:
+        TypeError: if `given` names evidence that no collector knows.
     """
 
     def __init__(
@@ -49,11 +56,39 @@ class Evidence:
         if "model" in given:
             self._known["skeleton"] = Skeleton(base_of(given["model"]), live=True, peft=given["model"])
         self._failed: dict[str, Exception] = {}
-        self._progress = progress
+        self._progress, self._label = progress, ""
 
-    def call(self, function: Callable[..., Any]) -> Any:
-        """Call a function with the evidence that its parameters name."""
-        return function(**{name: self._get(name) for name in inspect.signature(function).parameters})
+    def call(self, function: Callable[..., Any], label: str = "") -> Any:
+        """Call a function with the evidence that its parameters name.
+
+        Args:
+            label: what the function does, for whoever waits.
+        """
+        outer, self._label = self._label, label or self._label
+        self._tell()
+        try:
+            return function(**{name: self.get(name) for name in inspect.signature(function).parameters})
+        finally:
+            self._label = outer
+            self._tell()
+
+    def get(self, name: str) -> Any:
+        """A piece of evidence, collected if it is not there yet.
+
+        Raises:
+            Unavailable, NotApplicable, ConfigError: as its collector did, the first time and every time after.
+            KeyError: if no collector has this name.
+        """
+        if name in self._failed:
+            raise self._failed[name]
+        if name not in self._known:
+            collector = COLLECTORS[name]
+            try:
+                self._known[name] = self.call(collector, label_of(collector))
+            except (Unavailable, NotApplicable, ConfigError) as failure:
+                self._failed[name] = failure
+                raise
+        return self._known[name]
 
     def subject(self) -> dict[str, Any]:
         """What was audited, as far as it was looked at."""
@@ -67,27 +102,19 @@ class Evidence:
             subject["parameters"] = sum(p.numel() for p in self._known["reference"].parameters())
         if "saved_adapter" in self._known:
             subject["adapter"] = str(self._known["saved_adapter"].folder)
-        return subject
+        return {**subject, "patches": self._patches(), **judged(self._known)}
 
     def remarks(self) -> tuple[str, ...]:
         """What a reader must know to weigh the findings."""
         family = self._known.get("family")
         doubt = (family.doubt,) if family is not None and family.doubt else ()
-        return (self._origin(), *doubt, *self._dialogue())
+        framework: tuple[str, ...] = self.get("framework_remarks")
+        patches, told = self._patches(), told_by(self.subject())
+        if patches == UNSEEN:
+            return (told[0], *doubt, *framework, *told[1:])
+        return (patches, *doubt, *framework, *told)
 
-    def _dialogue(self) -> tuple[str, ...]:
-        """Which processor, collator and rows the label rules used."""
-        processor, checks = self._known.get("processor"), self._known.get("checks")
-        if processor is None:
-            return ()
-        used = (f"processor: {processor.origin}",)
-        if checks is None:
-            return used
-        rows = len(checks.of("data"))
-        source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
-        return (*used, f"labels of {checks.origin} were judged on {source}")
-
-    def _origin(self) -> str:
+    def _patches(self) -> str:
         """Which model the findings are about."""
         spec: RunSpec = self._known["spec"]
         options: Options = self._known["options"]
@@ -95,10 +122,7 @@ class Evidence:
         if skeleton is not None and skeleton.live:
             return "the model object that was handed in was judged, in place of one built from the config"
         if spec.model.patch is None:
-            return (
-                "patches that your training script applies to transformers or PEFT were not seen; name them in "
-                "model.patch"
-            )
+            return UNSEEN
         if not options.allow_code:
             return (
                 f"model.patch {spec.model.patch} was not run (that takes --allow-code): everything here describes the "
@@ -106,15 +130,6 @@ class Evidence:
             )
         return f"model.patch {spec.model.patch} was run"
 
-    def _get(self, name: str) -> Any:
-        if name in self._failed:
-            raise self._failed[name]
-        if name not in self._known:
-            collector = COLLECTORS[name]
-            self._progress((inspect.getdoc(collector) or name).partition("\n")[0].rstrip("."))
-            try:
-                self._known[name] = self.call(collector)
-            except (Unavailable, NotApplicable, ConfigError) as failure:
-                self._failed[name] = failure
-                raise
-        return self._known[name]
+    def _tell(self) -> None:
+        if self._label:
+            self._progress(self._label)

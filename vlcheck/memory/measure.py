@@ -17,6 +17,7 @@ from torch import nn
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.shape import Shape
 from vlcheck.model.build import base_of
+from vlcheck.model.family import Family
 from vlcheck.processing.collator import to_device
 from vlcheck.spec import RunSpec
 from vlcheck.training.step import autocast, finish, make_optimizer, micro_step, trainable
@@ -52,7 +53,9 @@ class Measured:
     losses: list[float] = field(default_factory=list)
 
 
-def measure(model: nn.Module, spec: RunSpec, shape: Shape, *, steps: int = 3, device: str = "cuda") -> Measured:
+def measure(
+    model: nn.Module, family: Family, spec: RunSpec, shape: Shape, *, steps: int = 3, device: str = "cuda"
+) -> Measured:
     """Take optimizer steps on a synthetic batch; the model is `prepare`d and on the device.
 
     Raises:
@@ -71,7 +74,7 @@ def measure(model: nn.Module, spec: RunSpec, shape: Shape, *, steps: int = 3, de
     measured.weights_bytes = torch.cuda.memory_allocated()
     measured.context_bytes = total - free - torch.cuda.memory_reserved()
     base: Any = base_of(model)
-    batch = make_batch(base.config.to_dict(), shape)
+    batch = make_batch(family, base.config.to_dict(), shape)
     optimizer = make_optimizer(parameters, spec)
     micro_batches = min(spec.training.gradient_accumulation_steps, MICRO_BATCHES)
     context = functools.partial(autocast, spec, device)

@@ -78,7 +78,7 @@ class MicroStep:
         self.storages.vocabulary = int(base.config.get_text_config().vocab_size)
         self.blocks.know(self.step_model.known)
         parameters = self.step_model.parameters
-        batch = make_batch(self.step_model.config, self.shape, pixels=META)
+        batch = make_batch(self.step_model.family, self.step_model.config, self.shape, pixels=META)
         with contextlib.ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
@@ -94,9 +94,7 @@ class MicroStep:
                 self.blocks.hold(tensor, "input batch")
             self.blocks.tape.mark("forward")
             with self._casting():
-                loss = forward_loss(
-                    self.step_model.model, batch, supervised_only=self.spec.training.logits == "supervised"
-                )
+                loss = forward_loss(self.step_model.model, batch, supervised_only=self.spec.training.logits != "all")
             self.blocks.tape.mark("backward of the loss")
             self.storages.phase = "backward"
             loss.backward()  # type: ignore[no-untyped-call]

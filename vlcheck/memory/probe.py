@@ -64,7 +64,7 @@ def probe(spec: RunSpec, config: Values, family: Family, shape: Shape | None = N
         torch.cuda.synchronize()
         seconds = time.perf_counter() - start
         progress("training on synthetic batches")
-        measured = measure(model, spec, plan.shape, steps=steps)
+        measured = measure(model, family, spec, plan.shape, steps=steps)
     except torch.OutOfMemoryError as full:
         seconds, failure = time.perf_counter() - start, " ".join(str(full).split())[:200]
     flops = flops_of(model, family, plan.shape) if model is not None else 0
@@ -91,7 +91,7 @@ def flops_of(model: nn.Module, family: Family, shape: Shape) -> int:
     """Model FLOPs of one micro-batch: matrix products with weights, by the tokens or patches that pass them."""
     base: Any = base_of(model)
     config = base.config.to_dict()
-    batch = make_batch(config, shape, pixels="meta")
+    batch = make_batch(family, config, shape, pixels="meta")
     vision = config.get("vision_config") or {}
     patch = vision.get("patch_size", 1)
     side = patch[0] if isinstance(patch, (list, tuple)) else patch

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import nn
+
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
-from vlcheck.memory.batch import UNMEASURED
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
 from vlcheck.memory.optimizer import managed_size
@@ -41,9 +42,15 @@ def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shap
 class Simulation:
     """A run's model, ready for steps of any shape on any card."""
 
-    def __init__(self, spec: RunSpec, config: Values, family: Family) -> None:
+    def __init__(self, spec: RunSpec, config: Values, family: Family, model: nn.Module | None = None) -> None:
+        """Build the run's model on meta, and bring it into the state in which it trains.
+
+        Args:
+            model: the run's model on meta, inside PEFT's, if it is at hand. It is changed in place: 4-bit weights are
+                packed, the cache is off, checkpointing is on where the run has it.
+        """
         self.spec, self.family = spec, family
-        self.model = build_model(spec, Weights.META, config=config)
+        self.model = build_model(spec, Weights.META, config=config) if model is None else model
         pack(self.model)
         prepare(self.model, spec)
         self.step_model = step_model(self.model, family)
@@ -59,7 +66,7 @@ class Simulation:
             spec: the run with other training settings; its model must be the same.
         """
         spec = spec or self.spec
-        shape = shape or shape_of(spec, self.config)
+        shape = shape or shape_of(spec, self.family, self.config)
         key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, spec.training)
         if key not in self._plans:
             tape, gradients, kernels = self._micro_step(gpu, shape, spec)
@@ -96,14 +103,20 @@ def doubts(spec: RunSpec, family: Family, gpu: Gpu) -> tuple[str, ...]:
     """What is less certain about this run than about those that were measured."""
     found = []
     if not gpu.measured:
-        found.append(f"extrapolated: nothing was measured on a {gpu.title}")
+        found.append(f"extrapolated: nothing was measured on a {gpu.title}{gpu.assumed and f'; {gpu.assumed}'}")
     if (asked := spec.model.attn_implementation) not in (None, "sdpa", "eager"):
         found.append(f"{asked} is projected as torch's own attention kernels")
     if spec.training.fp16:
         found.append("no fp16 run was measured")
+    if spec.training.logits in ("chunked", "fused"):
+        found.append(
+            f"logits: {spec.training.logits} is projected as logits at supervised positions only; "
+            + ("what one chunk of positions takes was not measured" if spec.training.logits == "chunked"
+               else "what the fused kernel holds was not measured")
+        )  # fmt: skip
     if spec.lora.use_dora:
         found.append("no DoRA run was measured")
-    if UNMEASURED & set(family.model_types):
+    if not family.measured:
         found.append(f"no {family.name} run was measured")
     if family.doubt:
         found.append(family.doubt)

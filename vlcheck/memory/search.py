@@ -65,7 +65,7 @@ def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[
         Unavailable: if its step cannot be simulated.
     """
     simulation = Simulation(spec, config, family)
-    shape = shape or shape_of(spec, simulation.config)
+    shape = shape or shape_of(spec, family, simulation.config)
     seen: dict[int, MemoryPlan] = {}
 
     def at_rows(rows: int) -> MemoryPlan:
@@ -168,7 +168,7 @@ def _largest_rank(spec: RunSpec, config: Values, family: Family, card: Gpu, shap
 def _largest_image(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape) -> int | None:
     """The largest image budget that fits, among the doublings that the processor knows."""
     text = shape.tokens - shape.images * shape.soft_tokens
-    most = GEMMA4_MOST if simulation.config.get("model_type") == "gemma4" else 16 * shape.soft_tokens
+    most = simulation.family.most_soft_tokens or 16 * shape.soft_tokens
     for factor in (16, 8, 4, 2, 1):
         soft = shape.soft_tokens * factor
         if soft > most:
@@ -184,8 +184,6 @@ def _largest_image(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shap
 
 WIDEST = 4096
 """No larger rank is named: the layers themselves are hardly wider."""
-GEMMA4_MOST = 1120
-"""Largest soft-token budget of Gemma 4's processor."""
 
 
 def _recommend(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape, at_rows: Callable[[int], MemoryPlan],

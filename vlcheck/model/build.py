@@ -23,9 +23,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
-from transformers.initialization import no_tie_weights
+from transformers.initialization import no_init_weights, no_tie_weights
 
 from vlcheck.finding import Unavailable
+from vlcheck.model.base_weights import StoredBase, misfits, not_a_number, stored_misfits
 from vlcheck.model.family import Values
 from vlcheck.model.random_weights import materialise
 from vlcheck.spec import Lora, Quantization, RunSpec, Training
@@ -67,8 +68,11 @@ def build_model(
         AdapterRefused: if PEFT rejects the targets.
         UnbuildableConfig: if the base cannot be built or its weights cannot be loaded.
     """
-    base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
-    return adapt(base, spec.lora, device="meta" if weights is Weights.META else device)
+    if weights is not Weights.META:
+        base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
+        return adapt(base, spec.lora, device=device)
+    with no_init_weights():  # nothing can be drawn without storage, and PEFT would spend a fifth of its time on it
+        return adapt(build_unadapted(spec, weights, config=config, patch=patch), spec.lora, device="meta")
 
 
 def build_unadapted(
@@ -207,7 +211,7 @@ def load_base(spec: RunSpec, device: str) -> nn.Module:
     """The base with the weights of `spec.model`, from safetensors and without remote code.
 
     Raises:
-        UnbuildableConfig: if there are no safetensors, or they do not fit the model.
+        UnbuildableConfig: if there are no safetensors, they are not exactly the model's weights, or one holds a NaN.
     """
     folder = Path(spec.model.id).expanduser()
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
@@ -215,7 +219,8 @@ def load_base(spec: RunSpec, device: str) -> nn.Module:
         hint = f"; {others[0]} is a pickle, which vlcheck never loads" if others else ""
         raise UnbuildableConfig(f"{folder} holds no *.safetensors{hint}")
     try:
-        model: nn.Module = AutoModelForImageTextToText.from_pretrained(
+        model: nn.Module
+        model, told = AutoModelForImageTextToText.from_pretrained(
             folder if folder.is_dir() else spec.model.id,
             revision=spec.model.revision or "main",
             dtype=getattr(torch, spec.model.dtype),
@@ -224,10 +229,27 @@ def load_base(spec: RunSpec, device: str) -> nn.Module:
             device_map=device,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told like every other misfit, and refused below
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UnbuildableConfig(f"{spec.model.id} cannot be loaded: {type(error).__name__}: {error}") from error
+    if fault := misfits(told):
+        raise UnbuildableConfig(f"{spec.model.id} does not hold this model's weights: {fault}")
+    if broken := not_a_number(model):
+        raise UnbuildableConfig(f"{spec.model.id} holds weights that are not a number: {', '.join(broken[:3])}")
     return model
+
+
+def read_stored_base(spec: RunSpec, config: Values) -> StoredBase:
+    """What `load_base` would refuse of a local folder's weights, from their headers.
+
+    Raises:
+        Unavailable, NotApplicable: as `stored_misfits` does.
+        UnbuildableConfig: if transformers rejects the config.
+    """
+    folder = Path(spec.model.id).expanduser()
+    return stored_misfits(folder, config, _model_class(config), transformers_config(config), spec.model.dtype)
 
 
 def adapt(model: nn.Module, lora: Lora, *, device: str) -> nn.Module:

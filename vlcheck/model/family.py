@@ -53,6 +53,26 @@ class Dialogue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageLayout:
+    """How a family's processor presents one image: ids in the text, tensors beside them."""
+
+    ids: tuple[int, ...]
+    """What stands in the text for it: soft tokens and the markers around them."""
+    soft: int
+    """The id of a soft token."""
+    tensors: Mapping[str, torch.Tensor]
+    """What the image adds to a batch, key to tensor; those of several images are joined along their first axis."""
+    types: str = ""
+    """Key under which the processor says which ids are soft tokens, shape (rows, tokens); empty where it does not."""
+    per_row: bool = False
+    """Whether tensors get an axis for rows before that of a row's images."""
+    per_token: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What every token from the image on is told of it: shape (n,) here, (rows, tokens, images, n) in a batch."""
+    several: bool = True
+    """Whether an image looks the same where a row holds more than one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FallbackProcessor:
     """What a processor is made of where the real one cannot be had."""
 
@@ -121,6 +141,17 @@ class Family:
     """How conversations look in ids; None where vlcheck has not learnt it."""
     fallback: FallbackProcessor | None = None
     """How to make a processor without the Hub."""
+    image_layout: Callable[[Values, int, torch.device], ImageLayout] | None = None
+    """What the processor makes of one image, given the model's full config, the image's soft tokens and the device of
+    its pixels; on meta they take no memory. Raises Unavailable for a number of soft tokens that no image has. None
+    where the processor was not read: such a run's memory is not projected."""
+    soft_tokens: Callable[[Values, int | None], tuple[int, str]] | None = None
+    """Soft tokens of an image that nothing is known of, given the full config and the run's limit, and what was assumed
+    for it; empty where nothing was. Goes with `image_layout`."""
+    most_soft_tokens: int | None = None
+    """Largest number of soft tokens that the processor can be asked for; None where it has no limit of its own."""
+    measured: bool = False
+    """Whether the projection of a run of this family, or of a near relative, was held against a GPU."""
     doubt: str = ""
     """What a reader must know to weigh what is said of this family's parts."""
 

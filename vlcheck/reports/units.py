@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 SHOWN = 4  # entries of one list or mapping
 LONGEST = 120  # characters of one value
+REPR = re.compile(r"([A-Za-z_]\w*)\(\n(?: +.*\n)*\)")
+"""How torch prints a module that has children: its class, then each child on indented lines of its own."""
+SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, bidi marks, unpaired surrogates, odd line ends
 
 
@@ -22,6 +26,16 @@ def show_parameters(count: int) -> str:
         if count >= size:
             return f"{count / size:,.1f}{letter} parameters"
     return f"{count:,} parameter{'' if count == 1 else 's'}"
+
+
+def brief(text: str) -> str:
+    """A message without the dump of a module that a library put into it, and no longer than its first sentence then.
+
+    `Target module Clip(\\n  (linear): ...\\n) is not supported. Currently, only ...` becomes `Target module Clip(...)
+    is not supported.` Any other text stays as it is.
+    """
+    short = REPR.sub(r"\1(...)", text)
+    return short if short == text else SENTENCE.split(short, maxsplit=1)[0]
 
 
 def plain(text: str) -> str:

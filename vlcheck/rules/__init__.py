@@ -13,6 +13,7 @@ from vlcheck.rules import (
     budget,
     coverage,
     duplicates,
+    frameworks,
     images,
     labels,
     memory,
@@ -29,6 +30,7 @@ from vlcheck.rules import (
     spans,
     targets,
     waste,
+    weights,
     wording,
 )
 
@@ -46,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     placement.clip_contradiction,
     targets.parameter_dropout,
     targets.idle_skip,
+    weights.base_not_whole,
     spans.span_moves,
     labels.prompt_supervised,
     spans.answer_truncated,
@@ -94,6 +97,7 @@ RULES: tuple[Rule, ...] = (
     budget.phase_too_large,
     waste.math_attention,
     budget.idle_card,
+    waste.no_bf16,
     coverage.language_not_adapted,
     coverage.vision_not_adapted,
     coverage.projector_not_adapted,
@@ -134,6 +138,7 @@ RULES: tuple[Rule, ...] = (
     numerics.head_too_wide,
     numerics.cache_changes_logits,
     numerics.exploding_gradients,
+    frameworks.framework_unnamed,
 )
 
 

@@ -10,7 +10,8 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 from vlcheck.model.family import Family
 
 if TYPE_CHECKING:
-    from vlcheck.evidence.model import CacheEffect, Heads
+    from vlcheck.evidence.model import Heads
+    from vlcheck.evidence.tiny import CacheEffect
     from vlcheck.model.config import ModelConfig
     from vlcheck.model.modules import ModuleTable
     from vlcheck.spec import RunSpec

@@ -12,7 +12,8 @@ from vlcheck.model.family import CLIP_BOUNDS, Family, Part
 if TYPE_CHECKING:
     from torch import nn
 
-    from vlcheck.evidence.model import Skeleton, Wrappers
+    from vlcheck.evidence.clip import Wrappers
+    from vlcheck.evidence.model import Skeleton
     from vlcheck.model.clip_behaviour import Containment
     from vlcheck.model.clip_bounds import StoredBounds
     from vlcheck.model.targets import Targets
@@ -40,7 +41,7 @@ def wrapper_targeted(
     if family.clip_wrapper is None:
         raise NotApplicable(f"{family.name} has no clip wrappers")
     yield Examined(len(targets.modules), "targeted modules")
-    if targets.wrappers and family.clip_wrapper in skeleton.refusal:
+    if targets.wrappers and skeleton.refused(family.clip_wrapper):
         heard = set(spec.data.modalities)
         parts = [part for part in Part if part is not Part.AUDIO or "audio" in heard]
         regex = working_regex(reference, targets, family, parts)

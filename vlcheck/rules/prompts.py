@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
-from vlcheck.rules.row_checks import names, quoted, rows_of, where
+from vlcheck.rules.row_checks import named, names, quoted, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def columns_removed(spec: RunSpec, skeleton: Skeleton) -> Iterator[Finding | Exa
     Source: https://github.com/huggingface/transformers/issues/27535
     """
     if spec.data.collator is None:
-        raise NotApplicable("vlcheck's own loop drops no column")
+        keeps = f"{spec.training.framework} keeps the columns that its own collator reads"
+        raise NotApplicable(keeps if named(spec) else "vlcheck's own loop drops no column")
     if skeleton.model is None:
         raise Unavailable("PEFT refuses the adapters, see VLC101 and VLC102")
     taken = set(inspect.signature(skeleton.model.forward).parameters)

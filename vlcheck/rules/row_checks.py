@@ -34,7 +34,14 @@ def no_rows(checks: CollatorChecks) -> str:
 
 def where(spec: RunSpec, checks: CollatorChecks) -> Location:
     """The place that chose the collator."""
-    return spec.where("data" if checks.ours else "data.collator")
+    if checks.ours:
+        return spec.where("data")
+    return spec.where("data.collator" if spec.data.collator or not named(spec) else "training.framework")
+
+
+def named(spec: RunSpec) -> bool:
+    """Whether the run names a framework whose loop is not vlcheck's."""
+    return spec.training.framework not in (None, "vlcheck")
 
 
 def names(rows: Sequence[RowCheck]) -> str:

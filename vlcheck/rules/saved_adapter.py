@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from vlcheck.adapters.load import ExpectedAdapter, LoadedAdapter
     from vlcheck.adapters.saved import SavedAdapter
-    from vlcheck.evidence.model import Wrappers
+    from vlcheck.evidence.clip import Wrappers
     from vlcheck.model.family import Part
     from vlcheck.spec import RunSpec
 

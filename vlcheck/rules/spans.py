@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
-from vlcheck.rules.row_checks import distance, measured, names, no_rows, quoted, rows_of, where
+from vlcheck.rules.row_checks import distance, measured, named, names, no_rows, quoted, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
     yield Examined(len(rows), "rows")
     yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
     cut = [row for row in rows if row.cut]
-    long = [row for row in rows if checks.ours and limit and row.tokens > limit and spec.data.overflow == "error"]
+    limited = checks.ours or (named(spec) and spec.data.collator is None)
+    long = [row for row in rows if limited and limit and row.tokens > limit and spec.data.overflow == "error"]
     if cut:
         worst = max(cut, key=lambda row: row.answers - row.found)
         yield Finding(

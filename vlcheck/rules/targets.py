@@ -29,7 +29,7 @@ def adapters_refused(spec: RunSpec, skeleton: Skeleton, family: Family) -> Itera
     Source: https://huggingface.co/docs/peft/package_reference/lora
     """
     yield Examined(1, "attempt to attach adapters")
-    if skeleton.refusal and not (family.clip_wrapper and family.clip_wrapper in skeleton.refusal):
+    if skeleton.refusal and not skeleton.refused(family.clip_wrapper):
         yield Finding(f"PEFT refuses the adapters: {skeleton.refusal}", where=spec.where("lora.target_modules"))
 
 

@@ -1,4 +1,4 @@
-"""VLC3xx: memory that buys nothing."""
+"""VLC3xx: memory that buys nothing, and number types that the card does not compute."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
+    from vlcheck.gpus import Gpu
     from vlcheck.memory.plan import MemoryPlan
     from vlcheck.model.modules import ModuleTable
     from vlcheck.spec import RunSpec
@@ -28,8 +29,10 @@ def full_logits(spec: RunSpec, memory_plan: MemoryPlan) -> Iterator[Finding | Ex
 
     Source: https://github.com/huggingface/trl/pull/5575
     """
-    if spec.training.logits != "all":
+    if spec.training.logits == "supervised":
         raise NotApplicable("logits are computed at supervised positions only")
+    if spec.training.logits != "all":
+        raise NotApplicable(f"logits are {spec.training.logits}: they are never held at all positions at once")
     shape = memory_plan.shape
     yield Examined(shape.rows * shape.tokens, "positions")
     held = memory_plan.of("logits and loss")
@@ -93,3 +96,33 @@ def math_attention(spec: RunSpec, memory_plan: MemoryPlan) -> Iterator[Finding |
             where=spec.where("hardware.gpu"),
             measured=dict(memory_plan.kernels.items()),
         )
+
+
+@rule("VLC311", "no-bf16", Severity.WARNING)
+def no_bf16(spec: RunSpec, gpu: Gpu) -> Iterator[Finding | Examined]:
+    """The run computes in bfloat16 on a card that has none.
+
+    NVIDIA's cards compute bfloat16 from compute capability 8.0. torch emulates it on older ones, so that
+    transformers' check passes and the run starts: matrix products are converted to fp32 and back, and attention
+    falls back to the kernel that keeps its whole matrix.
+
+    Remedy: `fp16: true` with `bnb_4bit_compute_dtype: float16`, if the family does not overflow there (VLC801); else
+    a card from Ampere on.
+
+    Source: torch, torch/cuda/__init__.py, is_bf16_supported(including_emulation=True)
+    """
+    if gpu.assumed:
+        raise NotApplicable(f"the card is known by its memory only: {gpu.assumed}")
+    settings = {"training.bf16": spec.training.bf16}
+    if spec.quantization is not None and spec.quantization.load_in_4bit:
+        settings["quantization.bnb_4bit_compute_dtype"] = spec.quantization.bnb_4bit_compute_dtype == "bfloat16"
+    yield Examined(len(settings), "number type settings")
+    for key, asked in settings.items():
+        if asked and not gpu.bf16:
+            yield Finding(
+                f"{key} asks for bfloat16, which {gpu.title} (compute capability {gpu.major}.{gpu.minor}) does not "
+                "compute; allowed: compute capability 8.0 or higher",
+                where=spec.where(key),
+                measured={"setting": key, "compute capability": f"{gpu.major}.{gpu.minor}"},
+                fix="fp16: true" if key == "training.bf16" else "bnb_4bit_compute_dtype: float16",
+            )

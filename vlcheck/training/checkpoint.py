@@ -8,35 +8,33 @@ safely (Cloud Storage FUSE: no locks, no atomic rename of folders, the last writ
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-import re
-import shutil
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from vlcheck.training.identity import Identity, differences, fingerprint
+from vlcheck.training.identity import Identity, differences
+from vlcheck.training.manifest import (
+    MANIFEST,
+    OPENING,
+    BrokenCheckpoint,
+    Described,
+    describe,
+    manifest_text,
+    opening_text,
+    read_manifest,
+)
+from vlcheck.training.ours import Standing, changed, folders, remove, standing
 
-MANIFEST = "manifest.json"
-SCHEMA = "vlcheck.checkpoint/1"
-_NAME = re.compile(r"checkpoint-(\d+)(?:-(\d+))?")
 READABLE = 0o644
-_PIECE = 8 * 2**20
 
 
 class CheckpointNotWritten(Exception):
     """The disk refused a checkpoint; earlier ones are untouched."""
-
-
-class BrokenCheckpoint(Exception):
-    """A folder is no whole checkpoint; the message says which file and why."""
 
 
 class OtherRun(Exception):
@@ -87,18 +85,23 @@ def publish(folder: Path, step: int, content: Content, identity: Identity) -> Ch
     """Write a checkpoint into a folder that does not exist yet; when this returns it is durable.
 
     Raises:
-        CheckpointNotWritten: if the disk refuses; what was written of it is removed.
+        CheckpointNotWritten: if something of this name is there, which stays as it is, or the disk refuses; what
+            was written is removed.
     """
     try:
         folder.mkdir(parents=True)
+    except OSError as refused:
+        raise CheckpointNotWritten(f"{folder}: {refused.strerror or refused}") from refused
+    try:
+        _write(folder / OPENING, opening_text([*content.tensors, *content.texts]))
         with ThreadPoolExecutor(len(content.tensors) or 1) as pool:  # one file is hashed while another is written
             written = list(pool.map(lambda name: _stored(folder / name, content.tensors[name]), content.tensors))
         for name, text in content.texts.items():
             _write(folder / name, text)
         files = dict(zip(content.tensors, written, strict=True))
-        files |= {name: _described(folder / name) for name in content.texts}
-        body = {"schema": SCHEMA, "step": step, "files": files, "identity": identity}
-        _write(folder / MANIFEST, json.dumps({**body, "sha256": fingerprint(body)}, indent=1))
+        files |= {name: describe(folder / name) for name in content.texts}
+        _write(folder / MANIFEST, manifest_text(step, identity, files))
+        (folder / OPENING).unlink()
         for each in (folder, folder.parent):
             _sync(each)
     except Exception as refused:  # OSError of ours, SafetensorError of the library's for the same full disk
@@ -116,24 +119,13 @@ def verify(folder: Path) -> Checkpoint:
         BrokenCheckpoint: if the manifest is missing, torn or changed, or a file is missing, shorter, longer or
             changed.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        told = manifest.pop("sha256")
-        if told != fingerprint(manifest) or manifest["schema"] != SCHEMA:
-            raise BrokenCheckpoint(f"{folder}: {MANIFEST} was changed after it was written")
-    except FileNotFoundError as missing:
-        raise BrokenCheckpoint(f"{folder}: no {MANIFEST}, so it was never finished") from missing
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as torn:
-        raise BrokenCheckpoint(f"{folder}: {MANIFEST} cannot be read: {torn}") from torn
-    for name, wanted in manifest["files"].items():
-        try:
-            if (size := (folder / name).stat().st_size) != wanted["bytes"]:
-                raise BrokenCheckpoint(f"{folder}: {name} has {size:,} bytes; its manifest says {wanted['bytes']:,}")
-            if _described(folder / name) != wanted:
-                raise BrokenCheckpoint(f"{folder}: {name} was changed after it was written")
-        except OSError as error:
-            raise BrokenCheckpoint(f"{folder}: {name} cannot be read: {error.strerror or error}") from error
-    return Checkpoint(folder, manifest["step"], manifest["identity"])
+    if folder.is_symlink():
+        raise BrokenCheckpoint(f"{folder} is a symbolic link")
+    manifest = read_manifest(folder)
+    for name in manifest.files:
+        if fault := changed(folder, name, manifest):
+            raise BrokenCheckpoint(fault)
+    return Checkpoint(folder, manifest.step, manifest.identity)
 
 
 def find_newest(root: Path, identity: Identity) -> Found:
@@ -165,22 +157,10 @@ def check_same_run(found: Checkpoint, identity: Identity) -> None:
         raise OtherRun(f"{found.folder} was written by another run: {told}; choose another training.output_dir")
 
 
-def folders(root: Path) -> list[Path]:
-    """Folders below `root` that are named like checkpoints, newest first."""
-    found = []
-    with contextlib.suppress(FileNotFoundError):
-        found = [
-            (int(match[1]), int(match[2] or 0), entry)
-            for entry in root.iterdir()
-            if (match := _NAME.fullmatch(entry.name)) and entry.is_dir()
-        ]
-    return [entry for *_, entry in sorted(found, reverse=True)]
-
-
 def free_name(root: Path, step: int) -> Path:
     """A folder for this step's checkpoint; one that a killed run left behind is never written into."""
     folder, attempt = root / f"checkpoint-{step}", 1
-    while folder.exists():
+    while os.path.lexists(folder):
         attempt += 1
         folder = root / f"checkpoint-{step}-{attempt}"
     return folder
@@ -189,27 +169,19 @@ def free_name(root: Path, step: int) -> Path:
 def prune(root: Path, newest: Checkpoint, keep: int | None, broken: Collection[Path] = ()) -> None:
     """Remove checkpoints beyond the newest `keep`, and folders that a killed run never finished.
 
-    `newest` stays whatever happens. A folder loses its manifest first, so that it is no checkpoint any more
-    before it is no whole one.
+    `newest` stays whatever happens, and so does all that is not, file for file, as vlcheck wrote it.
 
     Args:
         broken: folders that are known to be no whole checkpoints; they stay as they are, and count for nothing.
     """
     kept = 0
     for folder in folders(root):
-        finished = (folder / MANIFEST).exists()
-        if finished and folder in broken:
-            continue
-        kept += finished
-        if folder != newest.folder and (not finished or (keep is not None and kept > keep)):
+        if whole := folder not in broken and (folder / MANIFEST).exists():
+            kept += 1
+        beyond = keep is not None and kept > keep
+        if folder != newest.folder and (beyond if whole else standing(folder)[0] is Standing.TORN):
             with contextlib.suppress(OSError):
                 remove(folder)
-
-
-def remove(folder: Path) -> None:
-    """Delete a checkpoint, its manifest first."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder)
 
 
 def check_writable(root: Path) -> None:
@@ -227,20 +199,11 @@ def check_writable(root: Path) -> None:
         raise CheckpointNotWritten(f"{root}: {refused.strerror or refused}") from refused
 
 
-def _stored(file: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _stored(file: Path, tensors: Mapping[str, torch.Tensor]) -> Described:
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, file)
     file.chmod(READABLE)  # safetensors lets nobody else read its files
     _sync(file)
-    return _described(file)
-
-
-def _described(file: Path) -> dict[str, Any]:
-    digest, size = hashlib.sha256(), 0
-    with file.open("rb") as opened:
-        while piece := opened.read(_PIECE):
-            digest.update(piece)
-            size += len(piece)
-    return {"bytes": size, "sha256": digest.hexdigest()}
+    return describe(file)
 
 
 def _write(file: Path, text: str) -> None:

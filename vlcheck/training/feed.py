@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias, cast
-
-import torch
-from torch.utils.data import DataLoader
+from typing import TypeAlias
 
 from vlcheck.data.conversation import Conversation, Picture
 from vlcheck.data.images import BadPicture, open_picture
 from vlcheck.processing.chat_template import RowText
 from vlcheck.processing.collator import Batch, Collator, Dropped, NoRowLeft
 from vlcheck.processing.labels import IGNORE_INDEX
-from vlcheck.training.order import Listed, Order, Places, Streamed, Taken
+from vlcheck.training.order import Listed, Order, Places, Streamed
+from vlcheck.training.watch import RunStopped
+from vlcheck.training.workers import collate_there, collating_processes
 
 AHEAD = 2
 """Steps that are collated ahead of the model."""
@@ -58,11 +56,16 @@ def feed(
 
     Raises:
         BadRow: at a row that cannot be trained for another reason than an unreadable image, by its name.
+        RunStopped: if a process that collates was killed.
     """
     plan = [order.micro_batches(step, rank) for step in range(start, order.steps)]
     places = [places for step in plan for places in step]
-    collate = partial(_collated, collator)
-    ready = _by_processes(source, places, collate, workers) if workers else _by_thread(source, places, collate, order)
+    collate = partial(_taken, source, collator)
+    if workers:
+        ahead = AHEAD * min(workers, len(places) or 1)
+        ready = _ahead(collating_processes(workers, collate), collate_there, places, ahead)
+    else:  # one thread: a fast tokenizer's padding is state, so that two must not share it
+        ready = _ahead(ThreadPoolExecutor(1, "collate"), collate, places, AHEAD * order.accumulation)
     for step in plan:
         yield [next(ready) for _ in step]
 
@@ -96,54 +99,29 @@ def collate_rows(collator: Collator, rows: Sequence[Conversation]) -> MicroBatch
     return MicroBatch(collated.batch, names, images, tuple(unreadable), collated.dropped)
 
 
-def _collated(collator: Collator, taken: Taken) -> MicroBatch:
-    rows, broken = taken
+Collate: TypeAlias = Callable[[Places], MicroBatch]
+
+
+def _taken(source: Listed | Streamed, collator: Collator, places: Places) -> MicroBatch:
+    rows, broken = source.take(places)
     made = collate_rows(collator, rows)
     return replace(made, unreadable=(*broken, *made.unreadable)) if broken else made
 
 
-Collate: TypeAlias = Callable[[Taken], MicroBatch]
-
-
-def _by_thread(
-    source: Listed | Streamed, places: Sequence[Places], collate: Collate, order: Order
-) -> Iterator[MicroBatch]:
-    """Collate in one thread: a fast tokenizer's padding is state, so that two must not share it."""
+def _ahead(pool: Executor, collate: Collate, places: Sequence[Places], ahead: int) -> Iterator[MicroBatch]:
+    """Collate in order, so many micro-batches ahead."""
     waiting: deque[Future[MicroBatch]] = deque()
-    with ThreadPoolExecutor(1, "collate") as pool:
-        try:
-            for place in places:
-                waiting.append(pool.submit(lambda own: collate(source.take(own)), place))
-                if len(waiting) > AHEAD * order.accumulation:
-                    yield waiting.popleft().result()
-            while waiting:
+    try:
+        for place in places:
+            waiting.append(pool.submit(collate, place))
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
-        finally:
-            for left in waiting:
-                left.cancel()
-
-
-def _by_processes(
-    source: Listed | Streamed, places: Sequence[Places], collate: Collate, workers: int
-) -> Iterator[MicroBatch]:
-    yield from DataLoader(
-        _Planned(source, places),
-        batch_size=None,
-        collate_fn=cast(Callable[[Any], MicroBatch], collate),  # without a batch size it gets one item
-        num_workers=min(workers, max(1, len(places))),
-        prefetch_factor=AHEAD,
-        multiprocessing_context=multiprocessing.get_context("fork") if sys.platform == "linux" else None,
-        generator=torch.Generator(),  # else it would draw from the generator that dropout uses
-    )
-
-
-@dataclass(frozen=True)
-class _Planned(torch.utils.data.Dataset[Taken]):
-    source: Listed | Streamed
-    places: Sequence[Places]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, number: int) -> Taken:
-        return self.source.take(self.places[number])
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as broken:
+        raise RunStopped(
+            "a process that collates rows was killed, most often because the machine ran out of memory; "
+            "training.dataloader_num_workers takes fewer of them, and the same command goes on from the last step"
+        ) from broken
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

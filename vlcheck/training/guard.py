@@ -16,12 +16,16 @@ from types import TracebackType
 from typing import Any
 
 from vlcheck.training.checkpoint import CheckpointNotWritten
+from vlcheck.training.lease import LeaseLost
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
+"""What platforms, users and closed terminals end a run with."""
+OVER = b"\0"
+"""Told to the guard when the run is over; no signal has this number."""
 
 
 class Guard:
-    """While this is entered, SIGTERM and SIGINT publish the newest snapshot and end the process.
+    """While this is entered, each of `SIGNALS` publishes the newest snapshot and ends the process.
 
     The exit code is 128 plus the signal's number: not 0, so that platforms start the job again.
 
@@ -52,21 +56,23 @@ class Guard:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._there.close()
+        self._there.setblocking(True)
+        self._there.send(OVER)  # not by closing it: a forked process holds it open as well
         self._thread.join()
+        self._there.close()
         self._here.close()
 
     def _watch(self) -> None:
         told = self._here.recv(1)
-        while told and told[0] not in SIGNALS:
+        while told != OVER and told[0] not in SIGNALS:
             told = self._here.recv(1)
-        if not told:
-            return  # the run is over
+        if told == OVER:
+            return
         self._ending = True
         number = signal.Signals(told[0])
         try:
             self._say(f"{number.name}: {self._publish()}")
-        except CheckpointNotWritten as refused:
+        except (CheckpointNotWritten, LeaseLost) as refused:
             self._say(f"{number.name}: the last finished step could not be written: {refused}")
         finally:
             os._exit(128 + number)

@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 
 from vlcheck.spec import RunSpec
 from vlcheck.training.checkpoint import (
-    BrokenCheckpoint,
     Checkpoint,
     CheckpointNotWritten,
     Content,
@@ -28,17 +27,18 @@ from vlcheck.training.checkpoint import (
     free_name,
     prune,
     publish,
-    remove,
     verify,
 )
 from vlcheck.training.feed import MicroBatch
 from vlcheck.training.guard import Guard
 from vlcheck.training.identity import identity_of
+from vlcheck.training.lease import Lease, LeaseLost
+from vlcheck.training.manifest import BrokenCheckpoint
 from vlcheck.training.order import Order
+from vlcheck.training.ours import ADAPTER_FOLDER, check_ours, remove
 from vlcheck.training.record import Record
 from vlcheck.training.snapshot import ADAPTER, Snapshots, State, restore, rng_state
 
-ADAPTER_FOLDER = "adapter"
 GRACE_SECONDS = {"cloud-run": 10.0}
 """From SIGTERM to SIGKILL. Quoted from Google's documentation of Cloud Run, not measured by us."""
 EIGHT_BIT_FROM = 4096
@@ -60,34 +60,57 @@ class Keeper:
         self._on_disk: Checkpoint | None = None
         self._broken: Mapping[Path, str] = {}
         self._writing = threading.Lock()
+        self._lease: Lease | None = None
+
+    @contextlib.contextmanager
+    def claimed(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Be the only run that writes to the folder.
+
+        Args:
+            say: told that the run waits for another's end.
+
+        Raises:
+            ForeignFiles: if things that are not vlcheck's stand where this run would write or remove.
+            FolderTaken: if another run writes there.
+            CheckpointNotWritten: if the folder cannot be written to.
+        """
+        if self._rank:
+            yield
+            return
+        check_ours(self.folder)
+        check_writable(self.folder)
+        with Lease(self.folder, say) as self._lease:
+            adapter = self.folder / ADAPTER_FOLDER
+            if adapter.exists() and self._finished() is None:
+                remove(adapter)
+            yield
 
     def finished(self) -> Path | None:
-        """The adapter that this very run has left before; a half-written one is removed.
+        """The adapter that this very run has left before.
 
         Raises:
             OtherRun: if another run left one.
         """
-        folder = self.folder / ADAPTER_FOLDER
-        if not folder.exists():
-            return None
-        try:
-            found = verify(folder)
-        except BrokenCheckpoint:
-            if self._rank == 0:
-                remove(folder)
+        found = self._finished()
+        if found is None:
             return None
         check_same_run(found, self.identity)
-        return folder
+        return found.folder
+
+    def _finished(self) -> Checkpoint | None:
+        try:
+            return verify(self.folder / ADAPTER_FOLDER)
+        except BrokenCheckpoint:
+            return None
 
     def check_room(self, state: State) -> None:
         """Find out before training what can be known of the disk.
 
         Raises:
-            CheckpointNotWritten: if the folder cannot be written to or has no room for what the run keeps.
+            CheckpointNotWritten: if the folder has no room for what the run keeps.
         """
         if self._rank:
             return
-        check_writable(self.folder)
         adapter = sum(tensor.numel() * tensor.element_size() for tensor in state.adapter.values())
         kept = (self._spec.training.save_total_limit or 1) + 1  # one more while the newest is being written
         needed = (adapter + state_bytes(state)) * kept + adapter
@@ -112,7 +135,13 @@ class Keeper:
         return found, restore(found.checkpoint, state, self._rank)
 
     def capture(self, step: int, state: State, unreadable: Mapping[str, str]) -> None:
-        """Keep a step that has just ended in host memory."""
+        """Keep a step that has just ended in host memory.
+
+        Raises:
+            LeaseLost: if another run writes to the folder now.
+        """
+        if self._lease is not None:
+            self._lease.check_known()
         told = rng_state()
         ranks = gather_object([told]) if self._order.processes > 1 else [told]
         if self._rank == 0:
@@ -159,6 +188,7 @@ class Keeper:
         folder = self.folder / ADAPTER_FOLDER
         if self._rank == 0:
             with self._writing:
+                self._check_lease()
                 last = self._snapshots.newest
                 content = Content({ADAPTER: last.files[ADAPTER]}, {"adapter_config.json": last.config})
                 publish(folder, last.step, content, self.identity)
@@ -168,8 +198,8 @@ class Keeper:
     def guarded(self, say: Callable[[str], None]) -> Iterator[None]:
         """Have the last finished step written whatever ends the loop.
 
-        SIGTERM and SIGINT end the process at once. An exception does not get past: a run that is out of memory at
-        step 40 has lost nothing but step 40.
+        SIGTERM, SIGINT, SIGHUP and SIGQUIT end the process at once. An exception does not get past: a run that is
+        out of memory at step 40 has lost nothing but step 40.
 
         Args:
             say: the run's last words.
@@ -178,11 +208,12 @@ class Keeper:
             try:
                 yield
             except BaseException:
-                with contextlib.suppress(CheckpointNotWritten):
+                with contextlib.suppress(CheckpointNotWritten, LeaseLost):
                     self.save_now()
                 raise
 
     def _save(self) -> None:
+        self._check_lease()
         last = self._snapshots.newest
         if self._on_disk is None or self._on_disk.step != last.step:
             folder = free_name(self.folder, last.step)
@@ -195,7 +226,13 @@ class Keeper:
         with self._writing:
             step = self._snapshots.freeze().step
             self._save()
+        if self._lease is not None:
+            self._lease.release()  # the platform's next attempt need not wait
         return f"step {step} is on disk; start the same command again to go on from there"
+
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
 
     def _due(self, step: int) -> bool:
         settings, order = self._spec.training, self._order

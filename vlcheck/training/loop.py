@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import Row, RowProblem, read_rows
@@ -27,7 +28,7 @@ from vlcheck.training.checkpoint import Found
 from vlcheck.training.effective import Counts, counted, weighed
 from vlcheck.training.feed import feed
 from vlcheck.training.keeper import Keeper
-from vlcheck.training.order import Listed, Streamed
+from vlcheck.training.order import Listed, Order, Streamed
 from vlcheck.training.record import Record, Silent
 from vlcheck.training.setup import build, make_accelerator, order_of
 from vlcheck.training.step import autocast, finish, micro_step
@@ -60,7 +61,7 @@ class Trained:
     unreadable: tuple[tuple[str, str], ...] = ()
 
 
-def train(  # noqa: PLR0915  one loop, to be read from top to bottom
+def train(
     spec: RunSpec,
     *,
     config: Values,
@@ -69,7 +70,7 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
     rows: Rows,
     projected: tuple[int, int] | None = None,
     patch: Patch | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Trained:
     """Train a run's adapters, or take the run up where its newest checkpoint ends.
 
@@ -78,28 +79,56 @@ def train(  # noqa: PLR0915  one loop, to be read from top to bottom
         collator: the object that the audit judges.
         projected: allocated bytes that the memory plan for this card expects, and its upper bound.
         patch: the user's monkeypatch, where they allowed it to run.
-        say: prints one line.
+        say: told one line at a time.
 
     Raises:
         ConfigError: for settings that this loop does not support, or a split without rows.
         RunStopped: where going on makes no sense; the last finished step is on disk.
         OtherRun: if the output folder belongs to a run with other settings.
+        ForeignFiles: if it holds files that are not vlcheck's where this run would write.
+        FolderTaken: if another run writes there.
         CheckpointNotWritten: if the disk does not take what must be kept.
         BadRow: at a row that cannot be trained for another reason than an unreadable image.
         AdapterRefused, UnbuildableConfig: as `build_model` does.
     """
     accelerator = make_accelerator(spec)
-    rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+    rank, processes = accelerator.process_index, accelerator.num_processes
     say = _nothing if rank else say
     order = order_of(spec, None if rows.stream else len(rows.conversations), processes)
+    check_share(dict(rows.broken), order.rows + len(rows.broken), spec.data.max_unreadable)
+    keeper = Keeper(spec, order, rank)
+    with contextlib.ExitStack() as claim:
+        if keeper.finished() is None:
+            claim.enter_context(keeper.claimed(say))
+        accelerator.wait_for_everyone()
+        if (done := keeper.finished()) is not None:
+            say(f"nothing to do: {done} is the adapter that this very run has left")
+            return Trained(done, order.steps, order.steps)
+        return _train_claimed(
+            spec, accelerator, keeper, order, config=config, family=family, collator=collator, rows=rows,
+            projected=projected, patch=patch, say=say,
+        )  # fmt: skip
+
+
+def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to bottom
+    spec: RunSpec,
+    accelerator: Accelerator,
+    keeper: Keeper,
+    order: Order,
+    *,
+    config: Values,
+    family: Family,
+    collator: Collator,
+    rows: Rows,
+    projected: tuple[int, int] | None,
+    patch: Patch | None,
+    say: Callable[[str], None],
+) -> Trained:
+    """Train into a folder that this run alone writes to."""
+    rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
     total = order.rows + len(rows.broken)
     source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
-    keeper = Keeper(spec, order, rank)
     unreadable = dict(rows.broken)
-    check_share(unreadable, total, spec.data.max_unreadable)
-    if (done := keeper.finished()) is not None:
-        say(f"nothing to do: {done} is the adapter that this very run has left")
-        return Trained(done, order.steps, order.steps)
 
     live = build(spec, config, accelerator, order, patch)
     keeper.check_room(live.state)

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from vlcheck.charts import draw_curve
-
-METRICS, SUMMARY, CURVE = "metrics.jsonl", "run.json", "loss.png"
+from vlcheck.data.atomic_write import write_whole
+from vlcheck.training.ours import BOARD, CURVE, METRICS, SUMMARY, SUMMARY_SCHEMA
 
 
 class Record:
@@ -58,8 +58,8 @@ class Record:
         self.event("finished", text)
         steps = list(read_metrics(self._folder))
         peaks = [values["allocated_bytes"] for values in steps if "allocated_bytes" in values]
-        document = {"schema": "vlcheck.run/1", **summary, "peak_allocated_bytes": max(peaks, default=None)}
-        (self._folder / SUMMARY).write_text(json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        document = {"schema": SUMMARY_SCHEMA, **summary, "peak_allocated_bytes": max(peaks, default=None)}
+        write_whole(self._folder / SUMMARY, json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n")
         points = [(values["step"], float(values["loss"])) for values in steps]
         draw_curve(points, self._folder / CURVE, title="Training loss", x_label="step", y_label="loss")
 
@@ -128,11 +128,22 @@ def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
     steps: dict[int, dict[str, Any]] = {}
     with (folder / METRICS).open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 values = json.loads(line)
-                if isinstance(values, dict) and "loss" in values:
+                if isinstance(values, dict) and _is_step(values):
                     steps[values["step"]] = values
     yield from (steps[number] for number in sorted(steps))
+
+
+def _is_step(values: dict[str, Any]) -> bool:
+    """Whether a line is one of a step, with a loss that is a number or the name of one that is not finite."""
+    if type(values.get("step")) is not int or "loss" not in values:
+        return False
+    try:
+        float(values["loss"])
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True
 
 
 def _ends_whole(file: Path) -> bool:
@@ -161,7 +172,7 @@ def _board(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / BOARD))
 
 
 class Bar:

@@ -6,10 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, broadcast_object_list, set_seed
 from torch import nn
 from transformers import get_scheduler
 
@@ -19,6 +19,8 @@ from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.training.order import Order
 from vlcheck.training.snapshot import State, live_adapter
 from vlcheck.training.step import make_optimizer, prepare
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,13 @@ def make_accelerator(spec: RunSpec) -> Accelerator:
         message = f"accelerate was set up for {seen}; vlcheck train allows: one process, or several with DDP"
         raise ConfigError(Problem(spec.where("training"), message))
     return accelerator
+
+
+def agreed(value: T) -> T:
+    """What the main process says, in every process; the others' value is not asked for."""
+    held = [value]
+    broadcast_object_list(held)
+    return held[0]
 
 
 def order_of(spec: RunSpec, rows: int | None, processes: int) -> Order:

@@ -69,7 +69,7 @@ def forward_loss(model: nn.Module, batch: Batch, *, supervised_only: bool) -> to
 def micro_step(model: nn.Module, batch: Batch, spec: RunSpec, *, context: Autocast, share: float = 1.0) -> torch.Tensor:
     """Forward and backward of one micro-batch."""
     with context():
-        loss = forward_loss(model, batch, supervised_only=spec.training.logits == "supervised")
+        loss = forward_loss(model, batch, supervised_only=spec.training.logits != "all")
     (loss * share).backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 

@@ -73,7 +73,7 @@ def sound(hub_id: str) -> RunSpec:
     return RunSpec(
         model=ModelRef(id=hub_id),
         lora=Lora(r=4, lora_alpha=4, target_modules="all-linear", exclude_modules=SOUND_EXCLUDES.get(hub_id)),
-        training=Training(gradient_checkpointing=True),
+        training=Training(framework="vlcheck", gradient_checkpointing=True),
         intent=intent(hub_id),
     )
 

@@ -19,6 +19,7 @@ from tests.model.families.models import (
     small_reference,
     sound,
 )
+from tests.tiny import no_projection
 from vlcheck.engine import audit
 from vlcheck.finding import Verdict
 from vlcheck.model.build import transformers_config
@@ -45,7 +46,7 @@ def hub_id(request):
 def codes(hub_id: str, folder, lora: Lora, **changes) -> set[str]:
     """Codes found in a run of the miniature, its standing note aside; nothing may end in an error."""
     spec = replace(small(hub_id, folder), lora=lora, **changes)
-    report = audit(spec, offline=True, reference=small_reference(hub_id), **labels(hub_id))
+    report = audit(spec, offline=True, reference=small_reference(hub_id), projection=no_projection, **labels(hub_id))
     assert [o.reason for o in report.with_verdict(Verdict.ERROR)] == []
     found = {outcome.rule.code for outcome in report.found()}
     assert found >= NOTED.get(hub_id, set())

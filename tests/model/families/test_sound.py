@@ -9,6 +9,7 @@ import pytest
 from transformers.initialization import no_init_weights
 
 from tests.model.families.models import IDS, SMALLEST, entry, family, reference, sound, table
+from tests.tiny import no_projection
 from vlcheck.engine import run
 from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.resolve import Evidence
@@ -49,7 +50,8 @@ def test_other_sizes_are_looked_at(hub_id):
 def evidence_of(hub_id: str, spec: RunSpec) -> Evidence:
     with no_init_weights():  # it has no storage anyway
         skeleton = Skeleton(base_of(build_model(spec, Weights.META, config=entry(hub_id).config)))
-    return Evidence(spec, {"reference": reference(hub_id), "skeleton": skeleton}, offline=True)
+    given = {"reference": reference(hub_id), "skeleton": skeleton, "projection": no_projection}
+    return Evidence(spec, given, offline=True)
 
 
 def assert_looked(outcomes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,8 @@ def _from_disk(source: Path, data: Data, split: str) -> Any:
 
 def _from_hub(name: str, split: str, *, offline: bool) -> Any:
     """Read what an earlier `load_dataset` left in the cache, or stream from the Hub."""
+    if offline and not _may_be_cached(name):
+        raise _not_cached(name, offline=offline)
     import datasets
 
     try:
@@ -92,11 +96,31 @@ def _from_hub(name: str, split: str, *, offline: bool) -> Any:
     except (ConnectionError, FileNotFoundError) as missing:
         if not offline and hub_answers():
             return datasets.load_dataset(name, split=split, streaming=True)
-        why = "the Hub was not asked" if offline else "the Hub was not reached"
-        raise Unavailable(
-            f"the data set {name} is not in the cache of `datasets`, and {why}",
-            f"run with --stream where the Hub is reached, or load it there once: datasets.load_dataset({name!r})",
-        ) from missing
+        raise _not_cached(name, offline=offline) from missing
+
+
+def _not_cached(name: str, *, offline: bool) -> Unavailable:
+    why = "the Hub was not asked" if offline else "the Hub was not reached"
+    return Unavailable(
+        f"the data set {name} is not in the cache of `datasets`, and {why}",
+        f"run with --stream where the Hub is reached, or load it there once: datasets.load_dataset({name!r})",
+    )
+
+
+def _may_be_cached(name: str) -> bool:
+    """Whether a cache holds anything of the owner's; importing `datasets` to ask takes a tenth of an audit.
+
+    Where it does, `datasets` itself says what is there. A name without an owner may be many things to it.
+    """
+    from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
+
+    owner, slash, _ = name.lower().partition("/")
+    if not slash or Path(name).exists() or "datasets" in sys.modules:
+        return True
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE") or Path(HF_HOME) / "datasets").expanduser()
+    folders = [folder for folder in (prepared, Path(HF_HUB_CACHE)) if folder.is_dir()]
+    held = [each.name.lower() for folder in folders for each in folder.iterdir()]
+    return any(each.startswith((f"{owner}___", f"datasets--{owner}--")) for each in held)
 
 
 @contextlib.contextmanager

@@ -44,6 +44,11 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+def described() -> tuple[str, ...]:
+    """Model types whose processors are described, so that a batch of theirs can be made up."""
+    return tuple(dict.fromkeys(kind for family in FAMILIES if family.image_layout for kind in family.model_types))
+
+
 def family_of(values: Values) -> Family:
     """The family of a model config.
 

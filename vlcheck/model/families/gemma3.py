@@ -10,8 +10,8 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import towers
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
+from vlcheck.model.families import images, towers
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, ImageLayout, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,25 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row | ({"pixel_values": torch.rand(1, 3, size, size)} if seen else {})
 
 
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """One square image, always with the same number of soft tokens."""
+    import torch
+
+    soft, side, count = images.placeholder(values), values["vision_config"]["image_size"], values["mm_tokens_per_image"]
+    images.check_fixed(values, soft_tokens, count)
+    return ImageLayout(
+        ids=(values["boi_token_index"], *[soft] * count, values["eoi_token_index"]),
+        soft=soft,
+        tensors={"pixel_values": torch.ones(1, 3, side, side, device=device)},
+        types="token_type_ids",
+    )
+
+
+def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
+    """The one number that the config fixes."""
+    return int(values["mm_tokens_per_image"]), ""
+
+
 DIALOGUE = Dialogue(
     end="<end_of_turn>",
     batch_keys=("token_type_ids", "pixel_values"),
@@ -105,4 +124,7 @@ FAMILY = Family(
     dropped=towers.dropped,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=soft_tokens,
+    measured=True,
 )

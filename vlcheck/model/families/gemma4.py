@@ -11,7 +11,8 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
+from vlcheck.model.families import images
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, ImageLayout, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +103,30 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row
 
 
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """Patches of one image, padded to the budget; three by three of them make a soft token."""
+    import torch
+
+    vision, soft = values["vision_config"], images.placeholder(values)
+    pool, (high, wide) = vision["pooling_kernel_size"], images.rectangle(soft_tokens)
+    grid = torch.meshgrid(torch.arange(pool * wide), torch.arange(pool * high), indexing="xy")
+    return ImageLayout(
+        ids=(values["boi_token_id"], *[soft] * soft_tokens, values["eoi_token_id"]),
+        soft=soft,
+        tensors={
+            "pixel_values": torch.ones(1, pool**2 * soft_tokens, 3 * vision["patch_size"] ** 2, device=device),
+            "image_position_ids": torch.stack(grid, -1).reshape(1, -1, 2),
+        },
+        types="mm_token_type_ids",
+    )
+
+
+def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
+    """A run's budget, or the processor's; every image is padded to it."""
+    default = int(values.get("vision_soft_tokens_per_image") or 280)
+    return wanted or default, "" if wanted else f"the processor's default of {default} soft tokens an image"
+
+
 def image_options(values: Values) -> dict[str, Any]:
     """How the tower cuts an image."""
     return {key: values["vision_config"][key] for key in ("patch_size", "pooling_kernel_size")}
@@ -184,4 +209,8 @@ FAMILY = Family(
     sample_row=sample_row,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=soft_tokens,
+    most_soft_tokens=SOFT_TOKENS[-1],
+    measured=True,
 )

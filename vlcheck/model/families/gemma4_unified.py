@@ -12,8 +12,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import gemma4, turns
-from vlcheck.model.family import Family, Part, Values
+from vlcheck.model.families import gemma4, images, turns
+from vlcheck.model.family import Family, ImageLayout, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +77,24 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row
 
 
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """Pieces of one image, padded to the budget; the processor has merged three by three patches into each."""
+    import torch
+
+    vision, soft = values["vision_config"], images.placeholder(values)
+    side, (high, wide) = vision["patch_size"] * vision["pooling_kernel_size"], images.rectangle(soft_tokens)
+    grid = torch.meshgrid(torch.arange(wide), torch.arange(high), indexing="xy")
+    return ImageLayout(
+        ids=(values["boi_token_id"], *[soft] * soft_tokens, values["eoi_token_id"]),
+        soft=soft,
+        tensors={
+            "pixel_values": torch.ones(1, soft_tokens, 3 * side**2, device=device),
+            "image_position_ids": torch.stack(grid, -1).reshape(1, -1, 2),
+        },
+        types="mm_token_type_ids",
+    )
+
+
 DIALOGUE = gemma4.DIALOGUE
 
 FALLBACK = replace(gemma4.FALLBACK, processor="Gemma4UnifiedProcessor", image_processor="Gemma4UnifiedImageProcessor")
@@ -96,4 +114,7 @@ FAMILY = Family(
     sample_row=sample_row,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=gemma4.soft_tokens,
+    most_soft_tokens=gemma4.SOFT_TOKENS[-1],
 )

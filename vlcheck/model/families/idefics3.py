@@ -44,4 +44,7 @@ FAMILY = Family(
     sample_row=smolvlm.sample_row,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=smolvlm.image_layout,
+    soft_tokens=smolvlm.soft_tokens,
+    measured=True,
 )

@@ -6,24 +6,16 @@ Read from transformers 5.23, `models/internvl`. The projector takes 2 x 2 patche
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import decoders, towers, turns
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
+from vlcheck.model.families import decoders, images, llava, towers, turns
+from vlcheck.model.family import Dialogue, FallbackProcessor, ImageLayout, Values
 
 if TYPE_CHECKING:
     import torch
 
-TEXT_LAYERS = "model.language_model.layers"
-
-
-def layer_kinds(values: Values) -> Mapping[str, Sequence[Hashable]]:
-    """Text layers by attention type, vision layers by whether their output is used."""
-    return {
-        TEXT_LAYERS: decoders.kinds(values["text_config"]),
-        towers.layers(values["vision_config"]): towers.kinds(values),
-    }
+TEXT_LAYERS = llava.TEXT_LAYERS
 
 
 def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -46,6 +38,30 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
         return turns.turn()
     row = turns.turn(turns.START, *[turns.IMAGE] * (towers.PATCHES // 4), turns.END)
     return row | {"pixel_values": turns.pixels(1, 3, towers.SIDE, towers.SIDE)}
+
+
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """Tiles of the tower's size, framed as one image."""
+    import torch
+
+    side, soft, tile = values["vision_config"]["image_size"][0], images.placeholder(values), soft_tokens_of_tile(values)
+    tiles = images.tiles_of(values, soft_tokens, tile)
+    return ImageLayout(
+        ids=(images.MARKER, *[soft] * tile * tiles, images.MARKER),
+        soft=soft,
+        tensors={"pixel_values": torch.ones(tiles, 3, side, side, device=device)},
+    )
+
+
+def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
+    """Whole tiles."""
+    return images.tiled(soft_tokens_of_tile(values), wanted)
+
+
+def soft_tokens_of_tile(values: Values) -> int:
+    """What the projector leaves of a tile's patches."""
+    (side, _), (patch, _) = values["vision_config"]["image_size"], values["vision_config"]["patch_size"]
+    return int((side // patch * values["downsample_ratio"]) ** 2)
 
 
 def image_options(values: Values) -> dict[str, Any]:
@@ -91,19 +107,15 @@ FALLBACK = FallbackProcessor(
 )  # fmt: skip
 """Ids as in the config and its vocabulary's size; the template is that of OpenGVLab/InternVL3-1B-hf."""
 
-FAMILY = Family(
+FAMILY = llava.kin(
     name="InternVL 3",
     model_types=("internvl",),
-    parts={
-        "model.vision_tower": Part.VISION,
-        "model.multi_modal_projector": Part.PROJECTOR,
-        "model.language_model": Part.LANGUAGE,
-        "lm_head": Part.LANGUAGE,
-    },
-    layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
     dropped=towers.dropped,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=soft_tokens,
+    measured=True,
 )

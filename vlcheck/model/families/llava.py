@@ -10,8 +10,8 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import decoders, towers, turns
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
+from vlcheck.model.families import decoders, images, towers, turns
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, ImageLayout, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,29 @@ def dropped(values: Values) -> tuple[str, ...]:
     return (*towers.dropped(values), f"{towers.ROOT}.post_layernorm")
 
 
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """One square image, every patch of it a soft token."""
+    import torch
+
+    side, soft, count = values["vision_config"]["image_size"], images.placeholder(values), features(values)
+    images.check_fixed(values, soft_tokens, count)
+    return ImageLayout(
+        ids=(soft,) * count, soft=soft, tensors={"pixel_values": torch.ones(1, 3, side, side, device=device)}
+    )
+
+
+def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
+    """The one number that the config fixes."""
+    return features(values), ""
+
+
+def features(values: Values) -> int:
+    """What the projector gets of an image: its patches, and one more where the strategy drops none."""
+    vision = values["vision_config"]
+    patches: int = (vision["image_size"] // vision["patch_size"]) ** 2
+    return patches + (values.get("vision_feature_select_strategy") == "full")
+
+
 def image_options(values: Values) -> dict[str, Any]:
     """The shorter side is scaled to the tower's size, what sticks out is cut off."""
     side = values["vision_config"]["image_size"]
@@ -92,19 +115,33 @@ FALLBACK = FallbackProcessor(
 )
 """Ids as in the config; the template is that of llava-hf/llava-1.5-7b-hf, which never writes `</s>`."""
 
-FAMILY = Family(
-    name="LLaVA 1.5",
-    model_types=("llava",),
-    parts={
-        "model.vision_tower": Part.VISION,
-        "model.multi_modal_projector": Part.PROJECTOR,
-        "model.language_model": Part.LANGUAGE,
-        "lm_head": Part.LANGUAGE,
-    },
-    layer_kinds=layer_kinds,
-    shrink=shrink,
-    sample_row=sample_row,
-    dropped=dropped,
-    dialogue=DIALOGUE,
-    fallback=FALLBACK,
-)
+
+def kin(*, newline: bool = False, **record: Any) -> Family:
+    """The record of a family in LLaVA's layout: a tower, a projector and a language model, each at LLaVA's path.
+
+    Args:
+        newline: the model itself owns `image_newline`, a bare parameter between the parts.
+        record: fields of `Family`; those that are not given here are LLaVA's own.
+    """
+    between = {"model": Part.PROJECTOR} if newline else {}
+    shared: dict[str, Any] = {
+        "parts": {
+            **between,
+            "model.vision_tower": Part.VISION,
+            "model.multi_modal_projector": Part.PROJECTOR,
+            "model.language_model": Part.LANGUAGE,
+            "lm_head": Part.LANGUAGE,
+        },
+        "layer_kinds": layer_kinds,
+        "shrink": shrink,
+        "sample_row": sample_row,
+        "dropped": dropped,
+        "dialogue": DIALOGUE,
+        "fallback": FALLBACK,
+        "image_layout": image_layout,
+        "soft_tokens": soft_tokens,
+    }
+    return Family(**(shared | record))
+
+
+FAMILY = kin(name="LLaVA 1.5", model_types=("llava",), measured=True)

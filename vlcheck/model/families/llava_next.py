@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import llava, towers, turns
-from vlcheck.model.family import Family, Part, Values
+from vlcheck.finding import Unavailable
+from vlcheck.model.families import images, llava, towers, turns
+from vlcheck.model.family import ImageLayout, Values
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,55 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row
 
 
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """The image as a whole, then its tiles; a newline ends each row of soft tokens over the tiles.
+
+    Raises:
+        Unavailable: for images that leave a tile unfilled: their soft tokens depend on their proportions too.
+    """
+    import torch
+
+    side, soft, layouts = values["vision_config"]["image_size"], images.placeholder(values), tile_layouts(values)
+    if soft_tokens not in layouts:
+        raise Unavailable(f"images that fill their tiles have {', '.join(map(str, sorted(layouts)))} soft tokens in "
+                          f"this {values['model_type']} model, not {soft_tokens}")  # fmt: skip
+    high, wide = layouts[soft_tokens]
+    return ImageLayout(
+        ids=(soft,) * soft_tokens,
+        soft=soft,
+        tensors={
+            "pixel_values": torch.ones(1, 1 + high * wide, 3, side, side, device=device),
+            "image_sizes": torch.tensor([[high * side, wide * side]]),
+        },
+    )
+
+
+def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
+    """Two by two tiles where the config has them, else the largest square."""
+    squares = {high: soft for soft, (high, wide) in tile_layouts(values).items() if high == wide}
+    tiles = 2 if 2 in squares else max(squares)
+    return squares[tiles], f"images that fill {tiles} x {tiles} tiles"
+
+
+def tile_layouts(values: Values) -> dict[int, tuple[int, int]]:
+    """Soft tokens of an image that fills its tiles, to the tiles' rows and columns.
+
+    LLaVA-OneVision shrinks what many tiles give (`anyres_max_9`); such images are left out. The whole image has
+    the class token too, where the tower has one and the strategy drops nothing.
+    """
+    vision = values["vision_config"]
+    side, patches = vision["image_size"], vision["image_size"] // vision["patch_size"]
+    limit = values.get("vision_aspect_ratio")
+    most = int(limit.removeprefix("anyres_max_")) if limit else 10**6
+    class_token = limit is None and values.get("vision_feature_select_strategy") == "full"
+    tiles = [(high // side, wide // side) for high, wide in values["image_grid_pinpoints"]]
+    return {
+        patches**2 + class_token + high * patches * (wide * patches + 1): (high, wide)
+        for high, wide in tiles
+        if high * wide <= most
+    }
+
+
 def image_options(values: Values) -> dict[str, Any]:
     """As LLaVA, and the sizes into which crops may be laid."""
     return llava.image_options(values) | {"image_grid_pinpoints": values["image_grid_pinpoints"]}
@@ -52,20 +102,14 @@ FALLBACK = replace(
 """The template is that of llava-hf/llava-v1.6-mistral-7b-hf, as trl 1.16 ships it too; Mistral's `[INST]` is no
 special token there. It has no generation prompt: a question's end is where an answer begins."""
 
-FAMILY = Family(
+FAMILY = llava.kin(
     name="LLaVA-NeXT",
     model_types=("llava_next",),
-    parts={
-        "model": Part.PROJECTOR,  # image_newline, a bare parameter
-        "model.vision_tower": Part.VISION,
-        "model.multi_modal_projector": Part.PROJECTOR,
-        "model.language_model": Part.LANGUAGE,
-        "lm_head": Part.LANGUAGE,
-    },
-    layer_kinds=llava.layer_kinds,
+    newline=True,
     shrink=shrink,
     sample_row=sample_row,
-    dropped=llava.dropped,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=soft_tokens,
 )

@@ -7,16 +7,27 @@ checkpoints already lack the layer that LLaVA skips.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import llava_next, turns
-from vlcheck.model.families.llava import dropped, layer_kinds
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
+from vlcheck.model.families import llava, llava_next, turns
+from vlcheck.model.family import Dialogue, FallbackProcessor, ImageLayout, Values
+
+if TYPE_CHECKING:
+    import torch
 
 
 def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """As LLaVA-NeXT, which it follows in how an image is cut."""
     return llava_next.shrink(values, layers) | {"video_token_index": turns.VIDEO}
+
+
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """As LLaVA-NeXT, and the number of images of each row; where they are several, none is cut into tiles."""
+    import torch
+
+    alone = llava_next.image_layout(values, soft_tokens, device)
+    return replace(alone, tensors={**alone.tensors, "batch_num_images": torch.tensor([1])}, several=False)
 
 
 def image_options(values: Values) -> dict[str, Any]:
@@ -57,20 +68,14 @@ FALLBACK = FallbackProcessor(
 """Ids as in the config and in Qwen2's tokenizer. The template is that of llava-hf/llava-onevision-qwen2-0.5b-ov-hf:
 a rendered turn has a space before its first newline, which its generation prompt has not."""
 
-FAMILY = Family(
+FAMILY = llava.kin(
     name="LLaVA-OneVision",
     model_types=("llava_onevision",),
-    parts={
-        "model": Part.PROJECTOR,  # image_newline, a bare parameter
-        "model.vision_tower": Part.VISION,
-        "model.multi_modal_projector": Part.PROJECTOR,
-        "model.language_model": Part.LANGUAGE,
-        "lm_head": Part.LANGUAGE,
-    },
-    layer_kinds=layer_kinds,
+    newline=True,
     shrink=shrink,
     sample_row=llava_next.sample_row,
-    dropped=dropped,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=llava_next.soft_tokens,
 )

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import llava, pixtral, towers, turns
-from vlcheck.model.family import Family, Part, Values
+from vlcheck.model.families import images, llava, pixtral, towers, turns
+from vlcheck.model.family import Values
 
 if TYPE_CHECKING:
     import torch
@@ -45,19 +45,15 @@ FALLBACK = replace(
 """The template is that of mistralai/Mistral-Small-3.1-24B-Instruct-2503, without the page of system text that it
 writes where a conversation has none."""
 
-FAMILY = Family(
+FAMILY = llava.kin(
     name="Mistral Small 3",
     model_types=("mistral3",),
-    parts={
-        "model.vision_tower": Part.VISION,
-        "model.multi_modal_projector": Part.PROJECTOR,
-        "model.language_model": Part.LANGUAGE,
-        "lm_head": Part.LANGUAGE,
-    },
-    layer_kinds=llava.layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
     dropped=towers.dropped,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=pixtral.image_layout,
+    soft_tokens=images.unscaled,
+    measured=True,
 )

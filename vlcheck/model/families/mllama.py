@@ -11,8 +11,8 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import decoders, turns
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
+from vlcheck.model.families import decoders, images, turns
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, ImageLayout, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +65,32 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     }
 
 
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """One id in the text; beside it as many tiles as there may be, whatever the image, and who may look at them."""
+    import torch
+
+    vision, soft = values["vision_config"], images.placeholder(values)
+    images.check_fixed(values, soft_tokens, 1)
+    side, tiles = vision["image_size"], vision["max_num_tiles"]
+    full = next(n for n, (high, wide) in enumerate(vision["supported_aspect_ratios"], 1) if high * wide == tiles)
+    return ImageLayout(
+        ids=(soft,),
+        soft=soft,
+        tensors={
+            "pixel_values": torch.ones(1, tiles, 3, side, side, device=device),
+            "aspect_ratio_ids": torch.tensor([full]),
+            "aspect_ratio_mask": torch.ones(1, tiles, dtype=torch.long),
+        },
+        per_row=True,
+        per_token={"cross_attention_mask": torch.ones(tiles, dtype=torch.long)},
+    )
+
+
+def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
+    """Always one: the language model reads the image beside the text."""
+    return 1, ""
+
+
 def image_options(values: Values) -> dict[str, Any]:
     """Tiles of the tower's size."""
     side, tiles = values["vision_config"]["image_size"], values["vision_config"]["max_num_tiles"]
@@ -110,4 +136,6 @@ FAMILY = Family(
     sample_row=sample_row,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=soft_tokens,
 )

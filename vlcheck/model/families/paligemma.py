@@ -7,24 +7,17 @@ norm, and its training mask comes from `token_type_ids`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import decoders, towers, turns
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
+from vlcheck.model.families import decoders, llava, towers, turns
+from vlcheck.model.family import Dialogue, FallbackProcessor, ImageLayout, Values
 
 if TYPE_CHECKING:
     import torch
 
-TEXT_LAYERS = "model.language_model.layers"
-
-
-def layer_kinds(values: Values) -> Mapping[str, Sequence[Hashable]]:
-    """Text layers by attention type; vision layers are alike."""
-    return {
-        TEXT_LAYERS: decoders.kinds(values["text_config"]),
-        towers.layers(values["vision_config"]): towers.kinds(values),
-    }
+TEXT_LAYERS = llava.TEXT_LAYERS
 
 
 def shrink(values: Values, layers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -45,6 +38,11 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     row = turns.turn(*[turns.IMAGE] * towers.PATCHES * seen)
     row["token_type_ids"] = (row["input_ids"].cumsum(-1) > row["input_ids"].sum() - 20).long()
     return row | ({"pixel_values": turns.pixels(1, 3, towers.SIDE, towers.SIDE)} if seen else {})
+
+
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """As LLaVA, and which ids are the image's; no marker frames them."""
+    return replace(llava.image_layout(values, soft_tokens, device), types="token_type_ids")
 
 
 def image_options(values: Values) -> dict[str, Any]:
@@ -75,19 +73,14 @@ FALLBACK = FallbackProcessor(
 )  # fmt: skip
 """Ids as in big_vision's PaliGemma README and the config: 1,024 places, 128 segments, the image."""
 
-FAMILY = Family(
+FAMILY = llava.kin(
     name="PaliGemma 2",
     model_types=("paligemma",),
-    parts={
-        "model.vision_tower": Part.VISION,
-        "model.multi_modal_projector": Part.PROJECTOR,
-        "model.language_model": Part.LANGUAGE,
-        "lm_head": Part.LANGUAGE,
-    },
-    layer_kinds=layer_kinds,
     shrink=shrink,
     sample_row=sample_row,
     dropped=towers.dropped,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    measured=True,
 )

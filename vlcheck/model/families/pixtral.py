@@ -6,15 +6,35 @@ patches ends in `[IMG_BREAK]`, the last one in `[IMG_END]`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import llava
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Values
+from vlcheck.model.families import images, llava
+from vlcheck.model.family import Dialogue, FallbackProcessor, ImageLayout, Values
+
+if TYPE_CHECKING:
+    import torch
 
 
 def applies(values: Values) -> bool:
     """Whether a LLaVA has Pixtral's tower."""
     return bool(values["vision_config"].get("model_type") == "pixtral")
+
+
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """Whole images at their own size; two by two patches make a soft token, and each row of them ends in a marker."""
+    import torch
+
+    vision, soft, merge = values["vision_config"], images.placeholder(values), values.get("spatial_merge_size") or 1
+    high, wide = images.rectangle(soft_tokens)
+    height, width = (n * merge * vision["patch_size"] for n in (high, wide))
+    return ImageLayout(
+        ids=tuple(id_ for _ in range(high) for id_ in (*[soft] * wide, images.MARKER)),
+        soft=soft,
+        tensors={
+            "pixel_values": torch.ones(1, 3, height, width, device=device),
+            "image_sizes": torch.tensor([[height, width]]),
+        },
+    )
 
 
 def image_options(values: Values) -> dict[str, Any]:
@@ -34,9 +54,9 @@ def options(values: Values) -> dict[str, Any]:
 
 def budget(processor: Any, soft_tokens: int) -> None:
     """Cap an image's soft tokens, line ends included, by what a square image would take."""
-    images, side = processor.image_processor, processor.patch_size * processor.spatial_merge_size
+    cutting, side = processor.image_processor, processor.patch_size * processor.spatial_merge_size
     along = max((n for n in range(1, 512) if n * (n + 1) <= soft_tokens), default=1)
-    images.size = type(images.size)(longest_edge=along * side)
+    cutting.size = type(cutting.size)(longest_edge=along * side)
 
 
 TOKENS = {
@@ -68,15 +88,13 @@ FALLBACK = FallbackProcessor(
 """The template is that of mistral-community/pixtral-12b: the system text goes into the last question. It has no
 generation prompt: `[/INST]` is where an answer begins."""
 
-FAMILY = Family(
+FAMILY = llava.kin(
     name="Pixtral",
     model_types=("llava",),
     applies=applies,
-    parts=llava.FAMILY.parts,
-    layer_kinds=llava.layer_kinds,
-    shrink=llava.shrink,
-    sample_row=llava.sample_row,
-    dropped=llava.dropped,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=images.unscaled,
+    measured=True,
 )

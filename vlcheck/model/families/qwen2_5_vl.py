@@ -10,8 +10,8 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import decoders, turns
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
+from vlcheck.model.families import decoders, images, turns
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, ImageLayout, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,24 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     }
 
 
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """Patches of all images in one sequence, with the grid of each."""
+    import torch
+
+    vision, soft = values["vision_config"], images.placeholder(values)
+    merge, (high, wide) = vision["spatial_merge_size"], images.rectangle(soft_tokens)
+    width = 3 * vision["temporal_patch_size"] * vision["patch_size"] ** 2
+    return ImageLayout(
+        ids=(values["vision_start_token_id"], *[soft] * soft_tokens, values["vision_end_token_id"]),
+        soft=soft,
+        tensors={
+            "pixel_values": torch.ones(soft_tokens * merge**2, width, device=device),
+            "image_grid_thw": torch.tensor([[1, high * merge, wide * merge]]),
+        },
+        types="mm_token_type_ids",
+    )
+
+
 def image_options(values: Values) -> dict[str, Any]:
     """How the tower cuts an image. 4 to 16,384 soft tokens an image, as the checkpoints' processors have it."""
     vision = values["vision_config"]
@@ -81,10 +99,10 @@ def image_options(values: Values) -> dict[str, Any]:
 
 def budget(processor: Any, soft_tokens: int) -> None:
     """Cap an image's soft tokens, and with them its pixels."""
-    images = processor.image_processor
-    side = images.patch_size * images.merge_size
-    lowest = min(images.size["shortest_edge"], soft_tokens * side**2)
-    images.size = type(images.size)(shortest_edge=lowest, longest_edge=soft_tokens * side**2)
+    cutting = processor.image_processor
+    side = cutting.patch_size * cutting.merge_size
+    lowest = min(cutting.size["shortest_edge"], soft_tokens * side**2)
+    cutting.size = type(cutting.size)(shortest_edge=lowest, longest_edge=soft_tokens * side**2)
 
 
 TOKENS = {
@@ -128,4 +146,7 @@ FAMILY = Family(
     sample_row=sample_row,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=images.unscaled,
+    measured=True,
 )

@@ -10,8 +10,8 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from vlcheck.model.families import decoders, qwen2_5_vl
-from vlcheck.model.families.qwen2_5_vl import SPECIAL_IDS, TEXT_LAYERS, VISION_LAYERS, sample_row
+from vlcheck.model.families import decoders, images, qwen2_5_vl
+from vlcheck.model.families.qwen2_5_vl import SPECIAL_IDS, TEXT_LAYERS, VISION_LAYERS, image_layout, sample_row
 from vlcheck.model.family import FallbackProcessor, Family, Part, Values
 
 
@@ -70,4 +70,7 @@ FAMILY = Family(
     sample_row=sample_row,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=images.unscaled,
+    measured=True,
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from vlcheck.model.families import qwen3_vl
-from vlcheck.model.families.qwen2_5_vl import TEXT_LAYERS, sample_row
+from vlcheck.model.families import images, qwen3_vl
+from vlcheck.model.families.qwen2_5_vl import TEXT_LAYERS, image_layout, sample_row
 from vlcheck.model.family import Family, Part, Values
 
 
@@ -47,4 +47,7 @@ FAMILY = Family(
     sample_row=sample_row,
     dialogue=qwen3_vl.DIALOGUE,
     fallback=qwen3_vl.FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=images.unscaled,
+    measured=True,
 )

@@ -9,8 +9,8 @@ import copy
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.model.families import decoders, towers, turns
-from vlcheck.model.family import Dialogue, FallbackProcessor, Family, Part, Values
+from vlcheck.model.families import decoders, images, towers, turns
+from vlcheck.model.family import Dialogue, FallbackProcessor, Family, ImageLayout, Part, Values
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,31 @@ def sample_row(values: Values, modalities: frozenset[str]) -> dict[str, torch.Te
     return row | {"pixel_values": turns.pixels(1, 1, 3, towers.SIDE, towers.SIDE)}
 
 
+def image_layout(values: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
+    """An image is cut into tiles, and each of them becomes the same number of soft tokens."""
+    import torch
+
+    soft, side, tile = images.placeholder(values), values["vision_config"]["image_size"], soft_tokens_of_tile(values)
+    tiles = images.tiles_of(values, soft_tokens, tile)
+    return ImageLayout(
+        ids=tuple(id_ for _ in range(tiles) for id_ in (images.MARKER, *[soft] * tile, images.MARKER)),
+        soft=soft,
+        tensors={"pixel_values": torch.ones(tiles, 3, side, side, device=device)},
+        per_row=True,
+    )
+
+
+def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
+    """Whole tiles."""
+    return images.tiled(soft_tokens_of_tile(values), wanted)
+
+
+def soft_tokens_of_tile(values: Values) -> int:
+    """What the projector leaves of a tile's patches."""
+    vision = values["vision_config"]
+    return int((vision["image_size"] // vision["patch_size"]) ** 2 // values["scale_factor"] ** 2)
+
+
 def image_options(values: Values) -> dict[str, Any]:
     """An image is scaled to four tiles along its longer side and cut into tiles of the tower's size."""
     side = values["vision_config"]["image_size"]
@@ -60,11 +85,11 @@ def options(values: Values) -> dict[str, Any]:
 
 def budget(processor: Any, soft_tokens: int) -> None:
     """Cap an image's soft tokens: the whole image as one tile, and as many along its longer side as still fit."""
-    images, tiles = processor.image_processor, soft_tokens // processor.image_seq_len
+    cutting, tiles = processor.image_processor, soft_tokens // processor.image_seq_len
     along = max((n for n in range(1, 9) if n * n + 1 <= tiles), default=1)
-    side = images.max_image_size["longest_edge"]
-    images.size = type(images.size)(longest_edge=along * side)
-    images.do_image_splitting = along > 1
+    side = cutting.max_image_size["longest_edge"]
+    cutting.size = type(cutting.size)(longest_edge=along * side)
+    cutting.do_image_splitting = along > 1
 
 
 DIALOGUE = Dialogue(
@@ -108,4 +133,7 @@ FAMILY = Family(
     sample_row=sample_row,
     dialogue=DIALOGUE,
     fallback=FALLBACK,
+    image_layout=image_layout,
+    soft_tokens=soft_tokens,
+    measured=True,
 )

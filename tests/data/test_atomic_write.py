@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from vlcheck.cli.atomic_write import check_writable, write_whole
+from vlcheck.data.atomic_write import check_writable, write_whole
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,13 @@ def test_failure_leaves_the_old_file(tmp_path):
 
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert target.read_text() == "old"
+
+
+def test_what_utf8_lacks_can_be_escaped(tmp_path):
+    """A model's answer may hold half a surrogate pair; its predictions are kept all the same."""
+    write_whole(tmp_path / "predictions", "\ud800", errors="backslashreplace")
+
+    assert (tmp_path / "predictions").read_text() == "\\ud800"
 
 
 def test_links_are_followed(tmp_path):

@@ -29,18 +29,25 @@ def check_writable(path: Path) -> None:
             raise PermissionError(errno.EACCES, "its folder is not writable", str(path)) from refused
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it.
+def write_whole(path: Path, text: str, *, errors: str = "strict") -> None:
+    """Write a file as UTF-8 so that a reader sees the old content or the new, never half of it.
 
     A link is followed; a pipe or device, which cannot be replaced, is written to.
+
+    Args:
+        errors: what becomes of text that UTF-8 lacks, as for `open`.
+
+    Raises:
+        OSError: if the file cannot be written; the old one is then as it was.
+        UnicodeEncodeError: for text that UTF-8 lacks, where `errors` is strict.
     """
     target = path.resolve()
     if _special(target):
-        target.write_text(text, encoding="utf-8")
+        target.write_text(text, encoding="utf-8", errors=errors)
         return
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.write_text(text, encoding="utf-8", errors=errors, newline="\n")
         if target.exists():
             shutil.copymode(target, draft)
         draft.replace(target)

@@ -1,0 +1,113 @@
+"""The collator that a run is judged by is that of the framework it names."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from tests import tiny
+from tests.label_samples import rows
+from tests.model.families.models import entry
+from vlcheck.collators.frameworks import collator_of
+from vlcheck.config.frameworks import AXOLOTL, FRAMEWORKS, LLAMA_FACTORY, MS_SWIFT, TRANSFORMERS, TRL, UNSLOTH
+from vlcheck.engine import audit, check_collator
+from vlcheck.finding import Unavailable, Verdict
+from vlcheck.model.families import family_of
+from vlcheck.processing.collator import Collator
+from vlcheck.processing.fallback import build_fallback
+from vlcheck.spec import Lora, ModelRef, RunSpec, Training
+
+SMALL, CHATML = "google/gemma-4-E4B-it", "Qwen/Qwen2.5-VL-3B-Instruct"
+
+
+def judged(framework, hub_id):
+    """Codes that the framework's collator gets on a family, and what it is called."""
+    values = entry(hub_id).config
+    family = family_of(values)
+    collator = Collator(build_fallback(family, values), family.dialogue)
+    candidate = collator_of(framework, RunSpec(model=ModelRef(id=hub_id), lora=Lora()), collator)
+    report = check_collator(candidate, collator.processor, rows(), model=hub_id)
+    assert not report.with_verdict(Verdict.ERROR)
+    return {outcome.rule.code for outcome in report.found()}, candidate.origin
+
+
+@pytest.mark.parametrize("hub_id", [SMALL, CHATML])
+def test_trl_supervises_everything(hub_id):
+    """TRL's own collator is asked, and masks nothing."""
+    codes, origin = judged(TRL, hub_id)
+
+    assert codes >= {"VLC202", "VLC205", "VLC207"}
+    assert origin.startswith("trl 1.16.")
+    assert origin.endswith("'s own collator")
+
+
+@pytest.mark.parametrize("hub_id", [SMALL, CHATML])
+def test_restatement_of_trl_gets_its_verdict(hub_id, monkeypatch):
+    """Where TRL is not installed, the restatement has the same faults as the real one, and says what it is."""
+    real, _ = judged(TRL, hub_id)
+    monkeypatch.setitem(sys.modules, "trl.trainer.sft_trainer", None)
+    codes, origin = judged(TRL, hub_id)
+
+    assert codes & {"VLC202", "VLC205", "VLC207"} == real & {"VLC202", "VLC205", "VLC207"}
+    assert origin == "trl 1.16's labels, restated from trl/trainer/sft_trainer.py:412"
+
+
+@pytest.mark.parametrize("hub_id", [SMALL, CHATML])
+@pytest.mark.parametrize("framework", [AXOLOTL, LLAMA_FACTORY, MS_SWIFT], ids=lambda row: row.name)
+def test_answers_alone(framework, hub_id):
+    """Frameworks that mask the prompt have no finding, and are restated under their own name."""
+    codes, origin = judged(framework, hub_id)
+
+    assert codes == set()
+    assert origin.startswith(f"{framework.title}'s labels, restated from ")
+
+
+@pytest.mark.parametrize("hub_id", [SMALL, CHATML])
+def test_unsloth_hides_images_and_nothing_else(hub_id):
+    """Its prompt is supervised; no image id is."""
+    codes, _ = judged(UNSLOTH, hub_id)
+
+    assert "VLC202" in codes
+    assert "VLC205" not in codes
+
+
+def test_transformers_has_no_collator_for_images():
+    """Then the labels are the script's, and no rule of labels is passed."""
+    with pytest.raises(Unavailable, match="its labels are those of your script"):
+        judged(TRANSFORMERS, SMALL)
+
+
+@pytest.mark.parametrize("name", [row.name for row in FRAMEWORKS] + ["other", "vlcheck"])
+def test_audit_judges_the_named_framework(name, tmp_path):
+    """The finding points at the framework's name; a collator that is not known skips the rules."""
+    path = tiny.write_folder(tmp_path / "model", tiny.gemma4(), tiny.FINITE)
+    training = Training(framework=name, gradient_checkpointing=True)
+    spec = RunSpec(
+        model=ModelRef(id=str(path), dtype="float32"), lora=Lora(target_modules="all-linear"), training=training
+    )
+    report = audit(spec, offline=True, select=("VLC207", "VLC202"))
+    outcomes = {outcome.rule.code: outcome for outcome in report.outcomes}
+    everything, prompt = outcomes["VLC207"], outcomes["VLC202"]
+    if name in ("transformers", "other"):
+        assert everything.verdict is prompt.verdict is Verdict.SKIPPED
+    else:
+        assert (everything.verdict is Verdict.FOUND) == (name == "trl")
+        assert (prompt.verdict is Verdict.FOUND) == (name in ("trl", "unsloth"))
+    for outcome in report.found():
+        assert outcome.findings[0].where.key == "training.framework"
+
+
+def test_a_limit_of_the_framework_is_a_limit_of_the_rows(tmp_path):
+    """A row that is longer than the framework's limit is a finding, whoever set the limit."""
+    path = tiny.write_folder(tmp_path / "model", tiny.gemma4(), tiny.FINITE)
+    spec = RunSpec(
+        model=ModelRef(id=str(path), dtype="float32"),
+        lora=Lora(target_modules="all-linear"),
+        training=Training(framework="llamafactory"),
+    )
+    short = replace(spec, data=replace(spec.data, max_length=250))
+
+    assert [o.rule.code for o in audit(short, offline=True, select=("VLC203",)).found()] == ["VLC203"]
+    assert audit(spec, offline=True, select=("VLC203",)).found() == ()

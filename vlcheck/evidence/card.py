@@ -1,0 +1,61 @@
+"""What the memory plan says for the card of this machine, or the one that the config names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from vlcheck.evidence.resolve import Evidence
+from vlcheck.finding import Unavailable
+from vlcheck.gpus import Gpu, card
+from vlcheck.memory.probe import this_card
+from vlcheck.memory.project import project_memory
+from vlcheck.memory.search import fit
+from vlcheck.model.config import ModelConfig
+from vlcheck.processing.resolved_run import ResolvedRun
+from vlcheck.spec import RunSpec, Training
+
+
+def projected_here(run: ResolvedRun) -> tuple[int, int] | None:
+    """Allocated bytes that are projected for this machine's card, and their upper bound; None without a card."""
+    if not torch.cuda.is_available():
+        return None
+    try:
+        plan = project_memory(run.spec, run.config.values, run.family, this_card())
+    except Unavailable:
+        return None
+    return plan.allocated_bytes, plan.upper_bytes
+
+
+def recommended_training(spec: RunSpec, evidence: Evidence) -> tuple[Training, str]:
+    """Training settings with the micro-batch that the memory plan recommends, and a line that says which.
+
+    The effective batch stays that of the config.
+
+    Raises:
+        Unavailable: if there is no card to plan for, or no micro-batch of the run fits it.
+    """
+    card = _card(spec)
+    config: ModelConfig = evidence.get("config")
+    best = fit(spec, config.values, evidence.get("family"), card).recommended
+    if best is None:
+        raise Unavailable(f"no micro-batch of this run fits a {card.title}", "see `vlcheck fit`")
+    training = replace(
+        spec.training,
+        per_device_train_batch_size=best.rows,
+        gradient_accumulation_steps=best.accumulation,
+        gradient_checkpointing=best.checkpointed > 0,
+    )
+    on = "on" if best.checkpointed else "off"
+    line = f"plan for {card.title}: micro-batch {best.rows}, accumulation {best.accumulation}, checkpointing {on}"
+    return training, line
+
+
+def _card(spec: RunSpec) -> Gpu:
+    if torch.cuda.is_available():
+        return this_card()
+    named = card(spec.hardware.gpu, spec.hardware.memory_gib)
+    if named is None:
+        raise Unavailable("--auto-batch plans for a card: this machine has none, and the config names no hardware.gpu")
+    return named

@@ -1,0 +1,30 @@
+"""What the label, data and memory rules judged, as facts for the head of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def judged(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts about what was looked at, from the evidence that was collected; what no rule asked for is left out.
+
+    Returns:
+        `processor` and `collator` as one phrase each; `rows` and `built_in_rows`, how many rows of the run's data
+        and of vlcheck's own had their labels judged, without rows that the run cannot meet; `longest_row_tokens` of
+        these, images expanded; `scanned_rows`, rows of the data that were read in full; `gpu`, the card's title.
+    """
+    facts: dict[str, Any] = {}
+    if (processor := known.get("processor")) is not None:
+        facts["processor"] = processor.origin
+    if processor is not None and (checks := known.get("checks")) is not None:
+        met = [row for row in checks.rows if not row.beyond]
+        own, built_in = sum(row.kind == "data" for row in checks.rows), sum(row.kind != "data" for row in met)
+        facts |= {"collator": checks.origin, "rows": own, "built_in_rows": built_in}
+        if met:
+            facts["longest_row_tokens"] = max(row.tokens for row in met)
+    if (scan := known.get("scan")) is not None:
+        facts["scanned_rows"] = len(scan.rows.split)
+    if (card := known.get("gpu")) is not None:
+        facts["gpu"] = card.title
+    return facts

@@ -1,0 +1,50 @@
+"""How a whole run is had: each part as the rules get it."""
+
+from __future__ import annotations
+
+from vlcheck.config.defaults import framework_of
+from vlcheck.finding import collector
+from vlcheck.model.build import Patch
+from vlcheck.model.config import ModelConfig
+from vlcheck.model.family import Family
+from vlcheck.processing.collator import Collator
+from vlcheck.processing.processor import FoundProcessor
+from vlcheck.processing.resolved_run import ResolvedRun
+from vlcheck.spec import RunSpec
+
+
+@collector("putting the run together")
+def resolved_run(
+    spec: RunSpec,
+    config: ModelConfig,
+    family: Family,
+    processor: FoundProcessor,
+    own_collator: Collator,
+    patch: Patch | None,
+) -> ResolvedRun:
+    """The run's parts as one value, for doors that do more with a run than judge it."""
+    return ResolvedRun(spec, config, family, processor, own_collator, patch)
+
+
+@collector("looking up what the framework does")
+def framework_remarks(spec: RunSpec) -> tuple[str, ...]:
+    """What the named framework does that the run's description does not settle; nothing where none is named."""
+    row = framework_of(spec)
+    if row is None:
+        return ()
+    told = tuple(
+        f"{row.title}: {path} is {fact.value}; this run was judged as vlcheck's default, so say it"
+        for path, fact in row.depends.items()
+        if path not in spec.sources
+    )
+    if not row.freezes.value:
+        return told
+    parts = " and ".join(row.freezes.value)
+    return (
+        *told,
+        f"{row.title} gives no adapter to {parts} unless it is told to; adapters were judged where "
+        "lora.target_modules puts them",
+    )
+
+
+RUN_COLLECTORS = (resolved_run, framework_remarks)

@@ -1,0 +1,66 @@
+"""How evidence about a saved adapter is had: what PEFT would save of the run, and what it makes of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import nn
+
+from vlcheck.adapters.load import ExpectedAdapter, LoadedAdapter, expect, is_peft, load_into
+from vlcheck.adapters.safetensors import Extent, read_extents
+from vlcheck.adapters.saved import SavedAdapter
+from vlcheck.evidence.model import Skeleton
+from vlcheck.finding import Unavailable, collector
+from vlcheck.model.build import AdapterRefused
+from vlcheck.model.family import Family
+from vlcheck.model.modules import ModuleTable
+from vlcheck.model.targets import resolve
+from vlcheck.spec import RunSpec
+
+
+@collector("asking PEFT which tensors it would save of the run's model")
+def expected_adapter(skeleton: Skeleton, modules: ModuleTable, family: Family) -> ExpectedAdapter:
+    """Names, shapes and number types of the tensors that `save_pretrained` would write for this run.
+
+    Raises:
+        Unavailable: if the model that was handed in is not inside PEFT's.
+    """
+    if skeleton.peft is None or not is_peft(skeleton.peft):
+        raise Unavailable("the model that was handed in is not inside PEFT's", "hand in what get_peft_model returned")
+    return expect(skeleton.peft, modules, family)
+
+
+@collector("letting PEFT load the adapter's tensors without storage")
+def loaded_adapter(saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, family: Family) -> LoadedAdapter:
+    """What PEFT makes of the saved names: which it takes, which it misses, which it passes over."""
+    return load_into(saved_adapter, expected_adapter, family)
+
+
+@collector("matching the adapter's own list of targets")
+def saved_targets(
+    spec: RunSpec, saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, reference: nn.Module, family: Family
+) -> frozenset[str] | None:
+    """Modules that the saved `target_modules` name in the untouched model; None where it is a regex, or not stated.
+
+    A regex in a stranger's file is not run: it can take forever.
+    """
+    settings = saved_adapter.settings.lora if saved_adapter.settings else None
+    names = settings.target_modules if settings else None
+    if names is None or isinstance(names, str):
+        return None
+    if frozenset(names) == expected_adapter.target_modules:
+        names = spec.lora.target_modules
+    try:
+        return frozenset(resolve(reference, replace(spec.lora, target_modules=names), family).modules)
+    except AdapterRefused:
+        return frozenset()
+
+
+@collector("reading the adapter's tensors")
+def extents(saved_adapter: SavedAdapter) -> Mapping[str, Extent]:
+    """Least and greatest value of every saved tensor by its name, both NaN where it holds one."""
+    return read_extents(saved_adapter.tensors)
+
+
+SAVED_COLLECTORS = (expected_adapter, loaded_adapter, saved_targets, extents)
