@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from vlcheck.collators.batch import Candidate
 from vlcheck.collators.frameworks import collator_of
-from vlcheck.collators.judge import Candidate, CollatorChecks, judge
+from vlcheck.collators.judge import CollatorChecks, judge
 from vlcheck.collators.probes import as_example
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.collators.trial import Trial, try_out
@@ -87,7 +89,7 @@ def candidate(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, 
             "name your collator in data.collator and run with --allow-code",
         )
     if spec.data.collator is None:
-        return Candidate(own_collator, "vlcheck's collator", ours=True)
+        return Candidate(own_collator, "vlcheck's collator", ours=True, thorough=False)
     if not options.allow_code:
         raise Unavailable(
             f"data.collator {spec.data.collator} was not run, which takes --allow-code", "run again with --allow-code"
@@ -122,15 +124,16 @@ def checks(
 ) -> CollatorChecks:
     """One row check for each row of a batch: supervised ids by region, shifts, soft tokens; and what was refused."""
     rows = (*conversations, *evaluated_conversations)
-    return judge(candidate, own_collator, rows, instruction=spec.data.instruction)
+    return judge(candidate, own_collator, rows, instruction=spec.data.instruction, answers=spec.intent.answers)
 
 
 @collector("running batches through a tiny model")
 def trial(config: ModelConfig, family: Family, processor: FoundProcessor, candidate: Candidate,
-          own_collator: Collator) -> Trial:  # fmt: skip
+          own_collator: Collator, checks: CollatorChecks) -> Trial:  # fmt: skip
     """What labels and losses of a tiny model show of the collator's batches; why not, where they cannot be run."""
     try:
-        return try_out(candidate, own_collator, lambda: build_batch_model(config.values, family, processor.processor))
+        model = functools.partial(build_batch_model, config.values, family, processor.processor)
+        return try_out(candidate, own_collator, model, checks.unlike)
     except (Unavailable, UnbuildableConfig) as missing:
         return Trial(str(missing))
 

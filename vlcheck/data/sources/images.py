@@ -39,7 +39,11 @@ def pictures_of(value: Any, folder: Path | None, name: str) -> tuple[Picture, ..
 
 def picture_of(value: Any, folder: Path | None, name: str) -> Picture:
     """One image; arguments and errors as for `pictures_of`."""
-    if isinstance(value, bytes):
+    from PIL import Image
+
+    if isinstance(value, Picture):
+        return value
+    if isinstance(value, bytes | Image.Image):
         return Picture(value, name)
     if isinstance(value, Mapping):
         if isinstance(value.get("bytes"), bytes):
