@@ -38,9 +38,15 @@ NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4")
 ROWS = 8
 """Rows of a run's data whose labels are judged: no sample has a fault in what labels are put on."""
 TRAIN_ALL = Intent(vision="train", projector="train", language="train")
-
-
+BASE = RunSpec(
+    model=ModelRef(id="none", dtype="float32"),
+    lora=Lora(r=4, lora_alpha=4, target_modules="all-linear"),
+    training=Training(framework="vlcheck", gradient_checkpointing=True),
+    intent=TRAIN_ALL,
+)
+"""The sound run that every other differs from, its model's folder aside."""
 LABELS = ("processor", "own_collator", "checks", "trial")
+ADAPTED = ("skeleton", "modules", "targets", "tiny", "reach", "cache_effect", "containment")
 
 
 def judged_labels(model: Callable[[], dict[str, Any]], *, with_rows: bool = True) -> dict[str, Any]:
@@ -57,6 +63,14 @@ def judged_labels(model: Callable[[], dict[str, Any]], *, with_rows: bool = True
 def _judged_labels(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     evidence = Evidence(RunSpec(model=ModelRef(id="none"), lora=Lora()), {"config": ModelConfig(model(), "test")})
     return {"reference": evidence.call(lambda reference: reference), **gathered(evidence, LABELS)}
+
+
+@cache
+def adapted_model(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the rules see of the base's adapted model: the same for every run that differs in data and labels alone."""
+    reference = _judged_labels(model)["reference"]
+    evidence = Evidence(BASE, {"config": ModelConfig(model(), "test"), "reference": reference}, offline=True)
+    return {"reference": reference, **gathered(evidence, ADAPTED)}
 
 
 def gathered(evidence: Evidence, names: Iterable[str]) -> dict[str, Any]:
@@ -91,18 +105,17 @@ class Run:
         path = tiny.write_folder(folder / "model", self.model(), self.bounds)
         if "stored" in self.changes:
             write_base(path, self.changes["stored"])
-        base = RunSpec(
-            model=ModelRef(id=str(path), dtype=self.changes.get("dtype", "float32"), patch=self.changes.get("patch")),
-            lora=Lora(r=4, lora_alpha=4, target_modules="all-linear"),
-            training=Training(gradient_checkpointing=True),
-            intent=TRAIN_ALL,
+        model = ModelRef(
+            id=str(path),
+            dtype=self.changes.get("dtype", "float32"),
+            patch=self.changes.get("patch"),
+            attn_implementation=self.changes.get("attn"),
         )
-        model = replace(base.model, attn_implementation=self.changes.get("attn"))
         other = ("patch", "attn", "dtype", "given", "framework", "stored")
         sections = {key: value for key, value in self.changes.items() if key not in other}
         if callable(write_data := sections.get("data")):
             sections["data"] = write_data(folder / "data")
-        spec = replace(base, model=model, **sections)
+        spec = replace(BASE, model=model, **sections)
         named = replace(spec.training, framework=self.changes.get("framework", "vlcheck"))
         return replace(spec, training=named)
 
@@ -111,6 +124,8 @@ class Run:
         usual: dict[str, Any] = {} if "hardware" in self.changes else {"projection": tiny.no_projection}
         if "stored" not in self.changes:  # the sound base stores its clip bounds, and its weights nowhere
             usual["stored_base"] = StoredBase(115)
+        if self.changes.keys() <= {"data", "given"}:
+            usual |= adapted_model(self.model)
         if (own := self.changes.get("given")) is not None:
             return {**usual, **own(self.model()), **self.given}
         other_collator = getattr(self.changes.get("data"), "collator", None) is not None

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.training.runs import parts, run, small
-from vlcheck.cli.train import refusals
+from vlcheck.cli.quiet import refusals
 from vlcheck.training.ours import check_ours
 from vlcheck.training.record import read_metrics
 
