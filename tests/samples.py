@@ -28,6 +28,7 @@ from vlcheck.model.base_weights import StoredBase
 from vlcheck.model.build import Weights, build_unadapted
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.reference import attention_support, build_reference
+from vlcheck.processing.lengths import Lengths, RowLength
 from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 
 TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))
@@ -177,6 +178,10 @@ def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, flo
     return Run(model, bounds, changes)
 
 
+LENGTHS = Lengths((RowLength(384, 1, 280, 16),))
+"""Rows that are known to be as long as one photo, an instruction and a short answer are."""
+
+
 def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, major: int = 9, memory_gib: float = 64,
             attn: str | None = None, **training: Any) -> Run:  # fmt: skip
     """The sound base in mixed precision on a card of this size, which holds nothing else."""
@@ -190,7 +195,7 @@ def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, majo
         "launch": Launch(memory_gib=memory_gib),
         "attn": attn,
     }
-    return Run(model, tiny.FINITE, changes, {"gpu": card})
+    return Run(model, tiny.FINITE, changes, {"gpu": card, "lengths": LENGTHS})
 
 
 def targets(target_modules: Any, **more: Any) -> Lora:

@@ -20,6 +20,7 @@ from vlcheck.memory.project import Simulation
 from vlcheck.memory.search import fit, largest, needed
 from vlcheck.memory.shape import Shape
 from vlcheck.model.families import family_of
+from vlcheck.reports.memory import render_fit, render_probe
 
 CARD = Gpu(name="toy", title="Toy", total_bytes=600 * 2**20, major=9, teraflops=1.0, source="made up", measured=True,
            context_bytes=0)  # fmt: skip
@@ -121,6 +122,60 @@ def test_memory_alone_is_a_card(vlcheck, folder):
     plan = json.loads(out)["plan"]
     assert (plan["gpu"], plan["basis"], plan["total_bytes"]) == ("unnamed", "extrapolated", 48 * 2**30)
     assert any("compute capability 8.9" in doubt for doubt in plan["doubts"])
+
+
+def test_a_run_without_a_card_is_shown_on_all_of_them(vlcheck, folder):
+    """From the smallest to the largest, with what the rows are taken to be at the top."""
+    (folder / "run.yaml").write_text(CONFIG.replace("hardware: {gpu: h100}", ""))
+    code, out, err = vlcheck("fit", "run.yaml", "--offline")
+    assert code == 0, err
+    assert "rows: assumed, not read" in out
+    assert re.search(r"transformers \d+\.\d+", out)
+    from vlcheck.gpus import GPUS
+
+    titles = [row.title for row in sorted(GPUS, key=lambda row: row.total_bytes)]
+    table = [line for line in out.splitlines() if line.startswith(tuple(titles))]
+    assert len(table) == len(titles)
+    assert table[0].startswith(titles[0])
+    assert table[-1].startswith(titles[-1])
+    assert "recommended" not in out
+
+
+def test_rows_of_the_data_decide(vlcheck, folder):
+    """The longest answer is planned for; what is said on the command line outranks it."""
+    rows = [{"messages": [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": "So. " * n}]}
+            for n in (5, 400)]  # fmt: skip
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "run.yaml").write_text(CONFIG.replace("data: {", "data: {path: ./rows.jsonl, "))
+    _, out, err = vlcheck("fit", "run.yaml", "--offline", "--format", "json", "--gpu", "h100")
+    shape = json.loads(out)["plan"]
+    assert shape["rows"]["basis"] == "rows", err
+    assert shape["shape"]["tokens"] > shape["rows"]["answer_tokens"] > 400
+    _, out, _ = vlcheck("fit", "run.yaml", "--offline", "--format", "json", "--gpu", "h100",
+                        "--images", "2", "--answer-tokens", "40")  # fmt: skip
+    shape = json.loads(out)["plan"]
+    assert (shape["rows"]["images"], shape["rows"]["answer_tokens"]) == (2, 40)
+
+
+def test_what_is_recommended_can_be_typed():
+    """With room for some layers' activations and not for all, checkpointing is on: a share is no setting."""
+    shape = Shape(rows=1, tokens=128, soft_tokens=70)
+    simulated = [fit(spec(gradient_checkpointing=on), GEMMA, family_of(GEMMA), CARD, (), shape).plan
+                 for on in (True, False)]  # fmt: skip
+    with_, without = map(needed, simulated)
+    card = replace(CARD, total_bytes=(with_ + without) // 2)
+    best = fit(spec(), GEMMA, family_of(GEMMA), card, (H100,), shape)
+    assert best.recommended.checkpointed is True
+    assert best.recommended.driver_bytes == best.plan.driver_bytes
+    assert "gradient_checkpointing: true" in render_fit(best, "run.yaml")
+
+
+def test_probe_of_a_run_that_does_not_fit_says_so():
+    plan = fit(spec(), GEMMA, family_of(GEMMA), CARD, (), Shape(tokens=128, soft_tokens=70)).plan
+    document = probe_document(ProbeResult(plan, None, "CUDA out of memory.", 1.0, 0, 1), 3)
+    shown = render_probe(document, "run.yaml")
+    assert "does not fit" in shown
+    assert "CUDA out of memory." in shown
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

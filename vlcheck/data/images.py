@@ -86,6 +86,30 @@ def decode(picture: Picture) -> Decoded:
         raise BadPicture(f"{picture}: {_reason(error)}") from error
 
 
+def read_size(picture: Picture) -> tuple[int, int]:
+    """Width and height of an image in pixels as training sees it, turned upright; from its header alone.
+
+    Raises:
+        BadPicture: if there is no such file, it is no image, or it holds more than `LARGEST_PIXELS`.
+    """
+    from PIL.ExifTags import Base
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened = _opened(picture)
+            width, height = opened.size
+            if width * height > LARGEST_PIXELS:
+                raise BadPicture(f"{picture}: {width} x {height} pixels; allowed: at most {LARGEST_PIXELS:,}")
+            said = opened.format != "PNG" or "exif" in opened.info  # Pillow would decode a PNG to look for more
+            turned = said and opened.getexif().get(Base.Orientation, 1) in range(5, 9)
+        return (height, width) if turned else (width, height)
+    except BadPicture:
+        raise
+    except Exception as error:  # as in `decode`
+        raise BadPicture(f"{picture}: {_reason(error)}") from error
+
+
 def _in_rgb(upright: Image) -> tuple[Image, bool]:
     from PIL import Image
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 from torch import nn
@@ -10,6 +9,7 @@ from torch import nn
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
+from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
 from vlcheck.memory.optimizer import managed_size
@@ -22,36 +22,41 @@ from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import pack, stored
 from vlcheck.model.build import Weights, build_model
 from vlcheck.model.family import Family, Values
+from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
 from vlcheck.training.settings import StepSettings, settings_of
 from vlcheck.training.step import prepare, switch_checkpointing
 
 
-def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shape: Shape | None = None) -> MemoryPlan:
+def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shape: Shape | None = None,
+                   lengths: Lengths | None = None) -> MemoryPlan:  # fmt: skip
     """What a run takes on a card at the worst moment of its steps.
 
     Args:
         config: the model's config.json.
-        shape: of a micro-batch; without it, what the run's description tells.
+        shape: of a micro-batch; without it, the worst that its rows or its description allow.
+        lengths: of the run's rows, where they were measured.
 
     Raises:
         Unavailable: if the step cannot be simulated; a guess would be worse than a refusal.
         AdapterRefused, UnbuildableConfig: as `build_model` does.
     """
-    return Simulation(spec, config, family).plan(gpu, shape)
+    return Simulation(spec, config, family, lengths=lengths).plan(gpu, shape)
 
 
 class Simulation:
     """A run's model, ready for steps of any shape on any card."""
 
-    def __init__(self, spec: RunSpec, config: Values, family: Family, model: nn.Module | None = None) -> None:
+    def __init__(self, spec: RunSpec, config: Values, family: Family, model: nn.Module | None = None,
+                 lengths: Lengths | None = None) -> None:  # fmt: skip
         """Build the run's model on meta, and bring it into the state in which it trains.
 
         Args:
             model: the run's model on meta, inside PEFT's, if it is at hand. It is changed in place: 4-bit weights are
                 packed, the cache is off, checkpointing is on where the run has it.
+            lengths: of the run's rows, where they were measured.
         """
-        self.spec, self.family, self.settings = spec, family, settings_of(spec)
+        self.spec, self.family, self.settings, self.lengths = spec, family, settings_of(spec), lengths
         self.model = build_model(spec, Weights.META, config=config) if model is None else model
         pack(self.model)
         prepare(self.model, self.settings)
@@ -61,27 +66,30 @@ class Simulation:
         self._tapes: dict[tuple[Shape, Arch, bool, bool], tuple[Tape, list[int], dict[str, int]]] = {}
         self._plans: dict[tuple[Shape, Arch, int, StepSettings], MemoryPlan] = {}
 
-    @functools.cached_property
-    def shape(self) -> Shape:
-        """Of the run's micro-batches, as far as its description tells.
+    def shapes(self, rows: int) -> tuple[Shape, ...]:
+        """Micro-batches of so many rows, one of which takes the most that the run can draw.
 
         Raises:
-            Unavailable: if the family's processor is not described.
+            Unavailable: if the family's processor is not described, or rows hold what no memory model knows.
         """
-        return shape_of(self.spec.data, self.family, self.config, rows=self.settings.rows)
+        if self.lengths is None or not self.lengths.rows:
+            return (shape_of(self.spec.data, self.family, self.config, rows=rows),)
+        return shapes_of(self.lengths, self.spec.data, self.family, self.config, rows=rows)
 
     def plan(self, gpu: Gpu, shape: Shape | None = None, settings: StepSettings | None = None) -> MemoryPlan:
         """The plan of a shape on a card.
 
         Args:
-            shape: of a micro-batch; without it, what the run's description tells.
+            shape: of a micro-batch; without it, the worst that the run can draw.
             settings: other settings than the run's own, for the same model.
 
         Raises:
             Unavailable: if the step cannot be simulated.
         """
         settings = settings or self.settings
-        shape = shape or replace(self.shape, rows=settings.rows)
+        if shape is None:
+            plans = [self.plan(gpu, each, settings) for each in self.shapes(settings.rows)]
+            return max(plans, key=lambda plan: (plan.allocated_bytes, plan.driver_bytes))
         key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, settings)
         if key not in self._plans:
             tape, gradients, kernels = self._micro_step(gpu, shape, settings)
@@ -91,7 +99,7 @@ class Simulation:
             managed = managed_size(self.step_model.parameters, settings.optimizer)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=kernels)
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
-        plan = replace(self._plans[key], gpu=gpu, doubts=unsure)
+        plan = replace(self._plans[key], gpu=gpu, shape=shape, doubts=unsure)
         if settings.gpus == 1:
             return plan
         return spread(plan, self.model, gpus=settings.gpus, sharded=settings.sharded)

@@ -15,6 +15,7 @@ from vlcheck.memory.project import Simulation
 from vlcheck.memory.shape import Shape
 from vlcheck.model.family import Family, Values
 from vlcheck.model.reference import build_reference
+from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
 from vlcheck.training.settings import StepSettings
 
@@ -30,8 +31,7 @@ class Recommended:
     """Micro-batch."""
     accumulation: int
     """Micro-batches of an optimizer step."""
-    checkpointed: float
-    """Share of layers whose activations are computed again, 0 to 1."""
+    checkpointed: bool
     driver_bytes: int
 
 
@@ -60,17 +60,23 @@ class Fit:
     recommended: Recommended | None
     cards: tuple[OnCard, ...]
     host: Host
+    named: bool = True
+    """Whether the run names its card; else the plan is for the card that was measured, and the table says the rest."""
 
 
 def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[Gpu, ...] = (),
-        shape: Shape | None = None) -> Fit:  # fmt: skip
+        shape: Shape | None = None, lengths: Lengths | None = None, *, named: bool = True) -> Fit:  # fmt: skip
     """Search around a run.
+
+    Args:
+        lengths: of the run's rows, where they were measured and no shape is given.
+        named: whether the run names its card.
 
     Raises:
         Unavailable: if its step cannot be simulated.
     """
-    simulation = Simulation(spec, config, family)
-    shape = shape or simulation.shape
+    simulation = Simulation(spec, config, family, lengths=lengths)
+    shape = shape or simulation.plan(card).shape
     settings = replace(simulation.settings, rows=shape.rows)
     seen: dict[int, MemoryPlan] = {}
 
@@ -83,6 +89,7 @@ def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[
     effective = settings.rows * settings.accumulation
     rows = largest(at_rows, shape.rows, second=effective if effective > shape.rows else 0)
     return Fit(
+        named=named,
         plan=plan,
         remedy=_remedy(simulation, card, settings, shape, plan),
         largest_rows=rows,
@@ -198,7 +205,7 @@ WIDEST = 4096
 def _recommend(
     simulation: Simulation, settings: StepSettings, card: Gpu, shape: Shape, most: int
 ) -> Recommended | None:
-    """The largest micro-batch that divides the effective batch, and as little checkpointing as fits beside it."""
+    """The largest micro-batch that divides the effective batch, without checkpointing where that fits too."""
     effective = settings.rows * settings.accumulation
     fitting = [rows for rows in range(min(most, effective), 0, -1) if effective % rows == 0]
     for rows in fitting:
@@ -210,12 +217,8 @@ def _recommend(
         changed = replace(changed, checkpointing=False)
         none = simulation.plan(card, replace(shape, rows=rows), changed)
         if none.verdict is FitVerdict.FITS:
-            return Recommended(rows, steps, 0.0, none.driver_bytes)
-        over = needed(none) - card.total_bytes
-        share = min(1.0, math.ceil(20 * over / max(1, needed(none) - needed(full))) / 20)
-        return Recommended(
-            rows, steps, share, int(full.driver_bytes + (1 - share) * (none.driver_bytes - full.driver_bytes))
-        )
+            return Recommended(rows, steps, False, none.driver_bytes)
+        return Recommended(rows, steps, True, full.driver_bytes)
     return None
 
 
