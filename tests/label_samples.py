@@ -53,6 +53,16 @@ def mutant(change: Any, **more: Any) -> dict[str, Any]:
     return {"given": given, **more}
 
 
+def other_rows(change: Any, **more: Any) -> dict[str, Any]:
+    """A run whose collator is ours, given other conversations than those that it should."""
+
+    def given(values):
+        collator = own(values)
+        return {"processor": collator.processor, "candidate": collators.changed_rows(collator, change, "mutant")}
+
+    return {"given": given, **more}
+
+
 def foreign(make: Callable[[Any], Any], **more: Any) -> dict[str, Any]:
     """A run with somebody else's collator."""
 
@@ -61,6 +71,22 @@ def foreign(make: Callable[[Any], Any], **more: Any) -> dict[str, Any]:
         return {"processor": processor, "collator": make(processor), "conversations": rows()}
 
     return {"given": given, **more}
+
+
+def qwen() -> dict[str, Any]:
+    """A tiny model whose batches say how the patches of an image lie."""
+    return tiny.shrunken("Qwen/Qwen3-VL-2B-Instruct")
+
+
+def smaller(image: Any) -> Any:
+    """An image at half its size."""
+    return image.resize((image.width // 2, image.height // 2))
+
+
+SOUND = other_rows(list)
+"""A run with a collator that is not known to be ours: every probe is made."""
+
+QWEN = other_rows(list, model=qwen, bounds=None)
 
 
 def padded_with_end(values: dict[str, Any]) -> dict[str, Any]:
@@ -113,29 +139,47 @@ BROKEN: dict[str, dict[str, Any]] = {
     "VLC225": by_path("raising"),
     "VLC226": {"data": Data(max_length=250, overflow="drop")},
     "VLC227": foreign(collators.prefix_with_image, model=unclipped),
+    "VLC228": other_rows(collators.text_only_refused),
+    "VLC229": mutant(collators.int32_labels),
+    "VLC230": other_rows(collators.dropping_rows),
+    "VLC231": mutant(collators.packing_many),
+    "VLC232": other_rows(collators.with_answers(str.lower)),
+    "VLC233": other_rows(collators.with_answers("It is a picture of one. ".__add__)),
+    "VLC234": mutant(collators.zeros_for_ignore),
+    "VLC235": other_rows(collators.with_images(lambda images: images[::-1])),
+    "VLC236": other_rows(collators.redrawn(collators.channels_swapped)),
+    "VLC237": mutant(collators.grid_swapped("image_grid_thw"), model=qwen, bounds=None),
+    "VLC238": other_rows(collators.redrawn(smaller), model=qwen, bounds=None),
 }
 BROKEN["VLC512"] = {"model": smolvlm, "bounds": None, "given": handed_in, **data_samples.SOUND}
 
 CONSEQUENCES: dict[str, set[str]] = {
     "VLC201": {"VLC202", "VLC205", "VLC209", "VLC210"},
-    "VLC207": {"VLC202", "VLC205", "VLC210"},
+    "VLC207": {"VLC202", "VLC205", "VLC209", "VLC210"},
     "VLC211": {"VLC206", "VLC208"},
     "VLC212": {"VLC208", "VLC210"},
     "VLC213": {"VLC202", "VLC206", "VLC208"},
     "VLC214": {"VLC223"},
     "VLC215": {"VLC218"},
     "VLC220": {"VLC218"},
-    "VLC227": {"VLC206"},
+    "VLC223": {"VLC231"},
+    "VLC227": {"VLC206", "VLC208", "VLC211"},
+    "VLC233": {"VLC218"},
 }
 
 BESIDE: dict[str, set[str]] = {
     "VLC106": {"VLC217"},
     "VLC217": {"VLC106"},
+    "VLC209": {"VLC228"},
+    "VLC213": {"VLC228"},
     "VLC227": {"VLC106", "VLC209", "VLC217", "VLC218"},
 }
 
 ALIKE: dict[str, dict[str, Any]] = {
     **{code: {} for code in BROKEN},
+    **{f"VLC{number}": SOUND for number in (*range(228, 234), 235, 236)},
+    "VLC237": QWEN,
+    "VLC238": QWEN,
     "VLC203": {"data": Data(max_length=1000)},
     "VLC219": {"model": paligemma, "bounds": None},
     "VLC221": by_path("sound"),
@@ -147,32 +191,43 @@ ALIKE: dict[str, dict[str, Any]] = {
 }
 
 EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
-    "VLC201": ((13, "rows"), (8, "numbers of soft tokens")),
-    "VLC202": ((11, "rows"),),
-    "VLC203": ((11, "rows"), (349, "tokens in the longest, of 1000 allowed")),
+    "VLC201": ((14, "rows"), (8, "numbers of soft tokens")),
+    "VLC202": ((12, "rows"),),
+    "VLC203": ((12, "rows"), (349, "tokens in the longest, of 1000 allowed")),
     "VLC204": ((3, "keys"),),
-    "VLC205": ((11, "rows"), (2507, "image ids"), (98, "padding ids")),
-    "VLC206": ((11, "answers"),),
-    "VLC207": ((11, "rows"),),
-    "VLC208": ((11, "answers"),),
-    "VLC209": ((11, "rows"),),
-    "VLC210": ((11, "rows"),),
-    "VLC211": ((11, "rows"),),
-    "VLC212": ((44, "labels"),),
+    "VLC205": ((12, "rows"), (2775, "image ids"), (133, "padding ids")),
+    "VLC206": ((12, "answers"),),
+    "VLC207": ((12, "rows"),),
+    "VLC208": ((12, "answers"),),
+    "VLC209": ((12, "rows"),),
+    "VLC210": ((12, "rows"),),
+    "VLC211": ((12, "rows"),),
+    "VLC212": ((48, "labels"),),
     "VLC213": ((2, "rows, with and without the answer in the question"),),
-    "VLC214": ((13, "rows"),),
-    "VLC215": ((11, "rows"), (2485, "soft tokens")),
+    "VLC214": ((14, "rows"),),
+    "VLC215": ((12, "rows"), (2751, "soft tokens")),
     "VLC216": ((339719, "logits compared with another picture in the row"),),
     "VLC217": ((1, "generation prompt held against a rendered turn"),),
-    "VLC218": ((3, "rows whose prompt was compared with the evaluation prompt"),),
+    "VLC218": ((4, "rows whose prompt was compared with the evaluation prompt"),),
     "VLC219": ((110511, "logits before a changed answer id"),),
-    "VLC220": ((11, "rows"),),
+    "VLC220": ((12, "rows"),),
     "VLC221": ((4, "columns"),),
     "VLC222": ((1, "pad token"),),
     "VLC223": ((23, "labels whose logits were compared in one batch and apart"),),
     "VLC224": ((2, "rows, in one batch and one by one"),),
-    "VLC225": ((13, "batches and rows"),),
-    "VLC226": ((11, "rows"),),
-    "VLC227": ((11, "rows"), (6, "ids that the generation prompt opens")),
+    "VLC225": ((26, "batches and rows"),),
+    "VLC226": ((12, "rows"),),
+    "VLC227": ((12, "rows"), (6, "ids that the generation prompt opens")),
+    "VLC228": ((11, "shapes of conversation"),),
+    "VLC229": ((2, "batches, of one row and of two"),),
+    "VLC230": ((21, "conversations"),),
+    "VLC231": ((21, "conversations"),),
+    "VLC232": ((25, "answers"),),
+    "VLC233": ((25, "answers"),),
+    "VLC234": ((12, "rows"),),
+    "VLC235": ((4, "images held against the processor's own"),),
+    "VLC236": ((4, "images held against the processor's own"),),
+    "VLC237": ((4, "images held against the processor's own"),),
+    "VLC238": ((4, "images held against the processor's own"),),
     "VLC512": ((4, "labels, alone and behind the turn's header"),),
 }

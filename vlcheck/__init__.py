@@ -7,28 +7,36 @@ from typing import TYPE_CHECKING, Any
 from vlcheck.versions import __version__
 
 if TYPE_CHECKING:
+    from vlcheck.collators import strategies
     from vlcheck.config.load import load
-    from vlcheck.engine import audit, check_adapter, check_collator, train_run
+    from vlcheck.data.conversation import Conversation, Picture, Turn
+    from vlcheck.engine import assert_collator, audit, check_adapter, check_collator, train_run
     from vlcheck.evaluation.run import evaluate_run
     from vlcheck.finding import Finding, Report, Severity
     from vlcheck.spec import ConfigError, RunSpec
 
 __all__ = [
     "ConfigError",
+    "Conversation",
     "Finding",
+    "Picture",
     "Report",
     "RunSpec",
     "Severity",
+    "Turn",
     "__version__",
+    "assert_collator",
     "audit",
     "check_adapter",
     "check_collator",
     "evaluate_run",
     "load",
+    "strategies",
     "train_run",
 ]
 
 _HOMES = {
+    "assert_collator": "vlcheck.engine",
     "audit": "vlcheck.engine",
     "check_adapter": "vlcheck.engine",
     "check_collator": "vlcheck.engine",
@@ -39,14 +47,19 @@ _HOMES = {
     "Report": "vlcheck.finding",
     "Severity": "vlcheck.finding",
     "ConfigError": "vlcheck.spec",
+    "Conversation": "vlcheck.data.conversation",
+    "Picture": "vlcheck.data.conversation",
+    "Turn": "vlcheck.data.conversation",
     "RunSpec": "vlcheck.spec",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: `vlcheck --help` must not wait for torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'vlcheck' has no attribute {name!r}")
     import importlib
 
+    if name == "strategies":
+        return importlib.import_module("vlcheck.collators.strategies")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vlcheck' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vlcheck.adapters.saved import SavedAdapter, read_adapter
-from vlcheck.collators.judge import Candidate
+from vlcheck.collators.batch import Candidate
 from vlcheck.data.conversation import Conversation
+from vlcheck.data.sources.held import as_conversations
 from vlcheck.evidence.options import ROWS
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Severity, Unavailable, Verdict
@@ -20,7 +21,7 @@ from vlcheck.model.build import check_patch
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
 from vlcheck.rules import choose
-from vlcheck.spec import ConfigError, Location, Lora, ModelRef, Problem, RunSpec
+from vlcheck.spec import ConfigError, Intent, Location, Lora, ModelRef, Problem, RunSpec
 from vlcheck.versions import installed, untested
 
 if TYPE_CHECKING:
@@ -103,9 +104,10 @@ def check_adapter(
 def check_collator(
     collator: Callable[..., Any] | Candidate,
     processor: Any,
-    conversations: Sequence[Conversation] = (),
+    conversations: Iterable[Conversation | Mapping[str, Any]] = (),
     *,
     model: str | None = None,
+    answers: Literal["all", "last"] = "all",
     select: Iterable[str] = ("VLC2",),
     ignore: Iterable[str] = (),
     progress: Callable[[str], None] = lambda step: None,
@@ -117,22 +119,54 @@ def check_collator(
             and for one image and one answer also `image` and `label`. A `vlcheck.processing.collator.Collator` is
             called with the conversations themselves; so is a `Candidate`, which has a name besides.
         processor: the one that the collator uses; its template, tokenizer and image processor are the oracle's.
-        conversations: rows of your data; small built-in ones are judged beside them in any case.
+        conversations: rows of your data, as `vlcheck.Conversation` or as the mappings of a table: `messages` (with
+            `images`), `prompt` and `completion`, or `image` and `label`. Small built-in rows are judged beside them in
+            any case; shapes that your rows do not have are then only mentioned (VLC228).
         model: Hub id or folder of the model; by default a known model whose processor is of this class.
+        answers: `last` if only the last answer of a conversation is meant to be trained.
         select, ignore, progress: as for `audit`.
 
     Raises:
         ConfigError: if vlcheck knows no model with such a processor.
-        ValueError: if a selected rule does not exist.
+        ValueError: if a selected rule does not exist, or a row is no conversation.
     """
-    spec = RunSpec(model=ModelRef(id=model or _model_with(processor)), lora=Lora(target_modules="all-linear"))
-    given: dict[str, Any] = {"processor": processor, "conversations": tuple(conversations)}
+    spec = RunSpec(
+        model=ModelRef(id=model or _model_with(processor)),
+        lora=Lora(target_modules="all-linear"),
+        intent=Intent(answers=answers),
+    )
+    given: dict[str, Any] = {"processor": processor, "conversations": as_conversations(conversations)}
     if isinstance(collator, Collator):
         given["candidate"] = Candidate(collator, "vlcheck's collator", ours=True)
     else:
         given["candidate" if isinstance(collator, Candidate) else "collator"] = collator
     evidence = Evidence(spec, given, offline=True, progress=progress)
     return _judged(spec, choose(tuple(select), (*ignore, "VLC221")), evidence)
+
+
+def assert_collator(
+    collator: Callable[..., Any] | Candidate,
+    processor: Any,
+    conversations: Iterable[Conversation | Mapping[str, Any]] = (),
+    *,
+    fail_on: Severity = Severity.ERROR,
+    allow_skipped: bool = False,
+    **options: Any,
+) -> Report:
+    """Judge a collator as `check_collator` does, and fail with the readable report if it is not right.
+
+    Args:
+        fail_on: the least severity of a finding that fails.
+        allow_skipped: let rules pass that could not judge anything; by default they fail too.
+        collator, processor, conversations, options: as for `check_collator`, whose report is returned.
+
+    Raises:
+        AssertionError: with the report's text, if a rule found something, raised, or was skipped.
+    """
+    report = check_collator(collator, processor, conversations, **options)
+    if report.exit_code(fail_on=fail_on, strict=not allow_skipped):
+        raise AssertionError(report.text())
+    return report
 
 
 def train_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -172,6 +173,24 @@ class Report:
         skipped = self.with_verdict(Verdict.SKIPPED)
         nothing_ran = bool(skipped) and len(skipped) == len(self.outcomes)
         return 2 if self.with_verdict(Verdict.ERROR) or nothing_ran or (strict and skipped) else 0
+
+    def text(self, *, width: int = 100) -> str:
+        """The report as a terminal prints it, without colour.
+
+        Args:
+            width: columns of the terminal.
+        """
+        written: str = _renderer("text").render(self, width=width)
+        return written
+
+    def __str__(self) -> str:
+        """The summary: how many errors, warnings and notes, and what became of the other rules."""
+        return str(_renderer("summary").summarise(self))
+
+
+def _renderer(name: str) -> Any:
+    """A module of `vlcheck.reports`, imported by name: reports are written above what they report."""
+    return importlib.import_module(f"vlcheck.reports.{name}")
 
 
 UNSEEN = "not seen"

@@ -199,6 +199,8 @@ class Intent:
     """Experts of a mixture-of-experts model."""
     router: Choice | None = None
     """The experts' router."""
+    answers: Literal["all", "last"] = "all"
+    """Which answers of a conversation are trained; `last` for a run that trains the last one on purpose."""
 
 
 @dataclass(frozen=True, kw_only=True)

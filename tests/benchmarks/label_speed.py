@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import torch
 
-from vlcheck.collators.judge import Candidate, judge
+from vlcheck.collators.batch import Candidate
+from vlcheck.collators.judge import judge
 from vlcheck.collators.probes import picture
 from vlcheck.data.conversation import Conversation, Turn
 from vlcheck.model import catalogue

@@ -142,7 +142,7 @@ def trl_default(processor: Any) -> Any:
 
 def changed(collator: Any, change: Any, name: str) -> Any:
     """A sound collator whose batch is changed in one respect; it takes conversations, as ours does."""
-    from vlcheck.collators.judge import Candidate
+    from vlcheck.collators.batch import Candidate
 
     return Candidate(lambda conversations: change(dict(collator(conversations))), name)
 
@@ -220,7 +220,7 @@ def cut(length: int) -> Any:
 
 def blind(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Hands on grey pictures of the right shape."""
-    return batch | {"pixel_values": torch.zeros_like(batch["pixel_values"])}
+    return batch | {key: torch.zeros_like(value) for key, value in batch.items() if key == "pixel_values"}
 
 
 def started_twice(first: int) -> Any:
@@ -247,6 +247,11 @@ def packing(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }
 
 
+def packing_many(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Packs as soon as there are three rows."""
+    return packing(batch) if len(batch["input_ids"]) > 2 else batch
+
+
 def sound(processor: Any) -> Any:
     """Ours, for those who hand it rows of a data set."""
     from vlcheck.data.conversation import Conversation, Picture, Turn
@@ -259,7 +264,10 @@ def sound(processor: Any) -> Any:
     def read(row):
         images = iter(row["images"])
         turns = (
-            Turn(message["role"], tuple(part.get("text") or Picture(next(images)) for part in message["content"]))
+            Turn(
+                message["role"],
+                tuple(part["text"] if part["type"] == "text" else Picture(next(images)) for part in message["content"]),
+            )
             for message in row["messages"]
         )
         return Conversation(tuple(turns))
@@ -303,8 +311,8 @@ def soft_token_lost(soft: int, types: str) -> Any:
     def change(batch):
         ids, kinds = batch["input_ids"].clone(), batch[types].clone()
         for row, kind in zip(ids, kinds, strict=True):
-            at = int((row == soft).nonzero().max())
-            row[at], kind[at] = row[-1], 0
+            for at in (row == soft).nonzero()[-1:]:
+                row[at], kind[at] = row[-1].clone(), 0
         return batch | {"input_ids": ids, types: kinds}
 
     return change
@@ -320,3 +328,95 @@ def other_prompt(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def answer_marked_as_prefix(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Gives the answer the token type of the question."""
     return batch | {"token_type_ids": torch.zeros_like(batch["token_type_ids"])}
+
+
+# --------------------------------------------------------------------------- what stands beside labels
+
+
+def int32_labels(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Labels of a type that no loss takes."""
+    return batch | {"labels": batch["labels"].int()}
+
+
+def zeros_for_ignore(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Fills labels with 0 instead of -100."""
+    return batch | {"labels": batch["labels"].where(batch["labels"] != IGNORE, 0)}
+
+
+def changed_rows(collator: Any, change: Any, name: str) -> Any:
+    """A sound collator that is given other conversations than those that it should."""
+    from vlcheck.collators.batch import Candidate
+
+    return Candidate(lambda conversations: collator(change(list(conversations))), name)
+
+
+def with_answers(change: Any) -> Any:
+    """Rewrites every answer."""
+    from dataclasses import replace
+
+    def changed(rows):
+        return [
+            replace(row, turns=tuple(
+                replace(turn, content=(change(turn.text),)) if turn.role == "assistant" else turn for turn in row.turns
+            ))
+            for row in rows
+        ]  # fmt: skip
+
+    return changed
+
+
+def dropping_rows(rows: list[Any]) -> list[Any]:
+    """Leaves the last of several rows out."""
+    return rows[:-1] or rows
+
+
+def text_only_refused(rows: list[Any]) -> list[Any]:
+    """Takes no row without an image."""
+    if not all(row.pictures for row in rows):
+        raise ValueError("no image")
+    return rows
+
+
+def with_images(change: Any) -> Any:
+    """Changes the images of every row: a function of the list of them."""
+    from dataclasses import replace
+
+    from vlcheck.data.conversation import Picture
+
+    def changed(rows):
+        made = []
+        for row in rows:
+            images = iter(change(list(row.pictures)))
+            contents = [
+                tuple(next(images) if isinstance(part, Picture) else part for part in turn.content)
+                for turn in row.turns
+            ]
+            turns = (replace(turn, content=own) for turn, own in zip(row.turns, contents, strict=True))
+            made.append(replace(row, turns=tuple(turns)))
+        return made
+
+    return changed
+
+
+def redrawn(change: Any) -> Any:
+    """Changes every image: a function of a PIL image."""
+    from vlcheck.data.conversation import Picture
+    from vlcheck.data.images import open_picture
+
+    return with_images(lambda images: [Picture(change(open_picture(image)), str(image)) for image in images])
+
+
+def channels_swapped(image: Any) -> Any:
+    """Blue for red."""
+    from PIL import Image
+
+    return Image.merge("RGB", image.convert("RGB").split()[::-1])
+
+
+def grid_swapped(key: str) -> Any:
+    """Height and width of the grid swapped."""
+
+    def change(batch):
+        return batch | ({key: batch[key][..., [*range(batch[key].shape[-1] - 2), -1, -2]]} if key in batch else {})
+
+    return change

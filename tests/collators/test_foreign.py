@@ -9,7 +9,7 @@ from tests.broken import collators
 from tests.label_samples import rows
 from tests.model.families.models import entry, miniature
 from vlcheck import check_collator
-from vlcheck.collators.judge import Candidate
+from vlcheck.collators.batch import Candidate
 from vlcheck.finding import Severity, Verdict
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
@@ -24,19 +24,26 @@ UNLIKE = {"VLC217", "VLC218"}
 WITHOUT = {"VLC201", "VLC202", "VLC205"}
 EVERYTHING = {"VLC202", "VLC205", "VLC207"}
 FOUND_IN_LIST = {"VLC202", "VLC206", "VLC208", "VLC213"}
+SINGLE = {"VLC228"}
+"""What a collator for one question and one answer gets beside rows of no other shape."""
 
 VERDICTS = [
     (LARGE, "prefix_without_image", WITHOUT | FRAME | UNLIKE, {"VLC201"}),
     (SMALL, "prefix_without_image", WITHOUT | FRAME, {"VLC201"}),
     (CHATML, "prefix_without_image", WITHOUT | FRAME, {"VLC201"}),
-    (LARGE, "prefix_with_image", {"VLC206", "VLC209", "VLC227"} | UNLIKE, {"VLC227"}),
-    (SMALL, "prefix_with_image", {"VLC209"}, set()),
-    (CHATML, "prefix_with_image", {"VLC209"}, set()),
-    (LARGE, "backward_search", FRAME | UNLIKE, set()),
-    (SMALL, "backward_search", FRAME, set()),
-    (LARGE, "first_search", FOUND_IN_LIST | UNLIKE, {"VLC213"}),
-    (SMALL, "first_search", FOUND_IN_LIST, {"VLC213"}),
-    (CHATML, "first_search", FOUND_IN_LIST, {"VLC213"}),
+    (
+        LARGE,
+        "prefix_with_image",
+        {"VLC206", "VLC208", "VLC209", "VLC211", "VLC227"} | UNLIKE,
+        {"VLC211", "VLC227"},
+    ),
+    (SMALL, "prefix_with_image", {"VLC209"} | SINGLE, set()),
+    (CHATML, "prefix_with_image", {"VLC209"} | SINGLE, set()),
+    (LARGE, "backward_search", FRAME | UNLIKE | SINGLE, set()),
+    (SMALL, "backward_search", FRAME | SINGLE, set()),
+    (LARGE, "first_search", FOUND_IN_LIST | UNLIKE | SINGLE, {"VLC213"}),
+    (SMALL, "first_search", FOUND_IN_LIST | SINGLE, {"VLC213"}),
+    (CHATML, "first_search", FOUND_IN_LIST | SINGLE, {"VLC213"}),
     (LARGE, "everything", EVERYTHING | FRAME | UNLIKE, {"VLC207"}),
     (SMALL, "everything", EVERYTHING | FRAME, {"VLC207"}),
     (CHATML, "everything", EVERYTHING | FRAME, {"VLC207"}),
@@ -90,10 +97,10 @@ def test_verdict_in_every_family(hub_id, name, tmp_path):
     codes = {outcome.rule.code for outcome in report.found()}
     if name == "prefix_without_image":
         expands = "Llama-3.2" not in hub_id
-        assert codes - {"VLC202", "VLC205"} == ({"VLC201"} | frame if expands else set())
+        assert codes - {"VLC202", "VLC205"} == ({"VLC201"} | frame if expands else SINGLE)
         assert ("VLC202" in codes) == expands
     elif name == "first_search":
-        assert codes == FOUND_IN_LIST | frame - FRAME
+        assert codes == FOUND_IN_LIST | SINGLE | frame - FRAME
     else:
         assert codes == EVERYTHING | frame
 

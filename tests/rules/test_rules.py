@@ -51,7 +51,9 @@ def assert_caught(pair: Pair, **options) -> None:
     assert {o.rule.code for o in report.found()} == {code} | CONSEQUENCES.get(code, set()) | BESIDE.get(code, set())
     assert not report.with_verdict(Verdict.ERROR)
     for outcome in report.found():
-        assert outcome.explained_by == ((code,) if outcome.rule.code in CONSEQUENCES.get(code, ()) else ())
+        roots = [o.rule.code for o in report.found() if outcome.rule.code in o.rule.explains]
+        assert outcome.explained_by == tuple(roots)
+        assert (code in roots) == (outcome.rule.code in CONSEQUENCES.get(code, ()))
 
 
 def assert_silent(pair: Pair) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vlcheck.collators.judge import Candidate
+from vlcheck.collators.batch import Candidate
 from vlcheck.collators.probes import as_example
 from vlcheck.collators.regions import map_tokens
 from vlcheck.config.frameworks import Framework, Supervision

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 
+from vlcheck.collators.batch import Candidate, readable
+from vlcheck.collators.layout import Expected, lay_out
+from vlcheck.collators.pixels import ImageFaults, look_at_images
 from vlcheck.collators.probes import Probe, ProbeKind, budget, built_in, grown
 from vlcheck.collators.regions import TokenMap, map_tokens
-from vlcheck.collators.rows import RowCheck, Subject, check_row
+from vlcheck.collators.rows import RowCheck, check_row
+from vlcheck.collators.shapes import shape_probes
 from vlcheck.data.conversation import BadRow, Conversation
-from vlcheck.processing.chat_template import RowText
 from vlcheck.processing.collator import Batch, Collator
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A collator that is checked, ours or another."""
-
-    call: Callable[[Sequence[Conversation]], Mapping[str, Any]]
-    origin: str
-    """One phrase for the report."""
-    ours: bool = False
+__all__ = ["Candidate", "CollatorChecks", "Refused", "judge"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +28,7 @@ class Refused:
     name: str
     kind: ProbeKind
     error: str
+    shape: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,18 +45,57 @@ class CollatorChecks:
     """Rows whose image types are not where their image ids are."""
     typed: int
     """Rows whose image types were looked at."""
-    merged: bool
-    """The collator made fewer rows than it was given: it packs."""
     origin: str
     ours: bool
+    lost: tuple[str, ...] = ()
+    """Conversations that are in no row of their batch."""
+    packed: int = 0
+    """Conversations that share a row with another."""
+    asked: int = 0
+    """Conversations that were given."""
+    shapes: int = 0
+    """Shapes of conversation that were tried beside."""
+    unmet: tuple[Refused, ...] = ()
+    """Shapes that the data does not hold and that the collator raises an error on."""
+    unmasked_padding: tuple[str, ...] = ()
+    """Batches with padding that have no attention mask."""
+    images: ImageFaults = field(default_factory=ImageFaults)
+    unlike: tuple[tuple[str, Batch], ...] = ()
+    """Batches whose soft tokens are not as many as the processor makes, for a model to judge."""
+
+    @property
+    def merged(self) -> bool:
+        """The collator packs rows."""
+        return self.packed > 0
 
     def of(self, *kinds: ProbeKind) -> tuple[RowCheck, ...]:
         """Rows of these kinds."""
         return tuple(row for row in self.rows if row.kind in kinds)
 
 
-def judge(candidate: Candidate, collator: Collator, conversations: Sequence[Conversation] = (), *,
-          instruction: str | None = None, batch: int = 4) -> CollatorChecks:  # fmt: skip
+@dataclass(frozen=True)
+class Oracle:
+    """What every batch is judged with."""
+
+    candidate: Candidate
+    collator: Collator
+    token_map: TokenMap
+    last: bool
+
+
+UNLIKE = 4
+"""Batches with an odd number of soft tokens that are kept for a model to judge."""
+
+
+def judge(
+    candidate: Candidate,
+    collator: Collator,
+    conversations: Sequence[Conversation] = (),
+    *,
+    instruction: str | None = None,
+    answers: Literal["all", "last"] = "all",
+    batch: int = 4,
+) -> CollatorChecks:
     """Let a collator make batches, and find out what each of its labels stands on.
 
     Args:
@@ -68,89 +103,91 @@ def judge(candidate: Candidate, collator: Collator, conversations: Sequence[Conv
         collator: ours over the same processor; it renders and expands, and is asked for no label.
         conversations: rows of the run's data, judged as they are.
         instruction: the run's own question.
+        answers: which of a conversation's answers the run means to train.
         batch: rows a batch.
     """
     token_map = map_tokens(collator.template)
-    checks = CollatorChecks((), (), {}, (), (), 0, False, candidate.origin, candidate.ours)
+    oracle = Oracle(candidate, collator, token_map, answers == "last")
+    checks = CollatorChecks((), (), {}, (), (), 0, candidate.origin, candidate.ours)
     probes = built_in(conversations[0] if conversations else None, instruction)
-    checks = _add(checks, candidate, collator, token_map, probes)
+    checks = _add(checks, oracle, probes)
     for probe, made in grown(probes[0], collator, token_map):
-        checks = _add(checks, candidate, collator, token_map, [probe], made)
+        checks = _add(checks, oracle, [probe], made)
+    if candidate.thorough:
+        for tried in shape_probes(collator.template, conversations):
+            checks = _add(replace(checks, shapes=checks.shapes + 1), oracle, tried)
+        checks = replace(checks, images=look_at_images(candidate, collator))
     for start in range(0, len(conversations), batch):
         together = [Probe("data", conversation) for conversation in conversations[start : start + batch]]
-        checks = _add(checks, candidate, collator, token_map, together)
+        checks = _add(checks, oracle, together)
     return checks
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What the processor makes of the same conversations, and what they are asked with."""
-
-    rows: tuple[tuple[RowText, ...], ...]
-    """Of each conversation."""
-    tensors: Batch
-    prompts: tuple[tuple[tuple[int, ...], ...], ...]
-    """Ids of each answer's prompt, of each conversation; empty where they were not made."""
-
-
 def _add(
-    checks: CollatorChecks,
-    candidate: Candidate,
-    collator: Collator,
-    token_map: TokenMap,
-    probes: Sequence[Probe],
-    made: Batch | None = None,
-) -> CollatorChecks:
+    checks: CollatorChecks, oracle: Oracle, probes: Sequence[Probe], made: Batch | None = None
+) -> CollatorChecks:  # fmt: skip
     """The checks with one more batch in them; `made` is what the processor makes of it, where that is known."""
-    conversations, first = [probe.conversation for probe in probes], probes[0]
-    names = ", ".join(str(conversation) for conversation in conversations)
-    with budget(collator, first.budget):
-        asked = first.kind != "grown" and not checks.of(first.kind)
+    conversations, first, candidate = [probe.conversation for probe in probes], probes[0], oracle.candidate
+    with budget(oracle.collator, first.budget):
+        asked = first.kind not in ("grown", "shape") and not checks.of(first.kind)
         try:
             twice = made is None and (not candidate.ours or first.kind != "data")
-            expected = _expected(collator, conversations, prompts=asked, twice=twice)
+            expected = _expected(oracle.collator, conversations, prompts=asked, twice=twice)
         except BadRow as bad:  # a built-in probe may have a shape that the family takes no picture of
-            return _refused(checks, first, names, str(bad)) if first.kind == "data" else checks
+            return _refused(checks, probes, str(bad)) if first.kind == "data" else checks
         try:
-            batch = _checked(candidate.call(conversations))
+            batch = readable(candidate.batch(conversations))
         except Exception as error:  # it may be the user's code
-            return _refused(checks, first, names, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            return _refused(checks, probes, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
     if made is not None:
         expected = replace(expected, tensors=made)
     elif not expected.tensors:
         expected = replace(expected, tensors={key: value for key, value in batch.items() if key != "labels"})
-    checks = replace(checks, keys=checks.keys or _shapes(batch))
-    count = len(batch["input_ids"])
-    subjects = _subjects(probes, expected, token_map, count)
-    if len(subjects) == count:
-        return _with_rows(checks, subjects, batch, expected, collator, token_map)
-    if count < len(probes):
-        return replace(checks, merged=True)
-    return _refused(checks, first, names, f"{count} rows came back for {len(probes)} conversations")
+    if first.met and not first.beyond:
+        checks = replace(checks, asked=checks.asked + len(probes))
+    return _with_rows(replace(checks, keys=checks.keys or _shapes(batch)), probes, batch, expected, oracle)
 
 
-def _refused(checks: CollatorChecks, probe: Probe, names: str, error: str) -> CollatorChecks:
-    """The checks with one more refusal, unless it is of a row that the run cannot meet."""
-    return checks if probe.beyond else replace(checks, refused=(*checks.refused, Refused(names, probe.kind, error)))
+def _refused(checks: CollatorChecks, probes: Sequence[Probe], error: str) -> CollatorChecks:
+    """The checks with one more refusal; of a row that the run cannot meet, or may never meet, it is no error."""
+    first = probes[0]
+    if first.beyond:
+        return checks
+    refused = Refused(", ".join(str(probe.conversation) for probe in probes), first.kind, error, first.shape)
+    if first.kind == "shape" and not first.held:
+        return replace(checks, unmet=(*checks.unmet, refused))
+    return replace(checks, refused=(*checks.refused, refused))
 
 
 def _with_rows(
-    checks: CollatorChecks,
-    subjects: Sequence[Subject],
-    batch: Batch,
-    expected: Expected,
-    collator: Collator,
-    token_map: TokenMap,
+    checks: CollatorChecks, probes: Sequence[Probe], batch: Batch, expected: Expected, oracle: Oracle
 ) -> CollatorChecks:
-    seen = tuple(check_row(subject, batch, number, collator, token_map) for number, subject in enumerate(subjects))
-    typed, misaligned = _types(batch, expected.tensors, token_map, seen)
+    layout = lay_out(probes, expected, batch, oracle.collator, oracle.token_map, last=oracle.last)
+    if layout is None:
+        return _refused(checks, probes, f"{len(batch['input_ids'])} rows came back for {len(probes)} conversations")
+    seen = tuple(_likeliest([check_row(subject, batch, number, oracle.collator, oracle.token_map) for subject in row])
+                 for number, row in enumerate(layout.rows))  # fmt: skip
+    typed, misaligned = _types(batch, expected.tensors, oracle.token_map, seen)
+    met = probes[0].met and not probes[0].beyond
+    padded = bool((expected.tensors.get("attention_mask", torch.ones(1)) == 0).any())
+    bare = "attention_mask" not in batch and padded and met and not layout.packed
+    odd = [row for row in seen if row.soft_tokens != row.expected_soft_tokens]
     return replace(
         checks,
         rows=(*checks.rows, *seen),
         processor_keys=checks.processor_keys or tuple(sorted(expected.tensors)),
         typed=checks.typed + typed,
         misaligned=(*checks.misaligned, *misaligned),
+        lost=(*checks.lost, *(layout.lost if met else ())),
+        packed=checks.packed + layout.packed,
+        unmasked_padding=(*checks.unmasked_padding, *([str(probes[0].conversation)] if bare else ())),
+        unlike=(*checks.unlike, (odd[0].name, batch)) if odd and met and len(checks.unlike) < UNLIKE else checks.unlike,
     )
+
+
+def _likeliest(seen: Sequence[RowCheck]) -> RowCheck:
+    """The first reading of a row that is right, else the first."""
+    return next((row for row in seen if row.correct), seen[0])
 
 
 def _expected(collator: Collator, conversations: Sequence[Conversation], *, prompts: bool, twice: bool) -> Expected:
@@ -168,7 +205,7 @@ def _expected(collator: Collator, conversations: Sequence[Conversation], *, prom
 
 
 def _shapes(batch: Batch) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    return {key: tuple(value.shape) for key, value in batch.items()}
 
 
 def _prompts(collator: Collator, conversation: Conversation) -> tuple[tuple[int, ...], ...]:
@@ -176,44 +213,9 @@ def _prompts(collator: Collator, conversation: Conversation) -> tuple[tuple[int,
     return tuple(tuple(collator.tensors([prompt])["input_ids"][0].tolist()) for prompt in prompts)
 
 
-def _checked(batch: Any) -> Batch:
-    """What a collator returned, if it is a batch.
-
-    Raises:
-        TypeError: if it is not; the message says what is missing.
-    """
-    if not isinstance(batch, Mapping):
-        raise TypeError(f"the collator returned {type(batch).__name__}; allowed: a mapping of tensors")
-    for key in ("input_ids", "labels"):
-        if not isinstance(batch.get(key), torch.Tensor) or batch[key].dim() != 2:
-            raise TypeError(f"the batch has no {key} of shape (rows, tokens); it has {', '.join(map(str, batch))}")
-    if batch["labels"].shape != batch["input_ids"].shape:
-        shapes = f"{tuple(batch['labels'].shape)} and {tuple(batch['input_ids'].shape)}"
-        raise TypeError(f"labels and input_ids differ in shape: {shapes}")
-    return dict(batch)
-
-
-def _subjects(probes: Sequence[Probe], expected: Expected, token_map: TokenMap, rows: int) -> list[Subject]:
-    """What each row of the batch holds: a conversation, or one of its answers where ours makes a row of each."""
-    soft = (expected.tensors["input_ids"] == token_map.soft_id).sum(1).tolist()
-    subjects: list[Subject] = []
-    for number, (probe, own) in enumerate(zip(probes, expected.rows, strict=True)):
-        prompts = (
-            dict(zip(probe.conversation.answers, expected.prompts[number], strict=True)) if expected.prompts else {}
-        )
-        counts, soft = soft[: len(own)], soft[len(own) :]
-        split = [(tuple(place.turn for place in row.places), count) for row, count in zip(own, counts, strict=True)]
-        whole = [(probe.conversation.answers, counts[-1])]
-        subjects += [
-            Subject(probe, turns, count, tuple(prompts[turn] for turn in turns if turn in prompts))
-            for turns, count in (split if rows == sum(map(len, expected.rows)) else whole)
-        ]
-    return subjects
-
-
 def _types(
-    batch: Mapping[str, torch.Tensor], expected: Batch, token_map: TokenMap, seen: Sequence[RowCheck]
-) -> tuple[int, tuple[str, ...]]:
+    batch: Batch, expected: Batch, token_map: TokenMap, seen: Sequence[RowCheck]
+) -> tuple[int, tuple[str, ...]]:  # fmt: skip
     """Rows whose image types were looked at, and names of those in which they stand elsewhere than image ids.
 
     Which keys mark images is read off the processor's own batch.

@@ -15,7 +15,7 @@ from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn, as_me
 from vlcheck.data.images import open_picture
 from vlcheck.processing.collator import Batch, Collator
 
-ProbeKind = Literal["plain", "listed", "long", "grown", "data"]
+ProbeKind = Literal["plain", "listed", "unlisted", "long", "grown", "shape", "data"]
 DEFAULT_QUESTION = "Which breed is the animal in the picture?"
 DEFAULT_ANSWER = "Abyssinian"
 SIZES = ((400, 20), (320, 80), (128, 128), (80, 320), (20, 400))
@@ -34,18 +34,37 @@ class Probe:
     budget: int | None = None
     beyond: bool = False
     """Its image takes more soft tokens than the run ever allows: only their effect on the span counts."""
+    shape: str = ""
+    """What sets it apart from one question about one image; empty for such a question, and for rows of the data."""
+    met: bool = True
+    """The run may well meet rows of its shape: what becomes of them is judged. Otherwise it is only mentioned."""
+    held: bool = False
+    """The data hold rows of its shape."""
 
 
 def built_in(sample: Conversation | None = None, instruction: str | None = None) -> list[Probe]:
-    """Three rows of unequal length with one answer: a bare question, one that lists all answers, a long one."""
+    """Four rows of unequal length with one answer.
+
+    A bare question, one that lists all answers, one of the same length that lists others, a long one.
+    """
     answer = DEFAULT_ANSWER
     if sample is not None:
         answer = sample.turns[sample.answers[0]].text.strip() or DEFAULT_ANSWER
     question = DEFAULT_QUESTION if answer not in DEFAULT_QUESTION else "What is in the picture?"
     listing = f"{instruction or question}\nAnswer with one of: Bengal, {answer}, beagle."
+    other = listing.replace(answer, disguised(answer))
     longer = f"{question} " + "Look at the whole picture before you answer. " * 3
-    texts: tuple[tuple[ProbeKind, str], ...] = (("plain", question), ("listed", listing), ("long", longer.strip()))
+    texts: tuple[tuple[ProbeKind, str], ...] = (
+        ("plain", question), ("listed", listing), ("unlisted", other), ("long", longer.strip())
+    )  # fmt: skip
     return [Probe(kind, ask(kind, text, answer, picture((128, 96)))) for kind, text in texts]
+
+
+def disguised(word: str) -> str:
+    """A word of the same shape that is another: each letter the next of the alphabet."""
+    moved = {letter: chr(ord(letter) + (1 if letter.lower() != "z" else -1)) for letter in word if letter.isascii()}
+    said = "".join(moved[letter] if letter.isascii() and letter.isalpha() else letter for letter in word)
+    return said if said != word else f"not {word[::-1]}" if word != word[::-1] else "another"
 
 
 def grown(plain: Probe, collator: Collator, token_map: TokenMap) -> Iterator[tuple[Probe, Batch | None]]:

@@ -16,4 +16,8 @@ class Region(IntEnum):
     ANSWER = 4
     END = 5
     AFTER = 6
-    """What follows an end token up to the next turn: a newline."""
+    """What follows an end token up to the next turn: a newline; behind the last answer a generation prompt too."""
+    SPACE = 7
+    """White space between header, answer and end token, which may be supervised or not."""
+    FOREIGN = 8
+    """Text between header and answer, or behind the last one, that the conversation does not hold."""

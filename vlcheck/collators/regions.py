@@ -6,6 +6,7 @@ labels are held against: the supervised ids are the answers with their end token
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,8 +46,11 @@ class TokenMap:
     image_ids: frozenset[int]
     """Soft tokens and what frames them."""
     soft_id: int
-    special_ids: frozenset[int]
     byte_level: bool
+    end: bytes
+    """The token that ends an answer."""
+    header: bytes
+    """What a generation prompt puts before an answer, from the turn marker on; empty without a template."""
     _bytes: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -68,7 +72,15 @@ class TokenMap:
             self._bytes[number] = self._read(number)
         return self._bytes[number]
 
+    def text_of(self, ids: Sequence[int]) -> str:
+        """What ids say; those that no tokenizer knows say nothing."""
+        known = [number for number in ids if self.bytes_of(number)]
+        said: str = self.tokenizer.decode(known)
+        return said
+
     def _read(self, number: int) -> bytes:
+        if not 0 <= number < _IDS:
+            return b""
         token = self.tokenizer.convert_ids_to_tokens(number)
         if token is None:
             return b""
@@ -80,6 +92,9 @@ class TokenMap:
             return bytes([int(token[3:5], 16)])
         return str(token).replace("\u2581", " ").encode("utf-8", "replace")
 
+
+_IDS = 2**31
+"""Ids at or above this are none that a tokenizer can be asked for."""
 
 _BYTES: Mapping[str, int] = {sign: byte for byte, sign in bytes_to_unicode().items()}
 
@@ -93,9 +108,17 @@ def map_tokens(template: Template) -> TokenMap:
         template,
         frozenset(number for number in numbers if number not in (None, tokenizer.unk_token_id)),
         numbers[0],
-        frozenset(tokenizer.convert_tokens_to_ids(list(special_tokens(tokenizer)))),
         byte_level=any("\u0120" in piece for piece in pieces),
+        end=dialogue.end.encode(),
+        header=_introduction(template),
     )
+
+
+def _introduction(template: Template) -> bytes:
+    if template.dialogue.suffix:
+        return b""
+    asked = template.render((Turn("user", ("?",)),), prompt=True)
+    return asked[max(0, asked.rfind(template.opening.anchor)) :].encode()
 
 
 def divide(
@@ -119,44 +142,57 @@ def divide(
     of[~np.asarray(real, dtype=bool)] = Region.PADDING
     written = (of == Region.PROMPT) & (stops > starts)
     found = _answers(text, conversation, turns, token_map)
-    for at, stop, has_end in found:
-        end = len(token_map.template.dialogue.end.encode()) if has_end else 0
-        of[written & (starts >= _header(text, at, token_map)) & (stops <= at)] = Region.HEADER
-        of[(stops > starts) & (stops > at) & (starts < stop - end)] = Region.ANSWER  # it may name an image's frame
-        of[written & (starts >= stop - end) & (starts < stop)] = Region.END
-        behind = int(np.searchsorted(stops, stop, side="right"))
-        while behind < len(ids) and written[behind] and ids[behind] not in token_map.special_ids:
+    for number, (at, stop, last) in enumerate(found):
+        header, introduced = _header(text, at, token_map)
+        of[written & (starts >= header) & (stops <= introduced)] = Region.HEADER
+        between = _kind(text[introduced:at], token_map)
+        of[written & (starts >= introduced) & (stops <= at)] = between
+        of[(stops > starts) & (stops > at) & (starts < stop)] = Region.ANSWER  # it may name an image's frame
+        of[written & (starts >= stop) & (starts < last)] = Region.SPACE
+        ending = written & (starts >= last - len(token_map.end)) & (starts < last)
+        of[ending & (starts >= stop)] = Region.END
+        if number == 0 and turns[-1] == conversation.answers[-1]:
+            of[written & (starts >= last)] = _trailing(text[last:], token_map)
+        behind = int(np.searchsorted(stops, last, side="right"))
+        while behind < len(ids) and of[behind] == Region.PROMPT and written[behind] and pieces[behind].isspace():
             of[behind] = Region.AFTER
             behind += 1
     firsts = [int(np.searchsorted(stops, at, side="right")) for at, _, _ in reversed(found)]
-    ended = sum(has_end for _, _, has_end in found)
+    ended = sum(last > stop for _, stop, last in found)
     return Regions(of, len(found), ended, tuple(firsts) if len(found) == len(turns) else ())
 
 
 def _answers(
     text: bytes, conversation: Conversation, turns: Sequence[int], token_map: TokenMap
-) -> list[tuple[int, int, bool]]:
-    """First byte, byte past the last, and whether an end token is among them: of each answer, last first."""
-    end = token_map.template.dialogue.end.encode()
-    places: list[tuple[int, int, bool]] = []
+) -> list[tuple[int, int, int]]:
+    """First byte, byte past the last, and byte past the end token, if there is one: of each answer, last first."""
+    places: list[tuple[int, int, int]] = []
     bound, later = len(text), len(conversation.turns)
     if tuple(turns) != conversation.answers:  # one of several rows of a conversation, which ends with its answer
         later = turns[-1] + 1
     for turn in reversed(turns):
         answer = _said(conversation.turns[turn], token_map)
-        wanted = answer + end
-        at = _nth_last(text, wanted, _asked(conversation, turn, later, token_map).count(wanted), bound)
-        if at >= 0:
-            stop, lead = at + len(wanted), token_map.template.opening.lead.encode()
-            at -= len(lead) if text[:at].endswith(lead) else 0
-            places.append((at, stop, True))
+        skip = len(_ended(_asked(conversation, turn, later, token_map), answer, token_map.end))
+        ended = [(at, stop) for at, stop in _ended(text, answer, token_map.end) if stop <= bound]
+        if len(ended) > skip:
+            at, stop = ended[-1 - skip]
+            lead = token_map.template.opening.lead.encode()
+            before = len(lead) if text[:at].endswith(lead) else 0
+            places.append((at - before, at + len(answer), stop))
         elif turn == turns[-1] and answer and text.rstrip().endswith(answer):
             at = len(text.rstrip()) - len(answer)  # a template that ends its answers with nothing
-            places.append((at, at + len(answer), False))
+            places.append((at, at + len(answer), at + len(answer)))
         else:
             continue
-        bound, later = at, turn
+        bound, later = places[-1][0], turn
     return places
+
+
+def _ended(text: bytes, answer: bytes, end: bytes) -> list[tuple[int, int]]:
+    """Where an answer and its end token stand in a text, white space between them or not."""
+    between = rb"\s*" if answer else b""
+    pattern = re.compile(b"(?=(" + re.escape(answer) + between + re.escape(end) + b"))")
+    return [match.span(1) for match in pattern.finditer(text)]
 
 
 def _asked(conversation: Conversation, turn: int, later: int, token_map: TokenMap) -> bytes:
@@ -176,18 +212,32 @@ def _said(turn: Turn, token_map: TokenMap) -> bytes:
     return token_map.normal(thought + turn.text.strip()).encode("utf-8", "replace")
 
 
-def _nth_last(text: bytes, wanted: bytes, skip: int, bound: int) -> int:
-    """Where a piece of text begins, counted from the end; -1 if it is not there so often."""
-    at = text.rfind(wanted, 0, bound)
-    for _ in range(skip):
-        if at < 0:
-            break
-        at = text.rfind(wanted, 0, at + len(wanted) - 1)
-    return at
+def _header(text: bytes, answer: int, token_map: TokenMap) -> tuple[int, int]:
+    """Where the turn marker before an answer begins, and where the template's header ends.
 
-
-def _header(text: bytes, answer: int, token_map: TokenMap) -> int:
-    """Where the turn marker before an answer begins; the answer itself if there is none close by."""
+    Both are the answer's own place if there is no marker close by.
+    """
     anchor = token_map.template.opening.anchor.encode()
     at = text.rfind(anchor, 0, answer) if anchor else -1
-    return at if at >= 0 else answer
+    if at < 0 or token_map.end in text[at + len(anchor) : answer]:
+        return answer, answer
+    between, header = text[at:answer], token_map.header
+    alike = next((n for n, (a, b) in enumerate(zip(between, header, strict=False)) if a != b), None)
+    return at, at + (min(len(between), len(header)) if alike is None else alike)
+
+
+def _kind(between: bytes, token_map: TokenMap) -> Region:
+    """What stands between a header and an answer: white space, an empty thought, or foreign text."""
+    if not between.strip():
+        return Region.SPACE
+    for marker in (*(token_map.template.dialogue.thought or ()), "<think>", "</think>"):
+        between = between.replace(marker.encode(), b"")
+    return Region.FOREIGN if between.strip() else Region.HEADER
+
+
+def _trailing(behind: bytes, token_map: TokenMap) -> Region:
+    """What stands behind a row's last answer: line ends, special tokens, a generation prompt, or foreign text."""
+    left = behind.replace(token_map.header.strip(), b"")
+    for token in special_tokens(token_map.tokenizer):
+        left = left.replace(token.encode(), b"") if left.strip() else left
+    return Region.FOREIGN if left.strip() else Region.AFTER

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
+from vlcheck.collators.batch import real_ids
+from vlcheck.collators.difference import Difference, difference, is_cut
 from vlcheck.collators.probes import Probe, ProbeKind
 from vlcheck.collators.region_kinds import Region
-from vlcheck.collators.regions import TokenMap, divide
+from vlcheck.collators.regions import Regions, TokenMap, divide
 from vlcheck.data.conversation import Conversation
-from vlcheck.processing.collator import Collator
+from vlcheck.processing.collator import Batch, Collator
 from vlcheck.processing.labels import IGNORE_INDEX
+
+FEWEST = 3
+"""Labels of one value beside the answers that make it one that stands for "ignore"."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Subject:
     soft_tokens: int
     prompts: tuple[tuple[int, ...], ...] = ()
     """Ids that the model is asked with for each answer, where they were made."""
+    ids: tuple[int, ...] = ()
+    """What the processor makes of the conversation, without padding; empty where it was not asked."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,19 @@ class RowCheck:
     """Whether the ids before the answer are those of the evaluation prompt; None where the answer is not found."""
     text: str
     """What the supervised ids say."""
+    shape: str = ""
+    met: bool = True
+    """Rows of its shape are judged; see `Probe`."""
+    ignored_as: int | None = None
+    """The label that stands where -100 ought to, if there is one."""
+    ignored_count: int = 0
+    """Labels of that value."""
+    cut: bool = False
+    """It ends where its conversation goes on."""
+    difference: Difference | None = None
+    """Where its answers read otherwise than the conversation's; None where they are all there, or it was cut."""
+    foreign_text: str = ""
+    """What its supervised foreign ids say."""
 
     @property
     def unmasked(self) -> bool:
@@ -74,30 +93,35 @@ class RowCheck:
     @property
     def correct(self) -> bool:
         """The supervised ids are the answers with their end tokens, or differ by what harms nothing."""
-        wrong = (Region.PADDING, Region.IMAGE, Region.PROMPT)
+        wrong = (Region.PADDING, Region.IMAGE, Region.PROMPT, Region.FOREIGN)
         return (
             self.found == self.answers
+            and not self.foreign_labels
             and not any(self.supervised[region] for region in wrong)
             and all(self.supervised[region] == self.present[region] for region in (Region.ANSWER, Region.END))
         )
 
 
-def check_row(
-    subject: Subject, batch: Mapping[str, torch.Tensor], number: int, collator: Collator, token_map: TokenMap
-) -> RowCheck:
+def check_row(subject: Subject, batch: Batch, number: int, collator: Collator, token_map: TokenMap) -> RowCheck:
     """One row of a batch against what it ought to hold."""
     conversation = subject.probe.conversation
-    ids, labels = batch["input_ids"][number].tolist(), batch["labels"][number].numpy()
-    mask = batch.get("attention_mask")
-    pad = token_map.tokenizer.pad_token_id
-    real = [each != pad for each in ids] if mask is None or mask.dim() != 2 else mask[number].bool().tolist()
+    ids, labels = batch["input_ids"][number].tolist(), batch["labels"][number].numpy().copy()
+    alone: Batch = {key: batch[key][number : number + 1] for key in ("input_ids", "attention_mask") if key in batch}
+    real = real_ids(alone, token_map.tokenizer.pad_token_id)[0].tolist()
     regions = divide(ids, real, conversation, subject.turns, token_map)
+    ignored = _ignored_as(labels, ids, regions)
+    count = int((labels == ignored).sum()) if ignored is not None else 0
+    if ignored is not None:
+        labels[(labels == ignored) & ~regions.law()] = IGNORE_INDEX
     supervised, law = labels != IGNORE_INDEX, regions.law()
     first = regions.starts[0] if regions.starts else None
     start = real.index(True) if any(real) else 0
     row = [number for number, is_real in zip(ids, real, strict=True) if is_real]
     bos = token_map.tokenizer.bos_token_id
     gap = int(np.argmax(supervised)) - first if first is not None and supervised.any() else None
+    missing = regions.found < len(subject.turns) and bool(subject.ids)
+    cut = missing and is_cut(row, subject.ids, token_map)
+    foreign = supervised & (regions.of == Region.FOREIGN)
     return RowCheck(
         name=str(conversation)
         + (f", turn {subject.turns[0]}" if len(conversation.answers) > len(subject.turns) else ""),
@@ -117,9 +141,31 @@ def check_row(
         unexpanded_gap=_unexpanded(collator, conversation, first - start) if first is not None else 0,
         foreign_labels=int((supervised & (labels != np.asarray(ids))).sum()),
         bos=row.count(bos),
-        same_prompt=_same_prompt(subject, ids, start, regions.starts),
-        text=token_map.tokenizer.decode([each for each, said in zip(ids, supervised, strict=True) if said])[:2000],
+        same_prompt=_same_prompt(subject, ids, start, regions.starts, token_map.image_ids),
+        text=token_map.text_of([each for each, said in zip(ids, supervised, strict=True) if said])[:2000],
+        shape=subject.probe.shape,
+        met=subject.probe.met,
+        ignored_as=ignored,
+        ignored_count=count,
+        cut=cut,
+        difference=_difference(subject, row, start, token_map) if missing and not cut else None,
+        foreign_text=token_map.text_of([each for each, said in zip(ids, foreign, strict=True) if said]),
     )
+
+
+def _ignored_as(labels: np.ndarray, ids: Sequence[int], regions: Regions) -> int | None:
+    """The one value that labels have beside the answers where they are neither -100 nor the id."""
+    beside = ~regions.law() & (labels != IGNORE_INDEX)
+    odd = np.unique(labels[beside & (labels != np.asarray(ids))])
+    if len(odd) != 1 or not regions.found:
+        return None
+    held = labels[beside] == odd[0]
+    return int(odd[0]) if held.sum() >= FEWEST else None
+
+
+def _difference(subject: Subject, row: Sequence[int], start: int, token_map: TokenMap) -> Difference | None:
+    wanted = divide(subject.ids, [True] * len(subject.ids), subject.probe.conversation, subject.turns, token_map)
+    return difference(row, start, subject.ids, wanted.of, token_map)
 
 
 def _moved(supervised: np.ndarray, law: np.ndarray) -> int:
@@ -137,8 +183,15 @@ def _unexpanded(collator: Collator, conversation: Conversation, answer: int) -> 
     return len(collator.processor.tokenizer(prompt.text, **options)["input_ids"]) - answer
 
 
-def _same_prompt(subject: Subject, ids: Sequence[int], start: int, answers: Sequence[int]) -> bool | None:
+def _same_prompt(
+    subject: Subject, ids: Sequence[int], start: int, answers: Sequence[int], images: Set[int]
+) -> bool | None:
     if not subject.prompts or len(answers) != len(subject.turns):
         return None
-    before = (tuple(ids[start:answer]) for answer in answers)
-    return all(row == asked for row, asked in zip(before, subject.prompts, strict=True))
+    before = (ids[start:answer] for answer in answers)
+    return all(_words(row, images) == _words(asked, images) for row, asked in zip(before, subject.prompts, strict=True))
+
+
+def _words(ids: Sequence[int], images: Set[int]) -> list[int]:
+    """Ids that are no image's: how many an image has is judged elsewhere."""
+    return [number for number in ids if number not in images]

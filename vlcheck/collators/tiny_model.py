@@ -60,6 +60,8 @@ def build_batch_model(values: Values, family: Family, processor: Any) -> nn.Modu
     model = build_base(tiny, dtype="float32")
     materialise(model, "cpu", SEED)
     _fold(model)
+    named = (len(processor.tokenizer), *(number + 1 for number in processor.tokenizer.added_tokens_decoder))
+    model.full_vocabulary = max(full.get("text_config", full)["vocab_size"], *named)
     for path, part in family.parts.items():
         if part is Part.VISION:
             _remember_images(model, path)

@@ -1,4 +1,7 @@
-"""Run a collator's batches through a tiny model of the same structure: what do its keys and ids do there?"""
+"""Run a collator's batches through a tiny model of the same structure: what do its keys and ids do there?
+
+Our own batch of the same rows is the control: what the model refuses of ours too says nothing about a collator.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlcheck.collators.judge import Candidate
+from vlcheck.collators.batch import Candidate, readable
+from vlcheck.collators.crossing import IMAGES, ROUNDING, change, crossing
 from vlcheck.collators.probes import BUDGETS, ask, budget, picture
 from vlcheck.data.conversation import Conversation
 from vlcheck.processing.collator import Batch, Collator
@@ -21,8 +25,6 @@ FEWEST = BUDGETS[0]
 means depends on no number of patches, and what a tower takes grows with its square."""
 SHORT, LONG = "Beagle", "It is a Russian_Blue that sits on a sofa"
 """Two answers of different length, so that a mean of means is not the mean."""
-ROUNDING = 1e-5
-"""Changes of a logit below this are rounding of float32 sums taken in another order."""
 
 
 @dataclass(frozen=True)
@@ -31,62 +33,101 @@ class Trial:
 
     problem: str = ""
     """Why nothing, or not all, could be run."""
+    refused: str = ""
+    """What the model has against a batch of the collator's, while it takes ours of the same rows."""
     mismatch: str = ""
     """The model's own complaint that ids and images do not fit together."""
+    fits: Mapping[str, int | None] = field(default_factory=dict)
+    """Rows with an odd number of soft tokens, and the features that their batch's images have; None: refused."""
     swapped: float | None = None
     """Largest change of a logit with another picture in the row."""
     logits: int = 0
+    blank: str = ""
+    """A key of pixels that has one value all over."""
     leaked: float | None = None
     """Largest change of a logit before an answer's id that was changed."""
     earlier: int = 0
     without: Mapping[str, str] = field(default_factory=dict)
     """What leaving out each of the processor's keys that the batch lacks does, in words."""
+    replaced: frozenset[str] = frozenset()
+    """Of these, keys that change nothing in the collator's own batch: another of its keys stands in for them."""
     accumulated: tuple[float, float] | None = None
     """Loss of two rows in one batch, and accumulated one by one as transformers' Trainer does it."""
     packed: float | None = None
     """Largest change of an answer's logits between two rows collated together and each by itself."""
     packed_labels: int = 0
+    cause: str = ""
+    """Of that change; see `Crossing`."""
 
 
-def try_out(candidate: Candidate, collator: Collator, build: Callable[[], nn.Module]) -> Trial:
+def try_out(
+    candidate: Candidate, collator: Collator, build: Callable[[], nn.Module], unlike: Sequence[tuple[str, Batch]] = ()
+) -> Trial:
     """Collate a few rows and compare what a tiny model computes from them.
 
     Args:
         candidate: the collator that is checked.
-        collator: ours over the same processor, for the keys that the batch lacks.
+        collator: ours over the same processor: the control, and the keys that the batch lacks.
         build: makes the tiny model; called once, and only if there is a batch.
+        unlike: named batches whose number of soft tokens is not the processor's.
     """
     first, other = (_row(SHORT, seed) for seed in (0, 1))
     try:
-        batch = dict(candidate.call([first]))
+        batch = candidate.batch([first])
     except Exception as error:  # it may be the user's code; VLC225 says so
         return Trial(f"the collator made no batch: {type(error).__name__}: {error}")
     model = build()
-    if refusal := _refusal(model, batch):
-        trial = refusal
-    else:
+    trial = _refusal(model, batch, collator, [first])
+    if not trial.problem or not _refuses(model, readable(batch)):
         with budget(collator, FEWEST):
-            trial = _compared(model, candidate, first, other)
-    return replace(trial, without=_without(model, batch, collator, first))
+            trial = _compared(trial, model, candidate, collator, (first, other))
+    without, replaced = _without(model, readable(batch), collator, first)
+    fits = {name: _features(model, odd) for name, odd in unlike}
+    return replace(trial, without=without, replaced=frozenset(replaced), fits=fits)
 
 
-def _refusal(model: nn.Module, batch: Batch) -> Trial | None:
-    """What the model has against a batch as the run would make it."""
+def _refusal(model: nn.Module, batch: Batch, collator: Collator, rows: Sequence[Conversation]) -> Trial:
+    """What the model has against a batch as the run would make it; nothing if it takes the batch."""
+    told = _refuses(model, batch)
+    if not told:
+        return Trial()
+    problem = f"a tiny model refuses the batch: {told}"
+    if _refuses(model, collator(rows)):
+        return Trial(problem)
+    counted = "features" in told and "tokens" in told
+    return Trial(problem, refused="" if counted else told, mismatch=told if counted else "")
+
+
+def _refuses(model: nn.Module, batch: Batch) -> str:
+    """The model's own words, or empty; ids are held against the full vocabulary, which a tiny model folds."""
+    ids, known = batch["input_ids"], int(getattr(model, "full_vocabulary", 0))
+    if known and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < known:
+        odd = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
+        return f"IndexError: input_ids hold {odd}; the model's embedding has ids 0 to {known - 1}"
     try:
         _logits(model, batch)
     except Exception as error:  # a model's forward raises whatever it likes on a batch that lacks something
-        told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        counted = "features" in told and "tokens" in told
-        return Trial(f"a tiny model refuses the batch: {told}", told if counted else "")
-    return None
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return ""
 
 
-def _compared(model: nn.Module, candidate: Candidate, first: Conversation, other: Conversation) -> Trial:
+def _compared(
+    trial: Trial, model: nn.Module, candidate: Candidate, collator: Collator, rows: Sequence[Conversation]
+) -> Trial:
     """Change the picture, then an answer's id, then what a row is collated with."""
-    batch, swapped = (dict(candidate.call([row])) for row in (first, other))
+    first, other = rows
+    batch, swapped, again = (readable(candidate.batch([row])) for row in (first, other, first))
+    if any(not torch.equal(value, again[key]) for key, value in batch.items() if again[key].shape == value.shape):
+        return replace(trial, problem="the collator draws from a generator of its own: no two of its batches are alike")
     logits = _logits(model, batch)
-    trial = Trial(swapped=_change(logits, _logits(model, swapped)), logits=logits.numel())
-    return _several(_leak(trial, model, batch, logits), model, candidate, batch)
+    trial = replace(trial, swapped=change(logits, _logits(model, swapped)), logits=logits.numel(), blank=_blank(batch))
+    return _several(_leak(trial, model, batch, logits), model, candidate, collator, batch)
+
+
+def _blank(batch: Batch) -> str:
+    """A key of pixels that has one value all over; empty if there is none."""
+    pixels = [(key, value.float()) for key, value in batch.items() if value.is_floating_point() and value.numel()]
+    return next((key for key, value in pixels if value.min() == value.max()), "")
 
 
 def _row(answer: str, seed: int) -> Conversation:
@@ -107,14 +148,6 @@ def _loss(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> float:
     return float(_output(model, batch).loss)
 
 
-def _change(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Largest difference; infinite where the shapes differ."""
-    if one.shape != other.shape:
-        return float("inf")
-    largest = float((one - other).abs().max()) if one.numel() else 0.0
-    return largest if largest > ROUNDING else 0.0
-
-
 def _leak(trial: Trial, model: nn.Module, batch: Mapping[str, torch.Tensor], logits: torch.Tensor) -> Trial:
     """Change the last supervised id but one, and see what moves before it."""
     supervised = torch.nonzero(batch["labels"][0] != IGNORE_INDEX).flatten()
@@ -124,51 +157,105 @@ def _leak(trial: Trial, model: nn.Module, batch: Mapping[str, torch.Tensor], log
     ids, known = batch["input_ids"].clone(), batch["input_ids"][0]
     ids[0, at] = known[at - 1] if known[at - 1] != known[at] else known[0]
     earlier = _logits(model, {**batch, "input_ids": ids})[:, :at]
-    return replace(trial, leaked=_change(logits[:, :at], earlier), earlier=logits[:, :at].numel())
+    return replace(trial, leaked=change(logits[:, :at], earlier), earlier=logits[:, :at].numel())
+
+
+def _features(model: nn.Module, batch: Batch) -> int | None:
+    """Features that the model makes of a batch's images; None where it refuses the batch."""
+    counted: list[int] = []
+    inner: Any = getattr(model, "model", model)
+    look = getattr(inner, "get_image_features", None)
+    if look is None:
+        return None if _refuses(model, batch) else int((batch["input_ids"] >= 0).sum())
+
+    def spied(*args: Any, **options: Any) -> Any:
+        made = look(*args, **options)
+        features = getattr(made, "pooler_output", made)
+        each = features if isinstance(features, list | tuple) else [features]
+        counted.append(sum(one.numel() // one.shape[-1] for one in each))
+        return made
+
+    inner.get_image_features = spied
+    try:
+        return None if _refuses(model, batch) else sum(counted)
+    finally:
+        inner.get_image_features = look
 
 
 def _without(
-    model: nn.Module, batch: Mapping[str, torch.Tensor], collator: Collator, row: Conversation
-) -> dict[str, str]:
-    """What each key that the processor makes and the batch lacks would have done."""
-    whole = collator([row])
-    return {
-        key: _effect(model, whole, key) for key in whole if key not in batch and key in collator.dialogue.batch_keys
-    }
+    model: nn.Module, batch: Batch, collator: Collator, row: Conversation
+) -> tuple[dict[str, str], list[str]]:  # fmt: skip
+    """What each key that the processor makes and the batch lacks would have done, and those that nothing needs."""
+    whole, effects, replaced = collator([row]), {}, []
+    for key in whole:
+        if key in batch or key not in collator.dialogue.batch_keys:
+            continue
+        effects[key], matters = _effect(model, whole, key)
+        if matters and whole[key].shape == batch["input_ids"].shape and _idle(model, batch, key, whole[key]):
+            replaced.append(key)
+    if "attention_mask" not in batch:
+        both = collator([row, _row(LONG, 1)])
+        effects["attention_mask"], _ = _effect(model, both, "attention_mask")
+    return effects, replaced
 
 
-def _effect(model: nn.Module, whole: Batch, key: str) -> str:
-    """The loss with and without a key."""
+def _idle(model: nn.Module, batch: Batch, key: str, value: torch.Tensor) -> bool:
+    """Whether a key changes no logit of the collator's own batch."""
+    try:
+        return change(_logits(model, batch), _logits(model, {**batch, key: value})) == 0
+    except Exception:  # a model's forward raises whatever it likes
+        return False
+
+
+def _effect(model: nn.Module, whole: Batch, key: str) -> tuple[str, bool]:
+    """The loss with and without a key, and whether it makes any difference."""
     model.train()  # some check their input only then
     try:
         complete = _loss(model, whole)
         lacking = _loss(model, {name: value for name, value in whole.items() if name != key})
     except Exception as error:  # a model's forward raises whatever it likes
-        return f"the forward raises {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        return f"the forward raises {type(error).__name__}: {' '.join(str(error).split())[:120]}", True
     finally:
         model.eval()
     if abs(lacking - complete) <= ROUNDING:
-        return f"the loss stays at {complete:.4f}"
-    return f"the forward runs and gives a loss of {lacking:.4f} instead of {complete:.4f}"
+        return f"the loss stays at {complete:.4f}", False
+    return f"the forward runs and gives a loss of {lacking:.4f} instead of {complete:.4f}", True
 
 
-def _several(trial: Trial, model: nn.Module, candidate: Candidate, first: Mapping[str, torch.Tensor]) -> Trial:
+def _several(
+    trial: Trial, model: nn.Module, candidate: Candidate, collator: Collator, first: Batch
+) -> Trial:  # fmt: skip
     """Two rows together and apart; the first of them is collated already."""
     rows = [_row(SHORT, 0), _row(LONG, 1)]
     try:
-        together, apart = dict(candidate.call(rows)), [first, dict(candidate.call(rows[1:]))]
-        merged = len(together["input_ids"]) < len(rows)
-        options = {} if merged else _loss_options(model, together)
-        whole, *single = (_output(model, batch, **options) for batch in (together, *apart))
-        answers = [_answers(own.logits, row) for own, row in zip(single, apart, strict=True)]
-        found = _answers(whole.logits, together, () if merged else apart)
-        trial = replace(trial, packed=_change(found, torch.cat(answers)), packed_labels=sum(map(len, answers)))
-        if merged:
+        raw, apart = candidate.batch(rows), [first, readable(candidate.batch(rows[1:]))]
+        refusal = _refusal(model, raw, collator, rows)
+        together = readable(raw)
+        if refusal.problem and _refuses(model, together):
+            return replace(trial, problem=refusal.problem, refused=refusal.refused, mismatch=refusal.mismatch)
+        trial = replace(trial, refused=trial.refused or refusal.refused)
+        met = crossing(together, apart, lambda batch: _output(model, batch), collator.processor.tokenizer.pad_token_id)
+        if met.cause == IMAGES and _at_random(candidate, rows, raw):
+            met = replace(met, change=0.0, cause="")
+        trial = replace(trial, packed=met.change, packed_labels=met.labels, cause=met.cause)
+        if len(together["input_ids"]) < len(rows):
             return trial
-        losses = [float(own.loss) for own in single]
-        return replace(trial, accumulated=(float(whole.loss), sum(losses) / (1 if options else len(losses))))
+        options = _loss_options(model, together)
+        whole, *single = (float(_output(model, batch, **options).loss) for batch in (together, *apart))
+        return replace(trial, accumulated=(whole, sum(single) / (1 if options else len(single))))
     except Exception as error:  # the user's code, or a model's forward
         return replace(trial, problem=f"two rows at once: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
+def _at_random(candidate: Candidate, rows: Sequence[Conversation], batch: Batch) -> bool:
+    """Whether the same rows have other images with other random numbers."""
+    others = [candidate.batch(rows, seed) for seed in range(1, 5)]
+    return any(
+        other[key].shape != value.shape or not torch.equal(other[key], value)
+        for other in others
+        for key, value in batch.items()
+        if value.is_floating_point()
+    )
 
 
 def _loss_options(model: nn.Module, together: Mapping[str, torch.Tensor]) -> dict[str, int]:
@@ -178,19 +265,3 @@ def _loss_options(model: nn.Module, together: Mapping[str, torch.Tensor]) -> dic
     """
     count = int((together["labels"][:, 1:] != IGNORE_INDEX).sum())
     return {"num_items_in_batch": count} if getattr(model, "accepts_loss_kwargs", True) else {}
-
-
-def _answers(
-    logits: torch.Tensor, batch: Mapping[str, torch.Tensor], alone: Sequence[Mapping[str, torch.Tensor]] = ()
-) -> torch.Tensor:
-    """Logits at supervised positions; with `alone`, at those that each row has when it is by itself."""
-    if not alone:
-        return logits[batch["labels"] != IGNORE_INDEX]
-    wanted = [row["labels"][0][_real(row)[0]] != IGNORE_INDEX for row in alone]
-    found = [logits[number][_real(batch)[number]] for number in range(len(alone))]
-    return torch.cat([own[: len(where)][where] for own, where in zip(found, wanted, strict=True)])
-
-
-def _real(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Where a batch is not padding, (B, T)."""
-    return batch["attention_mask"].bool() if "attention_mask" in batch else torch.ones_like(batch["labels"]).bool()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Role: TypeAlias = Literal["system", "user", "assistant"]
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,10 @@ class Conversation:
         if not any(turn.role == "assistant" for turn in self.turns):
             raise ValueError(f"{self}: no assistant turn, so there is nothing to train")
         for number, turn in enumerate(self.turns):
-            if turn.role not in ("system", "user", "assistant"):
-                raise ValueError(f"{self}: turn {number} has role {turn.role!r}; allowed: system, user, assistant")
+            if turn.role not in ("system", "user", "assistant", "tool"):
+                raise ValueError(
+                    f"{self}: turn {number} has role {turn.role!r}; allowed: system, user, assistant, tool"
+                )
             if turn.role == "system" and number:
                 raise ValueError(f"{self}: turn {number} is a system turn; allowed: only the first")
             if turn.role != "user" and turn.pictures:

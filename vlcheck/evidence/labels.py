@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from vlcheck.collators.batch import Candidate
 from vlcheck.collators.frameworks import collator_of
-from vlcheck.collators.judge import Candidate, CollatorChecks, judge
+from vlcheck.collators.judge import CollatorChecks, judge
 from vlcheck.collators.probes import as_example
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.collators.trial import Trial, try_out
 from vlcheck.config.defaults import framework_of
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.images import BadPicture, open_picture
-from vlcheck.data.read import NoSuchSplit, Row, read_rows
+from vlcheck.data.read import NoSuchSplit, Row, read_rows, splits
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
 from vlcheck.model.build import UnbuildableConfig, load_patch
@@ -87,7 +89,7 @@ def candidate(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, 
             "name your collator in data.collator and run with --allow-code",
         )
     if spec.data.collator is None:
-        return Candidate(own_collator, "vlcheck's collator", ours=True)
+        return Candidate(own_collator, "vlcheck's collator", ours=True, thorough=False)
     if not options.allow_code:
         raise Unavailable(
             f"data.collator {spec.data.collator} was not run, which takes --allow-code", "run again with --allow-code"
@@ -114,18 +116,24 @@ def foreign(collator: Callable[..., Mapping[str, Any]], origin: str, spec: RunSp
 
 @collector("collating probes and rows of the data")
 def checks(
-    spec: RunSpec, candidate: Candidate, own_collator: Collator, conversations: tuple[Conversation, ...]
+    spec: RunSpec,
+    candidate: Candidate,
+    own_collator: Collator,
+    conversations: tuple[Conversation, ...],
+    evaluated_conversations: tuple[Conversation, ...],
 ) -> CollatorChecks:
     """One row check for each row of a batch: supervised ids by region, shifts, soft tokens; and what was refused."""
-    return judge(candidate, own_collator, conversations, instruction=spec.data.instruction)
+    rows = (*conversations, *evaluated_conversations)
+    return judge(candidate, own_collator, rows, instruction=spec.data.instruction, answers=spec.intent.answers)
 
 
 @collector("running batches through a tiny model")
 def trial(config: ModelConfig, family: Family, processor: FoundProcessor, candidate: Candidate,
-          own_collator: Collator) -> Trial:  # fmt: skip
+          own_collator: Collator, checks: CollatorChecks) -> Trial:  # fmt: skip
     """What labels and losses of a tiny model show of the collator's batches; why not, where they cannot be run."""
     try:
-        return try_out(candidate, own_collator, lambda: build_batch_model(config.values, family, processor.processor))
+        model = functools.partial(build_batch_model, config.values, family, processor.processor)
+        return try_out(candidate, own_collator, model, checks.unlike)
     except (Unavailable, UnbuildableConfig) as missing:
         return Trial(str(missing))
 
@@ -136,8 +144,20 @@ def conversations(spec: RunSpec, options: Options) -> tuple[Conversation, ...]:
 
     Why it cannot be had is what the rules of the data say; labels are then judged on built-in rows.
     """
+    return _first_rows(spec, spec.data.train_split, options)
+
+
+@collector("reading rows of the evaluation split")
+def evaluated_conversations(spec: RunSpec, options: Options) -> tuple[Conversation, ...]:
+    """The first readable rows of the evaluation split, where it is another one; an answer that is cut there alone
+    makes the evaluation's loss NaN.
+    """
+    return tuple(row for split in splits(spec.data)[1:] for row in _first_rows(spec, split, options))
+
+
+def _first_rows(spec: RunSpec, split: str, options: Options) -> tuple[Conversation, ...]:
     try:
-        rows = read_rows(spec.data, spec.data.train_split, offline=options.offline or not options.stream)
+        rows = read_rows(spec.data, split, offline=options.offline or not options.stream)
         sound = (row.conversation for row in rows if isinstance(row, Row) and _readable(row))
         return tuple(islice(sound, options.rows))
     except (Unavailable, NotApplicable, NoSuchSplit):
@@ -154,4 +174,5 @@ def _readable(row: Row) -> bool:
     return True
 
 
-LABEL_COLLECTORS = (dialogue, processor, own_collator, template, candidate, checks, trial, conversations)
+LABEL_COLLECTORS = (dialogue, processor, own_collator, template, candidate, checks, trial, conversations,
+                    evaluated_conversations)  # fmt: skip

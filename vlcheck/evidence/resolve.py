@@ -120,8 +120,14 @@ class Evidence:
         framework: tuple[str, ...] = self.get("framework_remarks")
         patches, told = self._patches(), told_by(self.subject())
         if patches == UNSEEN:
-            return (told[0], *doubt, *framework, *told[1:])
-        return (patches, *doubt, *framework, *told)
+            return (told[0], *doubt, *framework, *told[1:], *self._unread_data())
+        return (patches, *doubt, *framework, *told, *self._unread_data())
+
+    def _unread_data(self) -> tuple[str, ...]:
+        """That nothing was seen of data which the run names."""
+        if not isinstance(self._failed.get("scan"), Unavailable):
+            return ()
+        return ("NO DATA WAS READ: no row of the run was judged",)
 
     def _patches(self) -> str:
         """Which model the findings are about."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vlcheck.collators.judge import Candidate
+from vlcheck.collators.batch import Candidate
 from vlcheck.collators.probes import built_in
 from vlcheck.collators.regions import map_tokens
 from vlcheck.collators.sample import RowView, pieces_of

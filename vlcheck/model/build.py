@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -209,7 +210,7 @@ def put_adapter(model: nn.Module, settings: Callable[[], Any], *, device: str) -
         with torch.device(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adapted: nn.Module = get_peft_model(model, settings())
-    except (ValueError, TypeError, KeyError, AttributeError) as refusal:
+    except (ValueError, TypeError, KeyError, AttributeError, re.error) as refusal:
         raise AdapterRefused(str(refusal)) from refusal
     return adapted
 

@@ -169,17 +169,16 @@ def _representatives(path: str, kinds: Sequence[Hashable], trained: Sequence[str
 def _mirrored(spec: RunSpec, run: TinyRun, modules: ModuleTable) -> Lora:
     """The run's LoRA settings, aimed at the tiny counterparts of what the run adapts."""
     adapted = {row.name for row in modules.adapters()}
-    names = [name for name, _ in run.model.named_modules() if run.full_name(name) in adapted]
+    entries = spec.lora.target_parameters or ()
     parameters = [name for name, _ in run.model.named_parameters()]
+    holders = {name.rpartition(".")[0] for name in parameters if name.endswith(entries)} if entries else set()
+    names = [n for n, _ in run.model.named_modules() if run.full_name(n) in adapted and n not in holders]
     return replace(
         spec.lora,
         r=min(spec.lora.r, 4),
         target_modules="|".join(map(re.escape, names)) or None,
         exclude_modules=None,
-        target_parameters=tuple(
-            entry for entry in spec.lora.target_parameters or () if any(name.endswith(entry) for name in parameters)
-        )
-        or None,
+        target_parameters=tuple(entry for entry in entries if any(name.endswith(entry) for name in parameters)) or None,
         layers_to_transform=None,
         layers_pattern=None,
         rank_pattern={},

@@ -18,7 +18,7 @@ ROUNDING = 1e-4
 """Relative difference of two float32 losses that rounding explains."""
 
 
-@rule("VLC204", "missing-batch-key", Severity.ERROR, explains=("VLC214", "VLC216", "VLC219"))
+@rule("VLC204", "missing-batch-key", Severity.ERROR, explains=("VLC214", "VLC216", "VLC219", "VLC223", "VLC229"))
 def missing_batch_key(
     spec: RunSpec, family: Family, checks: CollatorChecks, trial: Trial
 ) -> Iterator[Finding | Examined]:
@@ -26,7 +26,9 @@ def missing_batch_key(
 
     Law: every key of the processor's reaches the batch. Some losses are silent: without `mm_token_type_ids`
     Gemma 4 runs and attends causally over its images. The loss with and without each missing key is
-    measured on a tiny model of the same structure.
+    measured on a tiny model of the same structure. A key that changes nothing in the collator's own batch, because
+    another of its keys stands in for it, is not missed. A batch with padding needs its attention mask, even where
+    a causal model computes the same without.
 
     Remedy: pass every tensor on that the processor returns.
 
@@ -37,7 +39,7 @@ def missing_batch_key(
     needed = [key for key in checks.processor_keys if key in (family.dialogue.batch_keys if family.dialogue else ())]
     yield Examined(len(needed), "keys")
     for key in needed:
-        if key not in checks.keys:
+        if key not in checks.keys and key not in trial.replaced:
             effect = trial.without.get(key, trial.problem or "its effect was not measured")
             yield Finding(
                 f"{checks.origin}: the batch has no {key}; without it, on a tiny {family.name}: {effect}",
@@ -45,6 +47,15 @@ def missing_batch_key(
                 measured={"keys": ", ".join(sorted(checks.keys)), "missing": key, "effect": effect},
                 fix=f"pass {key} on from what the processor returns",
             )
+    if checks.unmasked_padding:
+        effect = trial.without.get("attention_mask", trial.problem or "its effect was not measured")
+        yield Finding(
+            f"{checks.origin}: the batch of {checks.unmasked_padding[0]} is padded and has no attention_mask; without "
+            f"it, on a tiny {family.name}: {effect}",
+            where=where(spec, checks),
+            measured={"batches": len(checks.unmasked_padding), "missing": "attention_mask", "effect": effect},
+            fix="pass attention_mask on from what the processor returns",
+        )
 
 
 @rule("VLC214", "image-types-misaligned", Severity.ERROR, explains=("VLC219", "VLC223"))
@@ -72,62 +83,6 @@ def image_types_misaligned(spec: RunSpec, checks: CollatorChecks) -> Iterator[Fi
         )
 
 
-@rule("VLC215", "placeholder-count", Severity.ERROR, explains=("VLC214", "VLC218"))
-def placeholder_count(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterator[Finding | Examined]:
-    """The ids hold another number of soft tokens than the images have features.
-
-    Law: as many soft tokens as features. Too few or too many stop the model's forward, in the middle of a run
-    where only some rows are so.
-
-    Remedy: let one processor, with one set of options, make both ids and pixels.
-
-    Source: https://github.com/huggingface/transformers/pull/37019
-    """
-    rows = rows_of(checks)
-    yield Examined(len(rows), "rows")
-    yield Examined(sum(row.soft_tokens for row in rows), "soft tokens")
-    wrong = [row for row in rows if row.soft_tokens != row.expected_soft_tokens]
-    if wrong:
-        first = wrong[0]
-        yield Finding(
-            f"{checks.origin}: {first.name} holds {first.soft_tokens} soft tokens; its images have "
-            f"{first.expected_soft_tokens} features",
-            where=where(spec, checks),
-            measured={"rows": len(wrong), "soft tokens": first.soft_tokens, "features": first.expected_soft_tokens},
-            fix="make ids and pixels in one call of the processor",
-        )
-    elif trial.mismatch:
-        yield Finding(
-            f"{checks.origin}: a tiny model of the same structure refuses the batch: {trial.mismatch}",
-            where=where(spec, checks),
-            measured={"error": trial.mismatch},
-            fix="make ids and pixels in one call of the processor",
-        )
-
-
-@rule("VLC216", "image-unseen", Severity.ERROR)
-def image_unseen(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterator[Finding | Examined]:
-    """The image never reaches the model: another picture changes no logit.
-
-    Law: what the model computes depends on the picture. The probe collates the same row with two pictures of
-    one size and compares the logits of a tiny model of the same structure.
-
-    Remedy: pass the processor's pixels on, and let its placeholders stand in the text.
-
-    Source: https://github.com/modelscope/ms-swift/pull/1183
-    """
-    if trial.swapped is None:
-        raise Unavailable(trial.problem or "the batch could not be run through a tiny model")
-    yield Examined(trial.logits, "logits compared with another picture in the row")
-    if trial.swapped == 0:
-        yield Finding(
-            f"{checks.origin}: another picture in the row changes none of {trial.logits} logits",
-            where=where(spec, checks),
-            measured={"largest change": trial.swapped, "logits": trial.logits},
-            fix="pass pixel_values on",
-        )
-
-
 @rule("VLC219", "answer-visible", Severity.ERROR)
 def answer_visible(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterator[Finding | Examined]:
     """An answer is visible to the positions that have to predict it.
@@ -151,13 +106,14 @@ def answer_visible(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Itera
         )
 
 
-@rule("VLC223", "rows-cross", Severity.ERROR)
+@rule("VLC223", "rows-cross", Severity.ERROR, explains=("VLC231",))
 def rows_cross(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterator[Finding | Examined]:
     """Rows that are collated together see each other: packed without borders, or padded wrongly.
 
-    Law: what else is in the batch changes no logit of an answer. Packing puts several samples into one row;
-    with images, positions have several dimensions and attention masks are the model's own affair, so that
-    samples attend to each other unless everything is told where each begins.
+    Law: what else is in the batch changes no logit of an answer. Where it does, one tensor at a time is put as each
+    row has it alone, to tell positions and padding from rows that see each other. Packing puts several samples
+    into one row; with images, positions have several dimensions and masks are the model's own affair, so that samples
+    attend to each other unless everything is told where each begins.
 
     Remedy: one row a conversation; do not pack rows with images.
 
@@ -166,14 +122,27 @@ def rows_cross(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterator[
     if trial.packed is None:
         raise Unavailable(trial.problem or "two rows could not be run through a tiny model")
     yield Examined(trial.packed_labels, "labels whose logits were compared in one batch and apart")
-    if trial.packed > ROUNDING:
-        how = "packing moves" if checks.merged else "batching moves"
+    if trial.packed > ROUNDING and trial.cause != "images":
+        how, why, fix = _crossed(checks, trial)
         yield Finding(
-            f"{checks.origin}: {how} the logits of answers by up to {trial.packed:.2g}; allowed: 0",
+            f"{checks.origin}: {how} the logits of answers by up to {trial.packed:.2g}; allowed: 0{why}",
             where=where(spec, checks),
-            measured={"largest change": trial.packed, "labels": trial.packed_labels},
-            fix="return one row a conversation",
+            measured={"largest change": trial.packed, "labels": trial.packed_labels, "cause": trial.cause},
+            fix=fix,
         )
+
+
+def _crossed(checks: CollatorChecks, trial: Trial) -> tuple[str, str, str]:
+    """How rows came to change each other, by which tensor the change went away with."""
+    if checks.merged:
+        return "packing moves", "", "return one row a conversation"
+    if trial.cause == "attention_mask":
+        why = "; with a mask that hides the padding the change is gone"
+        return "batching moves", why, "let attention_mask be 0 where a row is padded"
+    if trial.cause != "rows":
+        why = f"; with the {trial.cause} of each row alone the change is gone"
+        return "batching moves", why, f"make {trial.cause} of a padded row as of the row alone"
+    return "batching moves", "", "return one row a conversation"
 
 
 @rule("VLC224", "accumulation-changes-loss", Severity.WARNING)
@@ -202,24 +171,4 @@ def accumulation_changes_loss(spec: RunSpec, trial: Trial) -> Iterator[Finding |
             where=spec.where("training.gradient_accumulation_steps"),
             measured={"one batch": together, "accumulated": apart},
             fix="upgrade transformers, or train without accumulation",
-        )
-
-
-@rule("VLC225", "collator-fails", Severity.ERROR)
-def collator_fails(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
-    """The collator raises an error on a conversation.
-
-    Law: a row is collated, or refused with a reason that names it. Here it is found before the run, which would
-    stop when that row comes up.
-
-    Remedy: mend the row, or the collator.
-
-    Source: https://github.com/huggingface/trl/issues/4289
-    """
-    yield Examined(len(checks.rows) + len(checks.refused), "batches and rows")
-    for refused in checks.refused:
-        yield Finding(
-            f"{checks.origin}: {refused.name}: {refused.error}",
-            where=where(spec, checks),
-            measured={"error": refused.error},
         )

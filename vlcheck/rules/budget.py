@@ -151,7 +151,7 @@ def phase_too_large(spec: RunSpec, memory_plan: MemoryPlan, host: Host, gpu: Gpu
             f"the job needs {_gib(host.memory_bytes)} of main memory, checkpoint files included, and has {_gib(job)}",
             where=spec.where("launch.memory_gib"),
             measured={"memory_bytes": host.memory_bytes, "checkpoint_bytes": host.checkpoint_bytes},
-            fix=f"memory_gib: {-(-host.memory_bytes // GIB)}, or weights from a mounted bucket",
+            fix=f"launch: {{memory_gib: {-(-host.memory_bytes // GIB)}}}, or weights from a mounted bucket",
         )
     if host.merge_bytes + gpu.context_bytes > gpu.total_bytes and job is not None and host.merge_bytes > job:
         yield Finding(

@@ -19,7 +19,7 @@ SHOWN = 3
 
 def rows_of(checks: CollatorChecks, *, beyond: bool = False) -> Sequence[RowCheck]:
     """Rows to judge: those that the run can meet, and with `beyond` those with more soft tokens too."""
-    rows = [row for row in checks.rows if beyond or not row.beyond]
+    rows = [row for row in checks.rows if row.met and (beyond or not row.beyond)]
     if not rows:
         raise Unavailable(no_rows(checks), "make the collator return a batch for them")
     return rows
@@ -28,7 +28,7 @@ def rows_of(checks: CollatorChecks, *, beyond: bool = False) -> Sequence[RowChec
 def no_rows(checks: CollatorChecks) -> str:
     """Why there is no row to judge."""
     if checks.merged:
-        return "the collator packs rows together, so its labels cannot be told apart by row; see VLC223"
+        return "the collator packs rows together, so its labels cannot be told apart by row; see VLC223 and VLC231"
     return "the collator made no batch of these conversations, see VLC225"
 
 

@@ -53,7 +53,8 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
 
     Law: truncation never cuts an answer or an image. Images come first and take hundreds of ids, so a cut on
     the right falls on the answer: the row then trains nothing, or whatever a fallback of the collator picks.
-    A cut image shows in VLC215. The longest row is held against `max_length`.
+    Only a row that ends where its conversation goes on counts as cut; other words
+    show in VLC232, a cut image in VLC215. The longest row is held against `max_length`.
 
     Remedy: raise `max_length`, lower `max_soft_tokens`, or drop such rows and count them (`data.overflow: drop`).
 
@@ -63,7 +64,7 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
     longest = max(rows, key=lambda row: row.tokens)
     yield Examined(len(rows), "rows")
     yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
-    cut = [row for row in rows if row.found < row.answers]
+    cut = [row for row in rows if row.cut]
     limited = checks.ours or (named(spec) and spec.data.collator is None)
     long = [row for row in rows if limited and limit and row.tokens > limit and spec.data.overflow == "error"]
     if cut:
@@ -81,7 +82,7 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
             "there",
             where=spec.where("data.max_length"),
             measured={"rows": len(long), "longest row": longest.tokens, "max length": limit},
-            fix=f"max_length: {longest.tokens}, a lower max_soft_tokens, or overflow: drop",
+            fix=f"max_length: {longest.tokens}; or overflow: drop; or a lower max_soft_tokens",
         )
 
 
@@ -143,17 +144,18 @@ def anchor_in_prompt(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
 
     Law: what a question says moves no label. A prompt that lists all classes holds every answer; a search for
     the answer's ids that takes the first, or that takes the last where the answer itself is cut into other
-    tokens, stops in the list. The same row is collated with and without the answer in its question.
+    tokens, stops in the list. The same row is collated once more with another word
+    of the same length in the answer's place.
 
     Remedy: look for the turn's marker among the ids, never for the answer's words.
 
     Source: the label search of a published Gemma 4 sample.
     """
-    plain, listed = checks.of("plain"), checks.of("listed")
-    if not plain or not listed:
+    listed, control = checks.of("listed"), checks.of("unlisted")
+    if not listed or not control:
         raise Unavailable(no_rows(checks), "make the collator accept a single-turn row with one image")
-    yield Examined(len(plain) + len(listed), "rows, with and without the answer in the question")
-    if plain[0].correct and not listed[0].correct:
+    yield Examined(len(control) + len(listed), "rows, with and without the answer in the question")
+    if control[0].correct and not listed[0].correct:
         yield Finding(
             f"{checks.origin}: right where the question does not hold the answer; where it does, the labels say "
             f"{quoted(listed[0].text)}",
@@ -181,8 +183,9 @@ def prefix_swallows_answer(spec: RunSpec, checks: CollatorChecks, template: Temp
     primer = len(template.processor.tokenizer(template.opening.primer, add_special_tokens=False)["input_ids"])
     yield Examined(len(rows), "rows")
     yield Examined(primer, "ids that the generation prompt opens")
-    late = [row for row in rows if row.gap == primer]
-    if late and all(row.gap in (primer, None) for row in rows):
+    single = [row for row in rows if row.answers == 1]
+    late = [row for row in single if row.gap == primer]
+    if late and all(row.gap in (primer, None) for row in single):
         yield Finding(
             f"{checks.origin}: the first label stands {primer} ids behind the answer's first id, as many as the "
             f"generation prompt opens and the row has not: {names(late)}",

@@ -1,0 +1,128 @@
+"""A collator in its owner's own tests: what may be handed in, what comes back, what Hypothesis draws."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from hypothesis import find, given, settings
+from transformers import BatchEncoding
+
+import vlcheck
+from tests.broken import collators
+from vlcheck import Conversation, Picture, Severity, Turn, assert_collator, check_collator
+from vlcheck.data.sources.held import as_conversations
+from vlcheck.finding import Verdict
+from vlcheck.model.catalogue import lookup
+from vlcheck.model.families import family_of
+from vlcheck.processing.fallback import build_fallback
+
+QWEN = "Qwen/Qwen3-VL-2B-Instruct"
+IMAGE = collators.grey((64, 48))
+
+
+@cache
+def processor():
+    values = lookup(QWEN).config
+    return build_fallback(family_of(values), values)
+
+
+def spoiled(change):
+    """A sound collator of rows, its batch changed."""
+    sound = collators.sound(processor())
+    return lambda rows: change(dict(sound(rows)))
+
+
+def test_rows_of_a_table_are_conversations():
+    """Messages, a prompt with its completion, or an image with its label; lists do for tuples."""
+    asked, said = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which?"}]}, "Pug"
+    answer = {"role": "assistant", "content": said}
+
+    rows = as_conversations([
+        {"messages": [asked, answer], "images": [IMAGE]},
+        {"prompt": [asked], "completion": [answer], "images": [IMAGE]},
+        {"image": IMAGE, "label": said, "question": "Which?"},
+        Conversation([Turn("user", [Picture(IMAGE), "Which?"]), Turn("assistant", said)]),
+    ])  # fmt: skip
+
+    assert [[turn.text for turn in row.turns] for row in rows] == [["Which?", "Pug"]] * 4
+    assert [len(row.pictures) for row in rows] == [1] * 4
+    assert all(isinstance(turn.content, tuple) for row in rows for turn in row.turns)
+
+
+@pytest.mark.parametrize(("row", "says"), [
+    ({"text": "x"}, "row 0 has text; allowed: messages, prompt and completion, or image and label"),
+    (["x"], "row 0 is list; allowed: a vlcheck.Conversation or a mapping"),
+    ({"messages": []}, "row 0: no assistant turn"),
+])  # fmt: skip
+def test_what_is_no_row_is_refused_by_name(row, says):
+    """One refusal that says which row, what it has and what is allowed."""
+    with pytest.raises(ValueError, match="row 0") as refused:
+        as_conversations([row])
+
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(("change", "codes"), [
+    (BatchEncoding, set()),
+    (lambda batch: batch | {"labels": batch["labels"].float()}, {"VLC229"}),
+    (lambda batch: batch | {"labels": batch["labels"].to("meta")}, {"VLC225"}),
+    (lambda batch: batch | {"labels": batch["labels"].tolist()}, {"VLC225"}),
+    (lambda batch: {key: value for key, value in batch.items() if key != "labels"}, {"VLC225"}),
+    (lambda batch: tuple(batch.values()), {"VLC225"}),
+    (lambda batch: batch | {"input_ids": batch["input_ids"] - 10**7}, {"VLC232"}),
+])  # fmt: skip
+def test_whatever_comes_back_is_judged_or_refused(change, codes):
+    """A finding for every odd batch, and no rule that raises."""
+    report = check_collator(spoiled(change), processor(), model=QWEN)
+
+    assert [outcome.reason for outcome in report.with_verdict(Verdict.ERROR)] == []
+    errors = {o.rule.code for o in report.found(Severity.ERROR) if not o.explained_by}
+    assert codes <= errors
+    assert bool(codes) == bool(errors)
+
+
+def test_assert_collator_fails_with_what_a_person_reads():
+    """A sound collator gives its report, a wrong one the text; the text is the terminal's, the string its sum."""
+    report = assert_collator(collators.sound(processor()), processor(), model=QWEN)
+    with pytest.raises(AssertionError) as failed:
+        assert_collator(spoiled(collators.nothing), processor(), model=QWEN)
+
+    assert "VLC211" in str(failed.value)
+    assert str(report).startswith("0 errors, 0 warnings")
+    assert str(report) in report.text()
+
+
+def test_skipped_rules_fail_unless_told_otherwise():
+    """A collator whose batches cannot be judged has not been found right."""
+    wrong = spoiled(lambda batch: {})
+
+    with pytest.raises(AssertionError):
+        assert_collator(wrong, processor(), model=QWEN, select=("VLC202",))
+    assert_collator(wrong, processor(), model=QWEN, select=("VLC202", "VLC217"), allow_skipped=True)
+
+
+@pytest.mark.parametrize(("answers", "wrong"), [("all", True), ("last", False)])
+def test_training_the_last_answer_may_be_meant(answers, wrong):
+    """A collator that masks all answers but the last is wrong unless that is what the run means."""
+    report = check_collator(collators.prefix_with_image(processor()), processor(), model=QWEN, answers=answers)
+
+    assert ("VLC206" in {outcome.rule.code for outcome in report.found()}) == wrong
+    assert ("VLC202" in {outcome.rule.code for outcome in report.found()}) is False
+
+
+def test_drawn_conversations_shrink_to_one_picture_and_one_turn():
+    """The simplest conversation is one question about one picture, and its answer."""
+    simplest = find(vlcheck.strategies.conversations(processor()), lambda row: True, settings=settings(database=None))
+
+    assert [turn.role for turn in simplest.turns] == ["user", "assistant"]
+    assert len(simplest.pictures) == 1
+
+
+@settings(max_examples=3, deadline=None, database=None)
+@given(vlcheck.strategies.conversations(processor()))
+def test_drawn_conversations_can_be_collated(conversation):
+    """What is drawn, the processor holds."""
+    batch = collators.sound(processor())([vlcheck.collators.probes.as_example(conversation)])
+
+    assert (batch["labels"] != -100).any()
