@@ -119,8 +119,8 @@ BROKEN: dict[str, dict[str, Any]] = {
     "VLC520": sample("image outside the folder"),
     "VLC521": {"data": planted(text_alone)},
     "VLC522": {"data": planted(under_another_name)},
-    "VLC523": {"data": planted(as_text)},
-    "VLC524": {"data": planted(as_llava)},
+    "VLC523": {"data": planted(as_text), "framework": None},
+    "VLC524": {"data": planted(as_llava), "framework": None},
     "VLC525": {"data": planted(unplaced), "training": LLAMA_FACTORY},
 }
 
@@ -178,5 +178,5 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC525": ((48, "rows"),),
 }
 
-BESIDE: dict[str, set[str]] = {"VLC514": {"VLC517"}}
-"""A second spelling on the same image contradicts the first."""
+BESIDE: dict[str, set[str]] = {"VLC514": {"VLC517"}, "VLC523": {"VLC901"}, "VLC524": {"VLC901"}}
+"""A second spelling on the same image contradicts the first; what frameworks differ on needs a run that names none."""

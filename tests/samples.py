@@ -117,8 +117,8 @@ class Run:
         if callable(write_data := sections.get("data")):
             sections["data"] = write_data(folder / "data")
         spec = replace(BASE, model=model, **sections)
-        named = replace(spec.training, framework=self.changes.get("framework", "vlcheck"))
-        return replace(spec, training=named)
+        framework = self.changes.get("framework", spec.training.framework or "vlcheck")
+        return replace(spec, training=replace(spec.training, framework=framework))
 
     def known(self) -> dict[str, Any]:
         """Evidence that is handed in: the run's own, and what is the same for every run of its model."""

@@ -32,7 +32,7 @@ def test_sound_adapter_exits_with_zero(vlcheck, adapter):
     assert ", adapter adapter " in shown
     assert "VLC701 (60 tensors expected), VLC702 (60 tensors of the file), VLC703 (14 clip wrappers)" in shown
     assert out.endswith(
-        "0 errors, 0 warnings, 0 notes; 14 rules passed, 3 not applicable, 0 skipped, 0 failed to run\n"
+        "0 errors, 0 warnings, 0 notes; 15 rules passed, 3 not applicable, 0 skipped, 0 failed to run\n"
     )
 
 
@@ -45,7 +45,7 @@ def test_default_report_says_which_adapter_was_judged(vlcheck, adapter):
     assert shown.startswith(f"run.yaml: {spec_of(VALUES).model.id} judged: Gemma 4, ")
     assert "; adapter adapter; " in shown
     assert " passed: VLC701-705, " in shown
-    assert "(14 rules) not applicable: VLC706-707, VLC713 (3 rules) 0 errors" in shown
+    assert "(15 rules) not applicable: VLC706-707, VLC713 (3 rules) 0 errors" in shown
 
 
 def test_cause_stands_above_what_follows_from_it(vlcheck, adapter):

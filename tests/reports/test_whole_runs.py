@@ -25,7 +25,7 @@ RECIPES = sorted(path.stem for path in (ROOT / "vlcheck/recipes").glob("*.yaml")
 LIKE_ANOTHER = ("gemma3-27b-pet-baseline", "gemma4-31b-pet-baseline", "gemma4-31b-pet-text-style")
 """Recipes that differ from `gemma4-31b-pet` in a few settings alone, which `test_recipe_can_be_compared` lists."""
 HISTORY = {
-    "1-gemma3-plain-names": {"VLC404", "VLC410"},
+    "1-gemma3-plain-names": {"VLC404", "VLC410", "VLC415"},
     "2-gemma4-linear-list": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
     "3-gemma4-linear-list-slower": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
     "4-gemma4-all-linear": {"VLC106", "VLC217", "VLC410", "VLC806"},

@@ -24,6 +24,7 @@ from tests.samples import (
     TRAIN_ALL,
     VISION,
     Run,
+    adapted_model,
     audio,
     experts,
     llava,
@@ -152,7 +153,12 @@ def test_advice_works(name, tmp_path):
 def judged(sample: Run, spec: RunSpec, selected: tuple[str, ...]) -> Report:
     """The report on a run that differs from a sample's in its description alone."""
     with patches.undone():
-        return audit(spec, allow_code=True, offline=True, rows=ROWS, select=selected, **sample.known())
+        return audit(spec, allow_code=True, offline=True, rows=ROWS, select=selected, **described(sample))
+
+
+def described(sample: Run) -> dict[str, Any]:
+    """Evidence of the sample that advice about its settings leaves as it is: not its adapted model."""
+    return {name: value for name, value in sample.known().items() if name not in adapted_model(sample.model)}
 
 
 def key(code: str, finding: Finding) -> tuple[str, str]:

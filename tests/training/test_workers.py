@@ -53,7 +53,7 @@ def test_an_error_ends_the_run_with_the_rows_name(tmp_path, workers):
         return "trained"
 
     told = within(60, call)
-    assert told.startswith("rows.jsonl:13: ")
+    assert told.startswith("rows.jsonl:6: ")
     assert "Traceback" not in told
 
 

@@ -149,8 +149,9 @@ def conversations(spec: RunSpec, options: Options) -> tuple[Conversation, ...]:
 
 @collector("reading rows of the evaluation split")
 def evaluated_conversations(spec: RunSpec, options: Options) -> tuple[Conversation, ...]:
-    """The first readable rows of the evaluation split, where it is another one; an answer that is cut there alone
-    makes the evaluation's loss NaN.
+    """The first readable rows of the evaluation split, where it is another one.
+
+    An answer that is cut there alone makes the evaluation's loss NaN.
     """
     return tuple(row for split in splits(spec.data)[1:] for row in _first_rows(spec, split, options))
 

@@ -39,6 +39,7 @@ def adapters_refused(
         yield Finding(
             f"PEFT refuses the adapters: {_short(skeleton.refusal)}{cause and f'; {cause}'}",
             where=spec.where("lora.target_modules"),
+            measured={} if _short(skeleton.refusal) == skeleton.refusal else {"PEFT says": skeleton.refusal},
             fix=fix,
         )
 

@@ -124,5 +124,5 @@ def no_bf16(spec: RunSpec, gpu: Gpu) -> Iterator[Finding | Examined]:
                 "compute; allowed: compute capability 8.0 or higher",
                 where=spec.where(key),
                 measured={"setting": key, "compute capability": f"{gpu.major}.{gpu.minor}"},
-                fix="fp16: true" if key == "training.bf16" else "bnb_4bit_compute_dtype: float16",
+                fix="bf16: false" if key == "training.bf16" else "bnb_4bit_compute_dtype: float32",
             )
