@@ -84,9 +84,9 @@ def test_folders_nested_without_end_are_named(tmp_path):
         os.close(here)
         here = inner
     os.close(here)
-    begun = time.monotonic()
+    begun = time.process_time()
     rows = list(read_rows(Data(path=str(tmp_path), instruction="?"), "train"))
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
     assert [type(row) for row in rows].count(Row) == 1
     assert [row.message[:40] for row in rows if isinstance(row, RowProblem)] == [
         "it lies more than 64 folders deep; allow"
@@ -97,10 +97,10 @@ def test_folders_nested_without_end_are_named(tmp_path):
 def test_a_large_picture_in_plain_text_is_refused_at_once(tmp_path):
     """Its header says it; a small one is read."""
     (tmp_path / "large.ppm").write_bytes(b"P3\n3000 3000\n255\n" + b"1 2 3 " * 10)
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(BadPicture, match=rf"3000 x 3000 pixels as plain text; allowed: at most {PLAIN_PIXELS:,}"):
         decode(Picture(tmp_path / "large.ppm"))
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
     (tmp_path / "small.ppm").write_bytes(b"P3\n2 1\n255\n1 2 3 4 5 6\n")
     assert open_picture(Picture(tmp_path / "small.ppm")).getpixel((1, 0)) == (4, 5, 6)
 

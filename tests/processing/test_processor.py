@@ -110,7 +110,7 @@ def test_a_template_that_does_not_end_is_told(folder, monkeypatch, template, wor
     begun = time.monotonic()
     with pytest.raises(Unavailable, match=f"the chat template in .* {words}"):
         find(folder)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,23 @@ def planted(folder: Path, number: int = 1, **fields) -> Owner:
     owner = replace(owner, **fields)
     _file(folder, number).write_bytes(_text(owner))
     return owner
+
+
+def soon(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened."""
+    end = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def lost(lease: Lease) -> bool:
+    """Whether the lease's own thread has noticed that another has the folder."""
+    try:
+        lease.check_known()
+    except LeaseLost as told:
+        return "has taken it over; this run stops" in str(told)
+    return False
 
 
 def test_one_at_a_time(tmp_path):
@@ -89,7 +107,7 @@ def test_a_dead_owner_of_this_machine_is_taken_over_at_once(tmp_path):
         planted(tmp_path, newest(tmp_path)[0] + 1, **fields)
         begun = time.monotonic()
         with Lease(tmp_path, silent):
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 5
 
 
 @LINUX
@@ -106,7 +124,7 @@ def test_a_silent_owner_of_another_machine_is_waited_for(tmp_path):
     told: list[str] = []
     begun = time.monotonic()
     with Lease(tmp_path, told.append, expiry=0.5):
-        assert 0.5 <= time.monotonic() - begun < 2
+        assert 0.5 <= time.monotonic() - begun < 10
     assert len(told) == 1
     assert "waiting for its sign of life, 0.5 s at most" in told[0]
 
@@ -117,7 +135,7 @@ def test_an_owner_of_another_machine_that_renews_is_alive(tmp_path):
     timer = threading.Timer(0.3, lambda: _file(tmp_path, 1).write_bytes(_text(replace(owner, renewals=1))))
     timer.start()
     with pytest.raises(FolderTaken, match="of another machine"):
-        Lease(tmp_path, silent, expiry=5).__enter__()
+        Lease(tmp_path, silent, expiry=30).__enter__()
     timer.join()
     assert newest(tmp_path) == (1, replace(owner, renewals=1))
 
@@ -126,7 +144,7 @@ def test_a_released_lease_is_free_at_once(tmp_path):
     planted(tmp_path, machine="elsewhere", released=True)
     begun = time.monotonic()
     with Lease(tmp_path, silent):
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 5
 
 
 def test_a_copy_of_a_folder_is_not_held(tmp_path):
@@ -144,19 +162,16 @@ def test_a_lease_that_cannot_be_read_is_waited_for_shortly(tmp_path, content):
     _file(tmp_path, 3).write_bytes(content)
     begun = time.monotonic()
     with Lease(tmp_path, silent, expiry=60, renewal=0.2):
-        assert 0.3 <= time.monotonic() - begun < 2
+        assert 0.3 <= time.monotonic() - begun < 10
     assert newest(tmp_path)[0] == 4
 
 
 def test_renewals_are_seen_and_a_lost_folder_is_noticed(tmp_path):
     lease = Lease(tmp_path, silent, renewal=0.05).__enter__()
     before = newest(tmp_path)[1].renewals
-    time.sleep(0.3)
-    assert newest(tmp_path)[1].renewals > before
+    soon(lambda: newest(tmp_path)[1].renewals > before)
     planted(tmp_path, 2)
-    time.sleep(0.3)
-    with pytest.raises(LeaseLost, match="has taken it over; this run stops"):
-        lease.check_known()
+    soon(lambda: lost(lease))
     lease.__exit__()
     assert not newest(tmp_path)[1].released
 
