@@ -162,7 +162,6 @@ CONSEQUENCES: dict[str, set[str]] = {
     "VLC214": {"VLC223"},
     "VLC215": {"VLC218"},
     "VLC220": {"VLC218"},
-    "VLC230": {"VLC223"},
     "VLC223": {"VLC231"},
     "VLC227": {"VLC206", "VLC208", "VLC211"},
     "VLC233": {"VLC218"},

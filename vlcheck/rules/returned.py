@@ -87,7 +87,7 @@ def batch_refused(spec: RunSpec, checks: CollatorChecks, trial: Trial) -> Iterat
         )
 
 
-@rule("VLC230", "rows-lost", Severity.ERROR, explains=("VLC223",))
+@rule("VLC230", "rows-lost", Severity.ERROR)
 def rows_lost(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """The collator leaves conversations out.
 
