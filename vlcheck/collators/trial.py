@@ -14,7 +14,7 @@ from torch import nn
 
 from vlcheck.collators.batch import Candidate, readable
 from vlcheck.collators.crossing import IMAGES, ROUNDING, change, crossing
-from vlcheck.collators.probes import BUDGETS, ask, budget, picture
+from vlcheck.collators.probes import BUDGETS, ask, budget, few_tiles, picture
 from vlcheck.data.conversation import Conversation
 from vlcheck.processing.collator import Batch, Collator
 from vlcheck.processing.labels import IGNORE_INDEX
@@ -79,7 +79,7 @@ def try_out(
     model = build()
     trial = _refusal(model, batch, collator, [first])
     if not trial.problem or not _refuses(model, readable(batch)):
-        with budget(collator, FEWEST):
+        with budget(collator, FEWEST), few_tiles(collator):
             trial = _compared(trial, model, candidate, collator, (first, other))
     without, replaced = _without(model, readable(batch), collator, first)
     fits = {name: _features(model, odd) for name, odd in unlike}
