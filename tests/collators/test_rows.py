@@ -11,11 +11,11 @@ import torch
 from tests.broken import collators
 from tests.broken.table import GEMMA4, QWEN, TWICE, asked, batch, own, rows
 from vlcheck.collators.batch import Candidate
-from vlcheck.collators.judge import judge
+from vlcheck.collators.judge import CollatorChecks, Oracle, Refused, judge
 from vlcheck.collators.probes import Probe, as_example
 from vlcheck.collators.region_kinds import Region
 from vlcheck.collators.regions import map_tokens
-from vlcheck.collators.rows import Subject, check_row
+from vlcheck.collators.rows import RowCheck, Subject, check_row
 from vlcheck.data.conversation import Conversation, Turn
 
 SHORT, LONG = asked("Pug"), asked("It is a Bengal with many spots")
@@ -341,3 +341,9 @@ def test_a_conversation_without_images_has_no_soft_tokens():
     seen, _ = checked(sound, row=row, together=(row,))
 
     assert (seen.soft_tokens, seen.expected_soft_tokens, seen.correct) == (0, 0, True)
+
+
+@pytest.mark.parametrize("kind", [RowCheck, Subject, CollatorChecks, Refused, Oracle, Candidate, Probe])
+def test_what_was_found_cannot_be_changed(kind):
+    """Rules share what was collected."""
+    assert kind.__dataclass_params__.frozen
