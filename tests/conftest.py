@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.seen_images import remembering
 from vlcheck.cli.app import main
+
+
+@pytest.fixture(autouse=True, scope="session")
+def pictures_are_cut_up_once() -> Iterator[None]:
+    """Image processors of transformers remember; where no test file has imported it, there is nothing to save."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "transformers" in sys.modules:
+            from transformers.image_processing_utils import BaseImageProcessor
+
+            patch.setattr(BaseImageProcessor, "__call__", remembering(BaseImageProcessor.__call__))
+        yield
 
 
 @pytest.fixture

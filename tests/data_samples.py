@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests import tiny
 from tests.faults import EACH, FAULTS, add, add_image, asked, image_fault, planted, turned
-from tests.photos import encoded, photo
+from tests.photos import encoded, photo, write_json_lines
+from vlcheck.spec import Training
 
 
 def qwen() -> dict[str, Any]:
@@ -41,12 +44,58 @@ def absolute_path(folder: Path) -> None:
     add(folder, {"image": str(folder / "train/1.jpg"), "label": "pug"})
 
 
+def text_alone(folder: Path) -> None:
+    """Rows of both splits without an image."""
+    rewrite(folder, lambda number, image, label: {"messages": said("Which breed is it?", label)})
+
+
+def under_another_name(folder: Path) -> None:
+    """Rows whose images stand in a column that is not read, but for one."""
+    rewrite(folder, lambda number, image, label: {
+        "messages": said("Which breed is it?", label), "images" if number == 0 else "imgs": [image]
+    })  # fmt: skip
+
+
+def as_text(folder: Path) -> None:
+    """Rows with one path where a list is meant."""
+    rewrite(folder, lambda number, image, label: {"messages": said("<image>Which breed?", label), "images": image})
+
+
+def as_llava(folder: Path) -> None:
+    """Rows in LLaVA's own format."""
+    rewrite(folder, lambda number, image, label: {"image": image, "conversations": [
+        {"from": "human", "value": "<image>\nWhich breed?"}, {"from": "gpt", "value": label},
+    ]})  # fmt: skip
+
+
+def unplaced(folder: Path) -> None:
+    """Rows without a placeholder."""
+    rewrite(folder, lambda number, image, label: {"messages": said("Which breed?", label), "images": [image]})
+
+
+def placed(folder: Path) -> None:
+    """Rows with a placeholder and a list of images."""
+    rewrite(folder, lambda number, image, label: {"messages": said("<image>Which breed?", label), "images": [image]})
+
+
+def said(text: str, label: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}, {"role": "assistant", "content": label}]
+
+
+def rewrite(folder: Path, make: Callable[[int, str, str], dict[str, Any]]) -> None:
+    """Every row of both splits in another form."""
+    for split in ("train", "test"):
+        rows = [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+        write_json_lines(folder / f"{split}.jsonl", [make(n, row["image"], row["label"]) for n, row in enumerate(rows)])
+
+
 def sample(fault: str) -> dict[str, Any]:
     """A run that differs from the sound base in one fault of its data."""
     return {"data": planted(FAULTS[fault].plant, **dict(FAULTS[fault].fields))}
 
 
 SOUND = {"data": planted()}
+LLAMA_FACTORY = Training(gradient_checkpointing=True, framework="llamafactory")
 
 BROKEN: dict[str, dict[str, Any]] = {
     "VLC501": sample("truncated JPEG"),
@@ -68,6 +117,11 @@ BROKEN: dict[str, dict[str, Any]] = {
     "VLC518": sample("no rows to evaluate on"),
     "VLC519": sample("broken JSON"),
     "VLC520": sample("image outside the folder"),
+    "VLC521": {"data": planted(text_alone)},
+    "VLC522": {"data": planted(under_another_name)},
+    "VLC523": {"data": planted(as_text)},
+    "VLC524": {"data": planted(as_llava)},
+    "VLC525": {"data": planted(unplaced), "training": LLAMA_FACTORY},
 }
 
 ALIKE: dict[str, dict[str, Any]] = {
@@ -90,6 +144,11 @@ ALIKE: dict[str, dict[str, Any]] = {
     "VLC518": SOUND,
     "VLC519": SOUND,
     "VLC520": {"data": planted(absolute_path)},
+    "VLC521": {"data": planted(under_another_name)},
+    "VLC522": {"data": planted(placed)},
+    "VLC523": {"data": planted(placed)},
+    "VLC524": {"data": planted(placed)},
+    "VLC525": {"data": planted(placed), "training": LLAMA_FACTORY},
 }
 
 EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
@@ -112,6 +171,11 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC518": ((2, "splits"),),
     "VLC519": ((48, "rows"),),
     "VLC520": ((49, "images"),),
+    "VLC521": ((48, "rows"),),
+    "VLC522": ((0, "rows without an image"),),
+    "VLC523": ((48, "rows"),),
+    "VLC524": ((48, "rows"),),
+    "VLC525": ((48, "rows"),),
 }
 
 BESIDE: dict[str, set[str]] = {"VLC514": {"VLC517"}}

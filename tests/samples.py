@@ -25,8 +25,10 @@ from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import NotApplicable, Report, Rule, Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.model.base_weights import StoredBase
-from vlcheck.model.build import Weights, attention_support, build_reference, build_unadapted
+from vlcheck.model.build import Weights, build_unadapted
 from vlcheck.model.config import ModelConfig
+from vlcheck.model.reference import attention_support, build_reference
+from vlcheck.processing.lengths import Lengths, RowLength
 from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 
 TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))
@@ -37,9 +39,15 @@ NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4")
 ROWS = 8
 """Rows of a run's data whose labels are judged: no sample has a fault in what labels are put on."""
 TRAIN_ALL = Intent(vision="train", projector="train", language="train")
-
-
+BASE = RunSpec(
+    model=ModelRef(id="none", dtype="float32"),
+    lora=Lora(r=4, lora_alpha=4, target_modules="all-linear"),
+    training=Training(framework="vlcheck", gradient_checkpointing=True),
+    intent=TRAIN_ALL,
+)
+"""The sound run that every other differs from, its model's folder aside."""
 LABELS = ("processor", "own_collator", "checks", "trial")
+ADAPTED = ("skeleton", "modules", "targets", "tiny", "reach", "cache_effect", "containment")
 
 
 def judged_labels(model: Callable[[], dict[str, Any]], *, with_rows: bool = True) -> dict[str, Any]:
@@ -56,6 +64,14 @@ def judged_labels(model: Callable[[], dict[str, Any]], *, with_rows: bool = True
 def _judged_labels(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     evidence = Evidence(RunSpec(model=ModelRef(id="none"), lora=Lora()), {"config": ModelConfig(model(), "test")})
     return {"reference": evidence.call(lambda reference: reference), **gathered(evidence, LABELS)}
+
+
+@cache
+def adapted_model(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the rules see of the base's adapted model: the same for every run that differs in data and labels alone."""
+    reference = _judged_labels(model)["reference"]
+    evidence = Evidence(BASE, {"config": ModelConfig(model(), "test"), "reference": reference}, offline=True)
+    return {"reference": reference, **gathered(evidence, ADAPTED)}
 
 
 def gathered(evidence: Evidence, names: Iterable[str]) -> dict[str, Any]:
@@ -90,18 +106,17 @@ class Run:
         path = tiny.write_folder(folder / "model", self.model(), self.bounds)
         if "stored" in self.changes:
             write_base(path, self.changes["stored"])
-        base = RunSpec(
-            model=ModelRef(id=str(path), dtype=self.changes.get("dtype", "float32"), patch=self.changes.get("patch")),
-            lora=Lora(r=4, lora_alpha=4, target_modules="all-linear"),
-            training=Training(gradient_checkpointing=True),
-            intent=TRAIN_ALL,
+        model = ModelRef(
+            id=str(path),
+            dtype=self.changes.get("dtype", "float32"),
+            patch=self.changes.get("patch"),
+            attn_implementation=self.changes.get("attn"),
         )
-        model = replace(base.model, attn_implementation=self.changes.get("attn"))
         other = ("patch", "attn", "dtype", "given", "framework", "stored")
         sections = {key: value for key, value in self.changes.items() if key not in other}
         if callable(write_data := sections.get("data")):
             sections["data"] = write_data(folder / "data")
-        spec = replace(base, model=model, **sections)
+        spec = replace(BASE, model=model, **sections)
         named = replace(spec.training, framework=self.changes.get("framework", "vlcheck"))
         return replace(spec, training=named)
 
@@ -110,6 +125,8 @@ class Run:
         usual: dict[str, Any] = {} if "hardware" in self.changes else {"projection": tiny.no_projection}
         if "stored" not in self.changes:  # the sound base stores its clip bounds, and its weights nowhere
             usual["stored_base"] = StoredBase(115)
+        if self.changes.keys() <= {"data", "given"}:
+            usual |= adapted_model(self.model)
         if (own := self.changes.get("given")) is not None:
             return {**usual, **own(self.model()), **self.given}
         other_collator = getattr(self.changes.get("data"), "collator", None) is not None
@@ -161,6 +178,10 @@ def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, flo
     return Run(model, bounds, changes)
 
 
+LENGTHS = Lengths((RowLength(384, 1, 280, 16),))
+"""Rows that are known to be as long as one photo, an instruction and a short answer are."""
+
+
 def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, major: int = 9, memory_gib: float = 64,
             attn: str | None = None, **training: Any) -> Run:  # fmt: skip
     """The sound base in mixed precision on a card of this size, which holds nothing else."""
@@ -174,7 +195,7 @@ def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, majo
         "launch": Launch(memory_gib=memory_gib),
         "attn": attn,
     }
-    return Run(model, tiny.FINITE, changes, {"gpu": card})
+    return Run(model, tiny.FINITE, changes, {"gpu": card, "lengths": LENGTHS})
 
 
 def targets(target_modules: Any, **more: Any) -> Lora:
@@ -190,6 +211,11 @@ def audio() -> dict[str, Any]:
 def experts() -> dict[str, Any]:
     """The tiny model with experts and their router."""
     return tiny.gemma4(experts=True)
+
+
+def siglip() -> dict[str, Any]:
+    """A tiny Gemma 3, whose SigLIP tower shares some names with its language model."""
+    return tiny.shrunken("google/gemma-3-4b-it")
 
 
 def llava() -> dict[str, Any]:
@@ -267,6 +293,7 @@ BROKEN: dict[str, Run] = {
     "VLC412": run(experts, lora=WITHOUT_ROUTER),
     "VLC413": run(llava, hardware=Hardware(count=2), intent=Intent()),
     "VLC414": run(lora=targets(None), intent=Intent(language="train")),
+    "VLC415": run(siglip, lora=targets(("q_proj", "k_proj", "v_proj", "o_proj")), intent=Intent(projector="freeze")),
     "VLC801": run(training=Training(gradient_checkpointing=True, fp16=True)),
     "VLC802": run(patch="tests.broken.patches:half_cast"),
     "VLC803": run(quantization=NF4, training=SHARDED),
@@ -336,6 +363,7 @@ ALIKE: dict[str, Run] = {
     "VLC412": run(experts, lora=expert_lora()),
     "VLC413": run(hardware=Hardware(count=2)),
     "VLC414": SOUND,
+    "VLC415": run(siglip, lora=targets(("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")), intent=Intent()),
     "VLC801": SOUND,
     "VLC802": SOUND,
     "VLC803": run(quantization=replace(NF4, bnb_4bit_quant_storage="float32"), training=SHARDED),
@@ -387,6 +415,7 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC412": ((2, "modules of experts"),),
     "VLC413": ((30, "trained modules"),),
     "VLC414": ((30, "targeted modules"),),
+    "VLC415": ((12, "linear layers in layer lists"),),
     "VLC801": ((3, "number type settings"),),
     "VLC802": ((30, "adapters"),),
     "VLC803": ((1, "storage type"),),

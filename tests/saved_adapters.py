@@ -21,9 +21,10 @@ from vlcheck.adapters.saved import INDEX, SETTINGS, WEIGHTS
 from vlcheck.engine import check_adapter
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report
-from vlcheck.model.build import Weights, build_model, build_reference
+from vlcheck.model.build import Weights, build_model
 from vlcheck.model.families import family_of
 from vlcheck.model.family import Part
+from vlcheck.model.reference import build_reference
 from vlcheck.spec import Lora, ModelRef, RunSpec
 
 LORA = Lora(r=4, lora_alpha=4, target_modules="all-linear")
@@ -250,8 +251,13 @@ FAULTS: dict[str, Fault] = {
                                      where=lambda values: not adapts_projector(values)),
     "adapted projector saved in full": Fault("VLC701 VLC702 VLC711", trained={"modules_to_save": _saves_projector},
                                              where=adapts_projector),
-    "targets": Fault("VLC711", lambda s: s.configure(target_modules=["q_proj"])),
-    "targets by a stranger's regex": Fault("VLC711", lambda s: s.configure(target_modules="(.*.*)*(.*.*)*(.*)*!")),
+    "targets": Fault("VLC711", lambda s: s.configure(target_modules=["q_proj"]),
+                     where=lambda values: not clips(values)),
+    "targets of a clip wrapper": Fault("VLC711 VLC715", lambda s: s.configure(target_modules=["q_proj"]), where=clips),
+    "regex that hits containers": Fault("VLC711 VLC715", lambda s: s.configure(target_modules="^(model)(?!.*out).*")),
+    "targets of another model": Fault("VLC711 VLC715", lambda s: s.configure(target_modules=["c_attn"])),
+    "targets by a stranger's regex": Fault("VLC711 VLC715",
+                                           lambda s: s.configure(target_modules="(.*.*)*(.*.*)*(.*)*!")),
     "rank of adapter_config": Fault("VLC711 VLC712", lambda s: s.configure(r=8)),
     "rank pattern": Fault("VLC711 VLC712", lambda s: s.configure(rank_pattern={"q_proj": 16, "linear": 16})),
     "base": Fault("VLC713", lambda s: s.configure(base_model_name_or_path="google/gemma-4-31B")),

@@ -53,7 +53,7 @@ def test_an_audit_passes_ten_files_at_most(passed):
 
 def test_a_list_that_is_wrong_would_be_seen(passed):
     """The comparison has power: a missing file and a file too many both show."""
-    fewer, more = passed["audit"][1:], [*passed["audit"], "hub.py"]
+    fewer, more = passed["audit"][1:], [*passed["audit"], "model/hub.py"]
 
     assert told(retold(TEXT, "audit", fewer))["audit"] == fewer != passed["audit"]
     assert told(retold(TEXT, "audit", more))["audit"] == more

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.model import catalogue
-from vlcheck.model.build import build_reference, transformers_config
+from vlcheck.model.build import transformers_config
 from vlcheck.model.families import family_of
 from vlcheck.model.family import CLIP_BOUNDS
+from vlcheck.model.reference import build_reference
 
 VISION_WRAPPERS = 14  # two encoder layers of seven projections each
 

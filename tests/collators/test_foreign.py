@@ -52,9 +52,14 @@ VERDICTS = [
     (CHATML, "trl_default", EVERYTHING | FRAME, {"VLC207"}),
 ]
 """Family, collator, every code that it gets, and the root causes among those that others explain."""
+LIKE_LARGE = [(SMALL, name) for name in ("prefix_without_image", "first_search", "everything", "trl_default")]
+"""Judged at `-m slow` alone: the small template's verdicts are the large one's, but for what its prompt brings up."""
 
 
-@pytest.mark.parametrize(("hub_id", "name", "codes", "roots"), VERDICTS)
+@pytest.mark.parametrize(
+    ("hub_id", "name", "codes", "roots"),
+    [pytest.param(*row, marks=pytest.mark.slow) if row[:2] in LIKE_LARGE else row for row in VERDICTS],
+)
 def test_verdict(hub_id, name, codes, roots):
     """These codes and no others, the root cause first."""
     values = entry(hub_id).config
@@ -115,8 +120,19 @@ MUTANTS = {
 }
 
 
+def test_what_is_judged_less_often_is_judged_alike():
+    """Every verdict that is left to `-m slow` is that of the large template, without what its prompt brings up."""
+    verdicts = {row[:2]: row[2:] for row in VERDICTS}
+    for hub_id, name in LIKE_LARGE:
+        codes, roots = verdicts[LARGE, name]
+        assert verdicts[hub_id, name] == (codes - UNLIKE, roots)
+
+
 @pytest.mark.parametrize("name", MUTANTS)
-@pytest.mark.parametrize("hub_id", [SMALL, CHATML, "google/gemma-3-4b-it", "OpenGVLab/InternVL3-1B-hf"])
+@pytest.mark.parametrize("hub_id", [
+    SMALL, CHATML,
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("google/gemma-3-4b-it", "OpenGVLab/InternVL3-1B-hf")),
+])  # fmt: skip
 def test_mutant(hub_id, name):
     """One change to a sound batch gets the same codes in every family."""
     change, codes = MUTANTS[name]

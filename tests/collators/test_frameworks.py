@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -33,10 +34,16 @@ def judged(framework, hub_id):
     return {outcome.rule.code for outcome in report.found()}, candidate.origin
 
 
+@cache
+def judged_trl(hub_id):
+    """The verdict on TRL's own collator, for the tests that look at it."""
+    return judged(TRL, hub_id)
+
+
 @pytest.mark.parametrize("hub_id", [SMALL, CHATML])
 def test_trl_supervises_everything(hub_id):
     """TRL's own collator is asked, and masks nothing."""
-    codes, origin = judged(TRL, hub_id)
+    codes, origin = judged_trl(hub_id)
 
     assert codes >= {"VLC202", "VLC205", "VLC207"}
     assert origin.startswith("trl 1.16.")
@@ -46,7 +53,7 @@ def test_trl_supervises_everything(hub_id):
 @pytest.mark.parametrize("hub_id", [SMALL, CHATML])
 def test_restatement_of_trl_gets_its_verdict(hub_id, monkeypatch):
     """Where TRL is not installed, the restatement has the same faults as the real one, and says what it is."""
-    real, _ = judged(TRL, hub_id)
+    real, _ = judged_trl(hub_id)
     monkeypatch.setitem(sys.modules, "trl.trainer.sft_trainer", None)
     codes, origin = judged(TRL, hub_id)
 

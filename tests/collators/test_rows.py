@@ -149,6 +149,7 @@ def test_a_row_that_was_cut():
 
     assert (row.found, row.cut, row.difference) == (0, True, None)
     assert row.tokens == tokens - 3
+    assert (row.gap, row.unexpanded_gap, row.contiguous) == (None, 0, False)
 
 
 def test_a_row_that_says_something_else():

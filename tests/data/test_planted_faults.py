@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults import FAULTS, data_of, write_sound
 from tests.photos import SHARED
+from tests.samples import gathered
 from vlcheck import audit
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report, Verdict
 from vlcheck.spec import Lora, ModelRef, RunSpec
 
@@ -24,8 +28,15 @@ def run_on(folder: Path, **fields) -> RunSpec:
     return RunSpec(model=model, lora=Lora(target_modules="all-linear"), data=data_of(folder, **fields))
 
 
+@cache
+def of_model(model: ModelRef) -> dict[str, Any]:
+    """What every run of a model is judged with, collected with the first of them."""
+    evidence = Evidence(RunSpec(model=model, lora=Lora()), {}, offline=True)
+    return gathered(evidence, ("config", "reference", "processor"))
+
+
 def scanned(spec: RunSpec) -> Report:
-    report = audit(spec, select=("VLC5",), offline=True)
+    report = audit(spec, select=("VLC5",), offline=True, **of_model(spec.model))
     assert not report.with_verdict(Verdict.ERROR), report.with_verdict(Verdict.ERROR)
     return report
 

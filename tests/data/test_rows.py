@@ -471,7 +471,7 @@ def test_no_data():
 def test_file_of_unknown_kind(tmp_path):
     """A file that could be anything is refused with what can be read."""
     (tmp_path / "rows.xlsx").write_text("?")
-    with pytest.raises(Unavailable, match=r"allowed: a folder, or .jsonl, .csv, .tsv, .parquet, .arrow"):
+    with pytest.raises(Unavailable, match=r"allowed: a folder, or .jsonl, .json, .csv, .tsv, .parquet, .arrow"):
         rows_of(tmp_path / "rows.xlsx")
 
 

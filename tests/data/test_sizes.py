@@ -7,7 +7,8 @@ import pytest
 import transformers
 from PIL import Image
 
-from vlcheck.rules.sizes import BOUNDED, SMALLEST, TOKEN_SIDE, WIDEST
+from vlcheck.model.families import FAMILIES, qwen2_5_vl
+from vlcheck.rules.sizes import SMALLEST, WIDEST
 
 CHECKPOINT_PIXELS = 12_845_056
 """`max_pixels` in the preprocessor_config.json of the Qwen2.5-VL checkpoints; the class's own default is lower."""
@@ -50,13 +51,14 @@ def test_growing_families():
 @pytest.mark.parametrize("size", [(500, 375), (1200, 900), (3000, 2000)])
 def test_tokens_are_counted_from_pixels(size):
     """The rule's estimate is within 3 % of what the processor makes."""
-    estimate = size[0] * size[1] // TOKEN_SIDE["qwen2_5_vl"] ** 2
+    estimate = size[0] * size[1] // qwen2_5_vl.FAMILY.soft_token_side**2
     assert abs(estimate - qwen_tokens(size)) <= 0.03 * qwen_tokens(size)
 
 
-def test_a_model_type_is_bounded_or_grows():
-    """No model type is in both tables."""
-    assert not set(BOUNDED) & set(TOKEN_SIDE)
+def test_families_whose_images_grow_say_so():
+    """Every other record says that an image of any size takes a bounded number of soft tokens."""
+    growing = {kind: f.soft_token_side for f in FAMILIES for kind in f.model_types if f.soft_token_side is not None}
+    assert growing == {"qwen2_5_vl": 28, "qwen3_vl": 32, "qwen3_vl_moe": 32, "llava_onevision": 14}
 
 
 def test_extreme_aspect_ratio():
@@ -70,7 +72,7 @@ def test_extreme_aspect_ratio():
 def test_tiny_images_cost_as_much_as_large_ones():
     """SmolVLM blows 10 x 10 pixels up to 17 tiles."""
     assert np.asarray(processed("SmolVLM", (10, 10))["pixel_values"][0]).shape[0] == 17
-    assert min(TOKEN_SIDE["qwen2_5_vl"], TOKEN_SIDE["qwen3_vl"]) >= SMALLEST
+    assert min(f.soft_token_side for f in FAMILIES if f.name.startswith("Qwen")) >= SMALLEST
 
 
 def test_height_of_three_is_taken_for_channels(caplog):

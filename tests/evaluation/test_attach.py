@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from vlcheck.adapters.saved import SETTINGS, WEIGHTS, read_adapter
 from vlcheck.evaluation.attach import attach, build_evaluated, differences, digest
-from vlcheck.model.build import build_reference
+from vlcheck.model.reference import build_reference
 from vlcheck.model.targets import resolve
+from vlcheck.processing import time_limit
 from vlcheck.spec import ConfigError, Lora
 
 
@@ -142,3 +143,23 @@ def test_digest_sees_settings_and_tensors(folder):
     file.write_text(file.read_text().replace('"lora_alpha": 32', '"lora_alpha": 64'))
 
     assert len({before, between, digest(read_adapter(folder))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"target_modules": "(q_proj"}, r"'\(q_proj', which is no regex: missing \)"),
+        ({"exclude_modules": "*"}, r"'\*', which is no regex: nothing to repeat"),
+        ({"rank_pattern": {"[": 4}}, r"'\[', which is no regex: unterminated"),
+        ({"alpha_pattern": {"(?P<a": 4}}, "which is no regex"),
+        ({"target_modules": r"(\w+\.?)+\Zx"}, "did not come to an end within 1 s"),
+    ],
+)
+def test_a_bad_regex_is_told_in_one_line(tiny, folder, base_copy, monkeypatch, change, complaint):
+    """One that cannot be compiled, and one that would never come to an end."""
+    monkeypatch.setattr(time_limit, "SECONDS", 1.0)
+    settings = json.loads((folder / SETTINGS).read_text())
+    (folder / SETTINGS).write_text(json.dumps({**settings, **change}))
+    with pytest.raises(ConfigError, match=complaint) as refused:
+        attach(base_copy(), read_adapter(folder), tiny.family)
+    assert len(str(refused.value).splitlines()) == 1

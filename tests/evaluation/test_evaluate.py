@@ -129,7 +129,7 @@ def test_a_model_in_training_is_left_as_it_was(tiny):
     """Mode of every module, cache switch and checkpointing come back; the cache is used meanwhile."""
     model = tiny.adapted(lora_dropout=0.5)
     expected = list(evaluate(model, tiny.collator, UNEQUAL[:2], batch_size=2, max_new_tokens=TOKENS))
-    prepare_for_training(model, replace(tiny.spec.training, gradient_checkpointing=True))
+    prepare_for_training(model, checkpointing=True)
     base = base_of(model)
     base.model.vision_tower.eval()
     before = {name: module.training for name, module in model.named_modules()}

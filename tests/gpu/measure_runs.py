@@ -27,6 +27,7 @@ from vlcheck.memory.measure import measure
 from vlcheck.model import catalogue
 from vlcheck.model.build import Weights, build_model
 from vlcheck.model.families import family_of
+from vlcheck.training.settings import settings_of
 from vlcheck.training.step import prepare
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
@@ -63,7 +64,7 @@ def main() -> None:
             traced = given.traces if run.trace else None
             if traced:
                 torch.cuda.memory._record_memory_history(enabled="all", context=None, max_entries=2_000_000)
-            measured = measure(model, family_of(values), spec, run.shape(), steps=run.steps)
+            measured = measure(model, family_of(values), settings_of(spec), run.shape(), steps=run.steps)
             if traced:
                 save_trace(traced / f"{run.name.replace('/', '_').replace(' ', '_')}.json.gz")
             row["measured"] = dataclasses.asdict(measured)
@@ -81,7 +82,7 @@ def main() -> None:
 def build(run: Run) -> Any:
     spec = run.spec()
     model = build_model(spec, Weights.RANDOM, config=catalogue.lookup(run.model).config, device="cuda")
-    prepare(model, spec)
+    prepare(model, settings_of(spec))
     return model
 
 

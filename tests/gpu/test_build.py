@@ -11,16 +11,10 @@ import pytest
 import torch
 
 from vlcheck.model import catalogue
-from vlcheck.model.build import (
-    Weights,
-    base_of,
-    build_model,
-    build_reference,
-    prepare_for_training,
-    transformers_config,
-)
+from vlcheck.model.build import Weights, base_of, build_model, prepare_for_training, transformers_config
 from vlcheck.model.families import family_of
 from vlcheck.model.modules import tabulate
+from vlcheck.model.reference import build_reference
 from vlcheck.spec import CheckpointingKwargs, Lora, ModelRef, Quantization, RunSpec, Training
 
 pytestmark = [
@@ -57,7 +51,9 @@ def test_random_nf4_model_builds_and_trains_a_step(hub_id, record_property, caps
 
     table = tabulate(base_of(model), reference, family)
     meta = tabulate(base_of(build_model(spec, Weights.META, config=entry.config)), reference, family)
-    prepare_for_training(base_of(model), spec.training)
+    prepare_for_training(
+        base_of(model), checkpointing=spec.training.gradient_checkpointing, reentrant=spec.training.reentrant
+    )
     values = transformers_config(entry.config).to_dict()
     row = {key: value.cuda() for key, value in family.sample_row(values, frozenset({"image", "text"})).items()}
     row["pixel_values"] = row["pixel_values"].bfloat16()

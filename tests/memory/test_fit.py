@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +13,14 @@ import torch
 from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
 from vlcheck.gpus import Gpu, gpu
+from vlcheck.memory.alternatives import changes
 from vlcheck.memory.plan import FitVerdict
+from vlcheck.memory.probe import ProbeResult, probe_document
+from vlcheck.memory.project import Simulation
 from vlcheck.memory.search import fit, largest, needed
 from vlcheck.memory.shape import Shape
 from vlcheck.model.families import family_of
+from vlcheck.reports.memory import render_fit, render_probe
 
 CARD = Gpu(name="toy", title="Toy", total_bytes=600 * 2**20, major=9, teraflops=1.0, source="made up", measured=True,
            context_bytes=0)  # fmt: skip
@@ -44,6 +50,18 @@ def test_largest_micro_batch_fits_and_a_larger_one_does_not():
     assert found.recommended.rows * found.recommended.accumulation == 8
     assert found.recommended.driver_bytes <= CARD.total_bytes
     assert [on.plan.gpu.name for on in found.cards] == ["h100"]
+
+
+def test_remedy_is_for_rows_of_the_given_length():
+    """What is recommended must fit the rows that were asked about, not those that the config would tell."""
+    run, shape = spec(gradient_checkpointing=False, logits="all"), Shape(rows=1, tokens=1024, soft_tokens=70)
+    simulation = Simulation(run, GEMMA, family_of(GEMMA))
+    _, cheapest = changes(replace(simulation.settings, rows=1))[-1]
+    card = replace(CARD, total_bytes=needed(simulation.plan(CARD, shape, cheapest)) + 2**20)
+    found = fit(run, GEMMA, family_of(GEMMA), card, (), shape)
+    assert found.plan.verdict is not FitVerdict.FITS
+    assert found.remedy is not None
+    assert found.remedy.plan.shape == shape
 
 
 def test_largest_finds_the_edge_of_a_line():
@@ -106,11 +124,74 @@ def test_memory_alone_is_a_card(vlcheck, folder):
     assert any("compute capability 8.9" in doubt for doubt in plan["doubts"])
 
 
+def test_a_run_without_a_card_is_shown_on_all_of_them(vlcheck, folder):
+    """From the smallest to the largest, with what the rows are taken to be at the top."""
+    (folder / "run.yaml").write_text(CONFIG.replace("hardware: {gpu: h100}", ""))
+    code, out, err = vlcheck("fit", "run.yaml", "--offline")
+    assert code == 0, err
+    assert "rows: assumed, not read" in out
+    assert re.search(r"transformers \d+\.\d+", out)
+    from vlcheck.gpus import GPUS
+
+    titles = [row.title for row in sorted(GPUS, key=lambda row: row.total_bytes)]
+    table = [line for line in out.splitlines() if line.startswith(tuple(titles))]
+    assert len(table) == len(titles)
+    assert table[0].startswith(titles[0])
+    assert table[-1].startswith(titles[-1])
+    assert "recommended" not in out
+
+
+def test_rows_of_the_data_decide(vlcheck, folder):
+    """The longest answer is planned for; what is said on the command line outranks it."""
+    rows = [{"messages": [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": "So. " * n}]}
+            for n in (5, 400)]  # fmt: skip
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "run.yaml").write_text(CONFIG.replace("data: {", "data: {path: ./rows.jsonl, "))
+    _, out, err = vlcheck("fit", "run.yaml", "--offline", "--format", "json", "--gpu", "h100")
+    shape = json.loads(out)["plan"]
+    assert shape["rows"]["basis"] == "rows", err
+    assert shape["shape"]["tokens"] > shape["rows"]["answer_tokens"] > 400
+    _, out, _ = vlcheck("fit", "run.yaml", "--offline", "--format", "json", "--gpu", "h100",
+                        "--images", "2", "--answer-tokens", "40")  # fmt: skip
+    shape = json.loads(out)["plan"]
+    assert (shape["rows"]["images"], shape["rows"]["answer_tokens"]) == (2, 40)
+
+
+def test_what_is_recommended_can_be_typed():
+    """With room for some layers' activations and not for all, checkpointing is on: a share is no setting."""
+    shape = Shape(rows=1, tokens=128, soft_tokens=70)
+    simulated = [fit(spec(gradient_checkpointing=on), GEMMA, family_of(GEMMA), CARD, (), shape).plan
+                 for on in (True, False)]  # fmt: skip
+    with_, without = map(needed, simulated)
+    card = replace(CARD, total_bytes=(with_ + without) // 2)
+    best = fit(spec(), GEMMA, family_of(GEMMA), card, (H100,), shape)
+    assert best.recommended.checkpointed is True
+    assert best.recommended.driver_bytes == best.plan.driver_bytes
+    assert "gradient_checkpointing: true" in render_fit(best, "run.yaml")
+
+
+def test_probe_of_a_run_that_does_not_fit_says_so():
+    plan = fit(spec(), GEMMA, family_of(GEMMA), CARD, (), Shape(tokens=128, soft_tokens=70)).plan
+    document = probe_document(ProbeResult(plan, None, "CUDA out of memory.", 1.0, 0, 1), 3)
+    shown = render_probe(document, "run.yaml")
+    assert "does not fit" in shown
+    assert "CUDA out of memory." in shown
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_probe_says_that_it_needs_a_gpu(vlcheck, folder):
     assert vlcheck("probe", "run.yaml", "--offline") == (
         2, "", "error: this machine has no CUDA GPU; run `vlcheck probe` where the run will train\n"
     )  # fmt: skip
+
+
+def test_probe_document_has_the_schema_of_the_kept_ones():
+    """Programs that read the documents in `fixtures/measured` read today's too."""
+    kept = sorted((Path(__file__).parents[2] / "fixtures" / "measured").glob("*-probe-*.json"))
+    plan = Simulation(spec(), GEMMA, family_of(GEMMA)).plan(H100, Shape(tokens=128, soft_tokens=70))
+    document = probe_document(ProbeResult(plan, None, "out of memory", 0.0, 0, 1), steps=3)
+    assert kept
+    assert {json.loads(path.read_text())["schema"] for path in kept} == {document["schema"]}
 
 
 def test_rows_of_the_table_have_sources():

@@ -18,9 +18,10 @@ from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.weights import pack, stored
-from vlcheck.model.build import Weights, build_model, build_reference, transformers_config
+from vlcheck.model.build import Weights, build_model, transformers_config
 from vlcheck.model.families import described, family_of
 from vlcheck.model.families.generic import derive
+from vlcheck.model.reference import build_reference
 from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec, Training
 
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
@@ -89,7 +90,7 @@ def test_undescribed_family_is_refused():
     with pytest.raises(Unavailable, match="does not know what the processor of qwen2_5_vl hands to the model; known: "):
         project_memory(spec(), values, derived, H100, Shape(tokens=64, soft_tokens=20))
     with pytest.raises(Unavailable, match="does not know what the processor of qwen2_5_vl hands to the model; known: "):
-        shape_of(spec(), derived, transformers_config(values).to_dict())
+        shape_of(spec().data, derived, transformers_config(values).to_dict(), rows=1)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -126,7 +127,7 @@ def test_layers_that_stand_for_others_give_the_peak_of_all(checkpointing):
     simulation = Simulation(spec(gradient_checkpointing=checkpointing), values, family_of(values))
     shape = Shape(rows=2, tokens=64, soft_tokens=20)
     whole, short = (
-        MicroStep(simulation.step_model, simulation.spec, shape, whole=each).run() for each in (True, False)
+        MicroStep(simulation.step_model, simulation.settings, shape, whole=each).run() for each in (True, False)
     )
     assert len(whole[1]) == len(short[1])
     assert peak(whole[0]) == peak(short[0])
@@ -174,7 +175,7 @@ def test_several_cards_add_buckets_or_divide():
 
 
 def test_rows_say_what_they_assume():
-    shape = shape_of(spec(), family_of(GEMMA), transformers_config(GEMMA).to_dict())
-    assert shape.assumptions
-    assert not shape_of(replace(spec(), data=replace(spec().data, max_soft_tokens=70)), family_of(GEMMA),
-                        transformers_config(GEMMA).to_dict(), tokens=128).assumptions  # fmt: skip
+    family, config, data = family_of(GEMMA), transformers_config(GEMMA).to_dict(), spec().data
+    assert shape_of(data, family, config, rows=1).assumptions
+    told = shape_of(replace(data, max_soft_tokens=70), family, config, rows=1, tokens=128)
+    assert not told.assumptions

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from tests.training.runs import parts, recipe
 from vlcheck.finding import NotApplicable, Unavailable
 from vlcheck.model.base_weights import StoredBase
-from vlcheck.model.build import UnbuildableConfig, Weights, build_unadapted, load_base, read_stored_base
+from vlcheck.model.build import UnbuildableConfig, Weights, build_unadapted, load_base
+from vlcheck.model.reference import read_stored_base
 from vlcheck.spec import Quantization
 
 Tensors = dict[str, torch.Tensor]

@@ -16,20 +16,11 @@ from tests import tiny
 from tests.broken import patches
 from tests.samples import LANGUAGE, NF4, targets
 from vlcheck.model import catalogue
-from vlcheck.model.build import (
-    AdapterRefused,
-    UnbuildableConfig,
-    Weights,
-    adapt,
-    attention_support,
-    base_of,
-    build_base,
-    build_model,
-    build_reference,
-)
+from vlcheck.model.build import AdapterRefused, UnbuildableConfig, Weights, adapt, base_of, build_base, build_model
 from vlcheck.model.families import family_of
 from vlcheck.model.modules import tabulate
 from vlcheck.model.random_weights import materialise
+from vlcheck.model.reference import attention_support, build_reference
 from vlcheck.model.targets import resolve
 from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import time
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests import tiny
 from vlcheck.finding import Unavailable
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.families.gemma4 import FAMILY
+from vlcheck.processing import time_limit
 from vlcheck.processing.fallback import build_fallback
 from vlcheck.processing.processor import find_processor
 from vlcheck.spec import ConfigError, Data, Lora, ModelRef, RunSpec
@@ -88,3 +91,43 @@ def test_budget_that_the_family_does_not_know(folder):
     """One error with the value seen and those allowed."""
     with pytest.raises(ConfigError, match=r"max_soft_tokens.* 300.*70, 140, 280, 560, 1120"):
         find(folder, max_soft_tokens=300)
+
+
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+LARGE = "{{ 'a' * 100000000000 }}"
+BLOW_UP = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 64}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize(
+    ("template", "words"), [(LOOP, "did not come to an end within 1 s"), (LARGE, "takes more than 4 GiB")]
+)
+def test_a_template_that_does_not_end_is_told(folder, monkeypatch, template, words):
+    """In time, and without taking this process with it."""
+    save_processor(folder)
+    (folder / "chat_template.jinja").write_text(template)
+    monkeypatch.setattr(time_limit, "SECONDS", 1.0)
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match=f"the chat template in .* {words}"):
+        find(folder)
+    assert time.monotonic() - begun < 15
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_normaliser_that_blows_up_is_told(folder, monkeypatch):
+    """A word of 64 letters becomes 64 to the eighth."""
+    save_processor(folder)
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["normalizer"] = {"type": "Sequence", "normalizers": [BLOW_UP] * 8}
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    monkeypatch.setattr(time_limit, "SECONDS", 1.0)
+    with pytest.raises(Unavailable, match=r"the tokenizer in .* (did not come to an end|takes more than)"):
+        find(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_template_that_refuses_is_told_where_it_is_used(folder):
+    """The trial is about time and memory alone."""
+    save_processor(folder)
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('no') }}")
+    assert not find(folder).fallback

@@ -1,4 +1,7 @@
-"""Gemma 4 with its real tokenizer and both official templates; skipped where the shared data is not at hand."""
+"""Gemma 4 with its real tokenizer and both official templates; skipped where the shared data is not at hand.
+
+The small template waits for `-m slow`: the laws of `test_laws.py` hold it to its real tokenizer by default.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ BREEDS = ("Abyssinian", "american_bulldog", "Egyptian_Mau", "english_cocker_span
 SIZES = {"large": "google/gemma-4-31B-it", "small": "google/gemma-4-E4B-it"}
 
 
-@pytest.fixture(params=SIZES)
+@pytest.fixture(params=["large", pytest.param("small", marks=pytest.mark.slow)])
 def size(request) -> str:
     return request.param
 

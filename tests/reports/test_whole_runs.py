@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
@@ -21,12 +22,16 @@ from vlcheck.spec import Data, Lora, ModelRef, RunSpec
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.stem for path in (ROOT / "vlcheck/recipes").glob("*.yaml"))
+LIKE_ANOTHER = ("gemma3-27b-pet-baseline", "gemma4-31b-pet-baseline", "gemma4-31b-pet-text-style")
+"""Recipes that differ from `gemma4-31b-pet` in a few settings alone, which `test_recipe_can_be_compared` lists."""
 HISTORY = {
     "1-gemma3-plain-names": {"VLC404", "VLC410"},
     "2-gemma4-linear-list": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
     "3-gemma4-linear-list-slower": {"VLC106", "VLC217", "VLC401", "VLC404", "VLC410", "VLC806"},
     "4-gemma4-all-linear": {"VLC106", "VLC217", "VLC410", "VLC806"},
 }
+SLOWER = {"3-gemma4-linear-list-slower": "2-gemma4-linear-list"}
+"""A stage that differs from another in its learning rate alone."""
 BESIDE = {
     "gemma3-27b-pet-baseline": {"model.id", "lora.modules_to_save", "data.max_soft_tokens"},
     "gemma4-31b-pet-baseline": set(),
@@ -62,7 +67,12 @@ def of_model(model: ModelRef, soft_tokens: int | None) -> dict[str, Any]:
     return gathered(evidence, ("config", "reference", "processor", "own_collator", "candidate", "trial"))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def kept(names: Iterable[str], others: Iterable[str]) -> list[Any]:
+    """All of them, those that are like another at `-m slow` alone."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in others else name for name in names]
+
+
+@pytest.mark.parametrize("name", kept(RECIPES, LIKE_ANOTHER))
 def test_bundled_recipe_is_sound(name):
     """No bundled recipe has a finding at warning level or above, and every rule ran or had nothing to judge."""
     report = audited(f"vlcheck/recipes/{name}.yaml")
@@ -84,9 +94,16 @@ def test_recipe_can_be_compared(name):
     assert differing == BESIDE[name] | {"training.output_dir"}
 
 
-@pytest.mark.parametrize(("name", "codes"), HISTORY.items())
-def test_recipe_of_record(name, codes):
+def test_every_recipe_is_like_another_or_audited():
+    """What is left to `-m slow` is exactly what is held against an audited recipe, setting by setting."""
+    assert set(LIKE_ANOTHER) == BESIDE.keys()
+    assert len(set(RECIPES) - set(LIKE_ANOTHER)) >= 5
+
+
+@pytest.mark.parametrize("name", kept(HISTORY, SLOWER))
+def test_recipe_of_record(name):
     """The four published stages of one sample: the `.linear` list misses the language model, and bypasses no clip."""
+    codes = HISTORY[name]
     report = audited(f"fixtures/configs/native/history/{name}.yaml")
 
     assert {o.rule.code for o in report.found()} == codes
@@ -95,6 +112,17 @@ def test_recipe_of_record(name, codes):
         (outcome,) = report.found(Severity.ERROR)
         assert "language model has no adapter" in outcome.findings[0].message
         assert outcome.findings[0].where.line == 20
+
+
+@pytest.mark.parametrize(("name", "other"), SLOWER.items())
+def test_slower_recipe_of_record_has_another_rate_alone(name, other):
+    """So whatever is found in the one is found in the other."""
+    own, faster = (_flat(load(f"fixtures/configs/native/history/{each}.yaml")) for each in (name, other))
+
+    assert {path for path in own.keys() | faster.keys() if own.get(path) != faster.get(path)} == {
+        "training.learning_rate"
+    }
+    assert HISTORY[name] == HISTORY[other]
 
 
 @pytest.mark.parametrize(("name", "config"), GOLDEN.items())

@@ -232,7 +232,7 @@ def terminated(root: Path, whole: Whole, share: float, steps: int = STEPS) -> di
     return found
 
 
-def paired(root: Path, whole: Whole, offset: float, *, kill: float | None = None) -> dict[str, Any]:
+def paired(root: Path, whole: Whole, offset: float, *, kill: float | None = None, steps: int = STEPS) -> dict[str, Any]:
     """Start two runs on one folder, one some seconds after the other; hold what they leave against one run's.
 
     Args:
@@ -240,22 +240,22 @@ def paired(root: Path, whole: Whole, offset: float, *, kill: float | None = None
     """
     wanted, *_ = whole
     folder = root / "run"
-    first = child(folder)
+    first = child(folder, steps=steps)
     begun = time.perf_counter()
     if kill is not None:
         threading.Timer(kill, lambda: os.kill(first, signal.SIGKILL)).start()
     time.sleep(offset)
-    second = child(folder)
+    second = child(folder, steps=steps)
     codes = [ended(first), ended(second)]
     alive = folder.exists() and (folder / "adapter").exists()
     if not alive and kill is not None:  # the second was refused by the first, which was killed later
-        codes.append(ended(child(folder)))
-    usable = {*codes} <= {0, TAKEN, -signal.SIGKILL} and 0 in codes and verify(folder / "adapter").step == STEPS
+        codes.append(ended(child(folder, steps=steps)))
+    usable = {*codes} <= {0, TAKEN, -signal.SIGKILL} and 0 in codes and verify(folder / "adapter").step == steps
     lines = (folder / METRICS).read_text().splitlines()
     events = [json.loads(line) for line in lines if line]
-    steps = [event["step"] for event in events if "loss" in event]
+    recorded = [event["step"] for event in events if "loss" in event]
     after = [event["after"] for event in events if event.get("event") == "resumed"]
-    mixed = not kill and (steps != list(range(1, STEPS + 1)) or after != [])
+    mixed = not kill and (recorded != list(range(1, steps + 1)) or after != [])
     found = {
         "kind": "pair", "offset": round(offset, 4), "kill": kill, "codes": codes, "lost": 0, "mixed": mixed,
         "seconds": round(time.perf_counter() - begun, 2), "usable": usable and not mixed,
@@ -267,11 +267,11 @@ def paired(root: Path, whole: Whole, offset: float, *, kill: float | None = None
     return found
 
 
-def workerless(root: Path, dice: random.Random, whole: Whole) -> dict[str, Any]:
+def workerless(root: Path, dice: random.Random, whole: Whole, steps: int = STEPS) -> dict[str, Any]:
     """Kill one of a run's worker processes; the run must end, or be over already, and be taken up."""
     wanted, seconds, *_ = whole
     folder = root / "run"
-    number = child(folder, dataloader_num_workers=2)
+    number = child(folder, dataloader_num_workers=2, steps=steps)
     begun = time.perf_counter()
     delay, kind = dice.uniform(0, 0.8 * seconds), dice.choice((signal.SIGKILL, signal.SIGTERM))
     while not (workers := children_of(number)) and not over(number):
@@ -283,7 +283,7 @@ def workerless(root: Path, dice: random.Random, whole: Whole) -> dict[str, Any]:
     code = ended(number)
     told, left = (root / "run.log").read_text(), [each for each in workers if over(each) is False]
     recorded, durable = last_step(folder), whole_steps(folder)
-    again = ended(child(folder, dataloader_num_workers=2))
+    again = ended(child(folder, dataloader_num_workers=2, steps=steps))
     found = {
         "kind": "worker", "signal": kind.name, "killed": bool(workers), "code": code, "recorded": recorded,
         "durable": durable, "lost": max(0, recorded - max(durable, default=0)) if code else 0, "left": left,
@@ -311,14 +311,14 @@ def over(number: int) -> bool:
         return True
 
 
-def filled(root: Path, dice: random.Random, whole: Whole) -> dict[str, Any]:
+def filled(root: Path, dice: random.Random, whole: Whole, steps: int = STEPS) -> dict[str, Any]:
     """Have the disk fill up at a random moment, to a random rest; then make room and take the run up."""
     wanted, seconds, *_ = whole
     folder = root / "run"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)], check=True)
     try:
-        number = child(folder)
+        number = child(folder, steps=steps)
         share, rest = dice.random(), dice.randrange(0, 400_000)
         time.sleep(share * seconds)
         filler = folder / "filler"
@@ -329,7 +329,7 @@ def filled(root: Path, dice: random.Random, whole: Whole) -> dict[str, Any]:
         told = (root / "run.log").read_text()
         recorded, durable = last_step(folder), whole_steps(folder)
         filler.unlink()
-        again = ended(child(folder))
+        again = ended(child(folder, steps=steps))
         found = {
             "kind": "full", "share": round(share, 4), "rest": rest, "code": code, "recorded": recorded,
             "durable": durable, "lost": 0, "refused": told.count("not written"),
@@ -417,36 +417,36 @@ def terminate_trials(root: Path, count: int, *, steps: int = STEPS) -> Iterator[
         yield terminated(root, whole, number / count, steps)
 
 
-def pair_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def pair_trials(root: Path, count: int, seed: int = 0, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
     """Two runs on one folder: nearly at once, anywhere in the first's life, and with the first killed."""
     from tests.training.runs import parts
 
     parts()
-    whole, dice = measured(root), random.Random(seed)
+    whole, dice = measured(root, steps), random.Random(seed)
     for number in range(count):
         seconds = whole[1]
         offset = dice.uniform(0, 0.05 if number % 3 == 0 else 1.1 * seconds)
-        yield paired(root, whole, offset, kill=dice.uniform(0.1, seconds) if number % 3 == 2 else None)
+        yield paired(root, whole, offset, kill=dice.uniform(0.1, seconds) if number % 3 == 2 else None, steps=steps)
 
 
-def worker_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def worker_trials(root: Path, count: int, seed: int = 0, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
     """A process that collates is killed, at random moments and by several signals."""
     from tests.training.runs import parts
 
     parts()
-    whole, dice = measured(root), random.Random(seed)
+    whole, dice = measured(root, steps), random.Random(seed)
     for _ in range(count):
-        yield workerless(root, dice, whole)
+        yield workerless(root, dice, whole, steps)
 
 
-def full_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def full_trials(root: Path, count: int, seed: int = 0, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
     """The disk fills up at random moments."""
     from tests.training.runs import parts
 
     parts()
-    whole, dice = measured(root), random.Random(seed)
+    whole, dice = measured(root, steps), random.Random(seed)
     for _ in range(count):
-        yield filled(root, dice, whole)
+        yield filled(root, dice, whole, steps)
 
 
 def command_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:

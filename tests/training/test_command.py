@@ -138,7 +138,7 @@ def test_auto_batch_keeps_the_effective_batch(vlcheck, config):
     code, out, err = vlcheck("train", file, "--auto-batch")
     assert (code, err) == (0, ""), out
     assert "micro-batch 2, accumulation 1, checkpointing off" in out
-    assert json.loads(Path("tiny-shapes/run.json").read_text())["identity"]["training.per_device_train_batch_size"] == 2
+    assert json.loads(Path("tiny-shapes/run.json").read_text())["settings"]["training.per_device_train_batch_size"] == 2
 
 
 def test_trained_weights_never_meet_a_stand_in_tokenizer(vlcheck, config):

@@ -49,17 +49,17 @@ def test_terminated(tmp_path):
 
 def test_two_on_one_folder(tmp_path):
     """No adapter is lost, none is mixed of two runs, and the record is one run's."""
-    check(crash.pair_trials(tmp_path, 3), 3)
+    check(crash.pair_trials(tmp_path, 3, steps=SHORT), 3)
 
 
 def test_a_process_that_collates_is_killed(tmp_path):
     """The run ends with a line, neither hanging nor by the worker's signal, and leaves no process behind."""
-    check(crash.worker_trials(tmp_path, 2), 2)
+    check(crash.worker_trials(tmp_path, 2, steps=SHORT), 2)
 
 
 @MOUNTS
 def test_the_disk_fills_up(tmp_path):
-    check(crash.full_trials(tmp_path, 2), 2)
+    check(crash.full_trials(tmp_path, 2, steps=SHORT), 2)
 
 
 def test_ctrl_c_publishes_the_last_finished_step(tmp_path):

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from tests.training import crash
 from tests.training.runs import collator, parts, run, small
 from vlcheck.data.conversation import Conversation, Turn
+from vlcheck.engine import train_run
 from vlcheck.model.build import Weights, build_model
 from vlcheck.training.effective import weighed
 from vlcheck.training.feed import collate_rows
 from vlcheck.training.loop import read_training_rows
 from vlcheck.training.record import read_metrics
+from vlcheck.training.settings import settings_of
 from vlcheck.training.step import forward_loss, micro_step, prepare, trainable
 
 THOROUGH = settings.get_current_profile_name() == "thorough"
@@ -38,7 +40,7 @@ def model():
     spec = replace(spec, lora=replace(spec.lora, lora_dropout=0.0))
     torch.manual_seed(0)
     built = build_model(spec, Weights.RANDOM, config=parts()["config"])
-    prepare(built, spec)
+    prepare(built, settings_of(spec))
     with torch.no_grad():
         for parameter in trainable(built):
             parameter.add_(torch.randn_like(parameter) * 0.05)  # lora_B at zero would hide half of the gradients
@@ -58,11 +60,11 @@ def conversations(lengths):
 def gradients(model, rows, micro_batch):
     """Gradients of a step over these rows, as the loop takes it; its loss."""
     model.zero_grad(set_to_none=True)
-    spec, make = small("none"), collator(small("none"))
+    make = collator(small("none"))
     micro = [collate_rows(make, rows[at : at + micro_batch]) for at in range(0, len(rows), micro_batch)]
     loss = 0.0
     for batch, share in weighed(micro, sum(each.supervised for each in micro)):
-        loss += float(micro_step(model, batch, spec, context=nullcontext, share=share)) * share
+        loss += float(micro_step(model, batch, supervised_only=True, context=nullcontext, share=share)) * share
     return loss, [p.grad.clone() for p in trainable(model)]
 
 
@@ -115,18 +117,23 @@ def test_logits_where_a_label_needs_them(model, lengths):
 LAUNCH = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
 
 
+def join(rank: int, port: int) -> None:
+    """Make this process one of two that meet at a port."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # what this worker's own runs have left
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        ACCELERATE_USE_CPU="true",
+    )  # fmt: skip
+
+
 def as_rank(rank: int, port: int, spec) -> int:
     """Fork one of two processes that train a run together; returns its number."""
     if number := os.fork():
         return number
     try:
-        from accelerate.state import AcceleratorState
-
-        AcceleratorState._reset_state(reset_partial_state=True)  # what this worker's own runs have left
-        os.environ.update(
-            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-            ACCELERATE_USE_CPU="true",
-        )  # fmt: skip
+        join(rank, port)
         run(spec)
         os._exit(0)
     except BaseException:
@@ -162,8 +169,37 @@ def test_two_processes_give_the_curve_of_one(tmp_path):
         torch.testing.assert_close(second[name], tensor, rtol=1e-3, atol=1e-5)
 
 
+def as_command(rank: int, port: int, spec, told: Path) -> int:
+    """Fork one of two processes that judge and train a run together, as the command does; returns its number."""
+    if number := os.fork():
+        return number
+    try:
+        join(rank, port)
+        with told.open("w") as log:
+            train_run(spec, offline=True, say=lambda line: print(line, file=log))
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
+def test_two_processes_judge_once_and_share_the_pictures(tmp_path):
+    """One audit, one log, and each step's pictures shared between the two."""
+    spec = small(tmp_path / "run", max_steps=2)
+    parts()
+    port, told = free_port(), [tmp_path / f"told-{rank}" for rank in range(2)]
+    ranks = [as_command(rank, port, spec, each) for rank, each in enumerate(told)]
+
+    assert [crash.ended(number) for number in ranks] == [0, 0]
+    assert told[0].read_text().count("audit: 0 errors") == 1
+    assert told[1].read_text() == ""
+    assert [m["images"] for m in read_metrics(tmp_path / "run")] == [4, 4]
+
+
+@pytest.mark.slow
 def test_two_processes_of_the_command_are_one_run(tmp_path):
-    """`vlcheck train` under a launcher: one audit, one log, and each step's pictures shared between the two."""
+    """`vlcheck train` under a real launcher, as the two forked processes above."""
     text = (files("vlcheck") / "recipes" / "tiny.yaml").read_text("utf-8").replace("max_steps: 60", "max_steps: 2")
     (tmp_path / "tiny.yaml").write_text(text, "utf-8")
     own = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}

@@ -8,23 +8,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlcheck.cli.options import Cards, Config, Debug, Format, GpuCount, MemoryGib, Offline, ReportFormat, Tokens
+from vlcheck.cli.options import (
+    Answer,
+    Cards,
+    Config,
+    Debug,
+    Format,
+    GpuCount,
+    Images,
+    MemoryGib,
+    Offline,
+    ReportFormat,
+    Tokens,
+)
 from vlcheck.cli.quiet import working
 from vlcheck.cli.streams import fail, guarded, json_text, say
 
 if TYPE_CHECKING:
+    from vlcheck.evidence.resolve import Evidence
     from vlcheck.memory.shape import Shape
     from vlcheck.model.family import Family, Values
     from vlcheck.spec import RunSpec
 
 
 @guarded
-def fit(
+def fit(  # noqa: PLR0913, PLR0917  one parameter an option
     config: Config,
     gpu: Cards = None,
     memory_gib: MemoryGib = None,
     gpus: GpuCount = None,
     tokens: Tokens = None,
+    images: Images = None,
+    answer: Answer = None,
     form: Format = ReportFormat.TEXT,
     offline: Offline = False,
     debug: Debug = False,
@@ -34,6 +49,7 @@ def fit(
     from vlcheck.gpus import GPUS
     from vlcheck.gpus import card as card_of
     from vlcheck.gpus import gpu as row_of
+    from vlcheck.memory.plan import YARDSTICK
 
     named = gpu or []
     if memory_gib is not None and (len(named) > 1 or "all" in named):
@@ -46,17 +62,19 @@ def fit(
     own = wanted[0] if wanted and "all" not in named else None
     with _cards_known("hardware.gpu"):
         card = own or card_of(spec.hardware.gpu, spec.hardware.memory_gib)
-    if card is None:
-        known = ", ".join(row.name for row in GPUS)
-        fail(f"the config names no hardware.gpu: give --gpu or --memory-gib (known: {known})")
+    yardstick = card is None
+    card = card or row_of(YARDSTICK)
     as_json = form is ReportFormat.JSON
     with working(debug) as voice:
         from vlcheck.memory.search import fit as find_fit
         from vlcheck.reports.memory import fit_document, render_fit
 
-        model, family = _model(spec, offline, voice.progress)
+        evidence = _evidence(spec, offline, voice.progress)
+        model, family = _model(evidence)
+        shape = _shape(spec, model, family, tokens, images, answer)
+        lengths = evidence.get("lengths") if shape is None else None
         voice.progress("simulating training steps")
-        found = find_fit(spec, model, family, card, tuple(wanted or GPUS), _shape(spec, model, family, tokens))
+        found = find_fit(spec, model, family, card, tuple(wanted or GPUS), shape, lengths, named=not yardstick)
     say(json_text(fit_document(found)) if as_json else render_fit(found, str(config)), utf8=as_json)
 
 
@@ -79,27 +97,35 @@ def probe(
         from vlcheck.memory.probe import probe_document
         from vlcheck.reports.memory import render_probe
 
-        model, family = _model(spec, offline, voice.progress)
+        model, family = _model(_evidence(spec, offline, voice.progress))
         found = measure(spec, model, family, _shape(spec, model, family, tokens), steps=steps, progress=voice.progress)
         document = probe_document(found, steps)
     say(json_text(document) if as_json else render_probe(document, str(config)), utf8=as_json)
 
 
-def _model(spec: RunSpec, offline: bool, progress: Callable[[str], None]) -> tuple[Values, Family]:
-    """The model's config and family, as the audit finds them; a run whose processor is not here can be planned too."""
+def _evidence(spec: RunSpec, offline: bool, progress: Callable[[str], None]) -> Evidence:
+    """The run's evidence, as the audit finds it; a run whose processor is not here can be planned too."""
     from vlcheck.evidence.resolve import Evidence
 
-    evidence = Evidence(spec, {}, offline=offline, progress=progress)
+    return Evidence(spec, {}, offline=offline, progress=progress)
+
+
+def _model(evidence: Evidence) -> tuple[Values, Family]:
     return evidence.get("config").values, evidence.get("family")
 
 
-def _shape(spec: RunSpec, config: Values, family: Family, tokens: int | None) -> Shape | None:
-    if tokens is None:
+def _shape(spec: RunSpec, config: Values, family: Family, tokens: int | None, images: int | None = None,
+           answer: int | None = None) -> Shape | None:  # fmt: skip
+    """What the caller says of the rows; None where nothing is said, so that the rows themselves decide."""
+    if tokens is None and images is None and answer is None:
         return None
     from vlcheck.memory.rows import shape_of
     from vlcheck.model.build import transformers_config
 
-    return shape_of(spec, family, transformers_config(config).to_dict(), tokens=tokens)
+    return shape_of(
+        spec.data, family, transformers_config(config).to_dict(), rows=spec.training.per_device_train_batch_size,
+        tokens=tokens, images=images, answer=answer,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -66,6 +66,12 @@ Cards: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Answer: TypeAlias = Annotated[
+    int | None, typer.Option("--answer-tokens", min=1, help="Supervised tokens of a row.", show_default=False)
+]
+Images: TypeAlias = Annotated[
+    int | None, typer.Option("--images", min=0, max=1000, help="Images of a row.", show_default=False)
+]
 Tokens: TypeAlias = Annotated[
     int | None, typer.Option(min=1, help="Tokens of a row, image included.", show_default=False)
 ]

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 LARGEST_PIXELS = 100_000_000
 """A 100-megapixel photo is 286 MiB once decoded; larger ones are refused before a pixel is read."""
+PLAIN_PIXELS = 2_000_000
+"""Of a plain-text PPM, which Pillow (12) reads number by number: 2.8 s a megapixel, measured on one core."""
+STRIP_ROWS = 256
 
 
 class BadPicture(Exception):
@@ -57,7 +60,7 @@ def decode(picture: Picture) -> Decoded:
 
     Raises:
         BadPicture: if there is no such file, it is no image, it is cut short, or it holds more than
-            `LARGEST_PIXELS`.
+            `LARGEST_PIXELS`, or `PLAIN_PIXELS` as plain text.
     """
     from PIL import ImageOps
     from PIL.ExifTags import Base
@@ -67,9 +70,12 @@ def decode(picture: Picture) -> Decoded:
         width, height = opened.size
         if width * height > LARGEST_PIXELS:
             raise BadPicture(f"{picture}: {width} x {height} pixels; allowed: at most {LARGEST_PIXELS:,}")
+        if any(tile[0] == "ppm_plain" for tile in getattr(opened, "tile", ())) and width * height > PLAIN_PIXELS:
+            raise BadPicture(f"{picture}: {width} x {height} pixels as plain text; allowed: at most {PLAIN_PIXELS:,}")
         opened.load()
         orientation = opened.getexif().get(Base.Orientation, 1)
-        image, transparent = _in_rgb(ImageOps.exif_transpose(opened))
+        turned = ImageOps.exif_transpose(opened) if orientation in range(2, 9) else opened  # which copies, in any case
+        image, transparent = _in_rgb(turned)
         return Decoded(
             image, opened.format or "", opened.mode, (width, height),
             orientation if orientation in range(1, 9) else 1, transparent,
@@ -80,14 +86,41 @@ def decode(picture: Picture) -> Decoded:
         raise BadPicture(f"{picture}: {_reason(error)}") from error
 
 
+def read_size(picture: Picture) -> tuple[int, int]:
+    """Width and height of an image in pixels as training sees it, turned upright; from its header alone.
+
+    Raises:
+        BadPicture: if there is no such file, it is no image, or it holds more than `LARGEST_PIXELS`.
+    """
+    from PIL.ExifTags import Base
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened = _opened(picture)
+            width, height = opened.size
+            if width * height > LARGEST_PIXELS:
+                raise BadPicture(f"{picture}: {width} x {height} pixels; allowed: at most {LARGEST_PIXELS:,}")
+            said = opened.format != "PNG" or "exif" in opened.info  # Pillow would decode a PNG to look for more
+            turned = said and opened.getexif().get(Base.Orientation, 1) in range(5, 9)
+        return (height, width) if turned else (width, height)
+    except BadPicture:
+        raise
+    except Exception as error:  # as in `decode`
+        raise BadPicture(f"{picture}: {_reason(error)}") from error
+
+
 def _in_rgb(upright: Image) -> tuple[Image, bool]:
     from PIL import Image
 
     if not upright.has_transparency_data:
         return (upright if upright.mode == "RGB" else upright.convert("RGB")), False
-    layers = upright.convert("RGBA")
-    lowest, _ = layers.getchannel("A").getextrema()
-    return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB"), lowest != 255
+    made, opaque = Image.new("RGB", upright.size), True
+    for top in range(0, upright.height, STRIP_ROWS):  # a copy of the whole at every step would take gigabytes
+        layers = upright.crop((0, top, upright.width, min(top + STRIP_ROWS, upright.height))).convert("RGBA")
+        opaque = opaque and layers.getchannel("A").getextrema()[0] == 255
+        made.paste(Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB"), (0, top))
+    return made, not opaque
 
 
 def _opened(picture: Picture) -> Image:

@@ -18,7 +18,7 @@ from vlcheck.data.conversation import Picture
 from vlcheck.data.images import BadPicture, decode
 from vlcheck.data.perceptual_hash import Fingerprint, fingerprint
 from vlcheck.data.read import NoSuchSplit, Row, RowProblem, count_pictures, read_rows, splits
-from vlcheck.data.sources.folders import SUFFIXES
+from vlcheck.data.sources.images import SUFFIXES
 from vlcheck.spec import Data
 
 WORKERS = max(2, min(8, os.cpu_count() or 2))
@@ -62,6 +62,8 @@ class SplitCount:
     rows: int = 0
     problems: int = 0
     pictures: int = 0
+    without: int = 0
+    """Rows that hold no image."""
     missing: str = ""
     """Why there is no such split."""
 
@@ -75,6 +77,14 @@ class Scan:
     unreadable: Tally = field(default_factory=Tally)
     outside: Tally = field(default_factory=Tally)
     """Images that lie outside the folder of the data."""
+    unread: dict[str, Tally] = field(default_factory=dict)
+    """Columns that look like images and were not read, in rows that hold none."""
+    bare: Tally = field(default_factory=Tally)
+    """Rows that hold one image where a list is meant."""
+    foreign: Tally = field(default_factory=Tally)
+    """Rows in the format of LLaVA and ShareGPT: `conversations` of from and value."""
+    unplaced: dict[str, Tally] = field(default_factory=dict)
+    """Rows with images that no placeholder asks for, by what their user turns are: text, or parts."""
     kinds: dict[ImageFormat, Tally] = field(default_factory=dict)
     rows: RowColumns = field(default_factory=RowColumns)
     pictures: PictureColumns = field(default_factory=PictureColumns)
@@ -171,6 +181,7 @@ def _read(scan: Scan, row: Row | RowProblem, split: int, count: SplitCount, data
         scan.rows.append(row.name, split, "", "")
         return
     count.rows += 1
+    _note_form(scan, row, count)
     single = len(row.conversation.answers) == 1
     scan.rows.append(row.name, split, row.prompt, row.answer if single else "")
     index = len(scan.rows) - 1
@@ -178,6 +189,20 @@ def _read(scan: Scan, row: Row | RowProblem, split: int, count: SplitCount, data
         scan.answers.add(row.answer, split, index)
         if row.prompt != data.instruction:
             scan.hints.add(row, index)
+
+
+def _note_form(scan: Scan, row: Row, count: SplitCount) -> None:
+    form = row.form
+    if not row.pictures:
+        count.without += 1
+        for column in form.unread:
+            scan.unread.setdefault(column, Tally()).add(row.name)
+    if form.bare:
+        scan.bare.add(row.name)
+    if form.shape == "conversations":
+        scan.foreign.add(row.name)
+    if form.unplaced:
+        scan.unplaced.setdefault(form.unplaced, Tally()).add(row.name)
 
 
 def _look(picture: Picture) -> _Look | str:

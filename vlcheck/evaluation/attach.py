@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 from vlcheck.adapters.load import LoadedAdapter, expect, load_into
 from vlcheck.adapters.safetensors import open_regular, refusal, shown
 from vlcheck.adapters.saved import SETTINGS, SavedAdapter
+from vlcheck.finding import Unavailable
 from vlcheck.model.build import (
     AdapterRefused,
     Patch,
@@ -26,6 +28,7 @@ from vlcheck.model.build import (
 )
 from vlcheck.model.family import Family, Values
 from vlcheck.model.modules import ModuleTable
+from vlcheck.processing.time_limit import within_limits
 from vlcheck.spec import ConfigError, Lora, Problem, RunSpec
 
 CHUNK_BYTES = 4 * 2**20
@@ -82,6 +85,7 @@ def attach(base: nn.Module, saved: SavedAdapter, family: Family, *, device: str 
     from peft import set_peft_model_state_dict
 
     settings = _peft_config(saved)
+    _check_patterns(saved, base)
     try:
         model = put_adapter(base, lambda: settings, device=device)
     except AdapterRefused as refused:
@@ -165,6 +169,31 @@ def _peft_config(saved: SavedAdapter) -> Any:
         return LoraConfig.from_pretrained(str(saved.folder), inference_mode=True)
     except (ValueError, TypeError, KeyError) as refused:
         raise refusal(settings.file, f"is refused by PEFT: {shown(str(refused))}") from refused
+
+
+def _check_patterns(saved: SavedAdapter, base: nn.Module) -> None:
+    """Try an adapter's regexes on the model's module names, where a match that never ends can be ended.
+
+    Raises:
+        ConfigError: if one is no regex, or does not come to an end.
+    """
+    assert saved.settings is not None
+    lora = saved.settings.lora
+    assert lora is not None
+    given = [lora.target_modules, lora.exclude_modules, lora.layers_pattern, *lora.rank_pattern, *lora.alpha_pattern]
+    patterns = [pattern for pattern in given if isinstance(pattern, str) and pattern != "all-linear"]
+    file = saved.folder / SETTINGS
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as fault:
+            raise refusal(file, f"holds {shown(pattern)!r}, which is no regex: {fault}") from fault
+    names = [name for name, _ in base.named_modules()]
+    if patterns:
+        try:
+            within_limits(lambda: [re.fullmatch(p, name) for p in patterns for name in names], "a regex")
+        except Unavailable as endless:
+            raise refusal(file, f"holds {shown(patterns[0])!r}: {endless.reason}") from endless
 
 
 def _misfit(loaded: LoadedAdapter) -> str:

@@ -38,14 +38,14 @@ def recommended_training(spec: RunSpec, evidence: Evidence) -> tuple[Training, s
     """
     card = _card(spec)
     config: ModelConfig = evidence.get("config")
-    best = fit(spec, config.values, evidence.get("family"), card).recommended
+    best = fit(spec, config.values, evidence.get("family"), card, lengths=evidence.get("lengths")).recommended
     if best is None:
         raise Unavailable(f"no micro-batch of this run fits a {card.title}", "see `vlcheck fit`")
     training = replace(
         spec.training,
         per_device_train_batch_size=best.rows,
         gradient_accumulation_steps=best.accumulation,
-        gradient_checkpointing=best.checkpointed > 0,
+        gradient_checkpointing=best.checkpointed,
     )
     on = "on" if best.checkpointed else "off"
     line = f"plan for {card.title}: micro-batch {best.rows}, accumulation {best.accumulation}, checkpointing {on}"

@@ -10,12 +10,12 @@ from torch import nn
 from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.tiny import TinyAttempt
 from vlcheck.finding import NotApplicable, collector
-from vlcheck.model.build import build_reference
 from vlcheck.model.clip_behaviour import Behaviour, Containment, PowerlessProbe, behave, contain
 from vlcheck.model.clip_bounds import StoredBounds, read_bounds
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import CLIP_BOUNDS, Family
 from vlcheck.model.modules import ModuleTable, holds_adapter
+from vlcheck.model.reference import build_reference
 from vlcheck.spec import RunSpec
 
 

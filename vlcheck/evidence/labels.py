@@ -17,7 +17,7 @@ from vlcheck.collators.trial import Trial, try_out
 from vlcheck.config.defaults import framework_of
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.images import BadPicture, open_picture
-from vlcheck.data.read import NoSuchSplit, Row, read_rows
+from vlcheck.data.read import NoSuchSplit, Row, read_rows, splits
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
 from vlcheck.model.build import UnbuildableConfig, load_patch
@@ -116,10 +116,15 @@ def foreign(collator: Callable[..., Mapping[str, Any]], origin: str, spec: RunSp
 
 @collector("collating probes and rows of the data")
 def checks(
-    spec: RunSpec, candidate: Candidate, own_collator: Collator, conversations: tuple[Conversation, ...]
+    spec: RunSpec,
+    candidate: Candidate,
+    own_collator: Collator,
+    conversations: tuple[Conversation, ...],
+    evaluated_conversations: tuple[Conversation, ...],
 ) -> CollatorChecks:
     """One row check for each row of a batch: supervised ids by region, shifts, soft tokens; and what was refused."""
-    return judge(candidate, own_collator, conversations, instruction=spec.data.instruction, answers=spec.intent.answers)
+    rows = (*conversations, *evaluated_conversations)
+    return judge(candidate, own_collator, rows, instruction=spec.data.instruction, answers=spec.intent.answers)
 
 
 @collector("running batches through a tiny model")
@@ -139,8 +144,20 @@ def conversations(spec: RunSpec, options: Options) -> tuple[Conversation, ...]:
 
     Why it cannot be had is what the rules of the data say; labels are then judged on built-in rows.
     """
+    return _first_rows(spec, spec.data.train_split, options)
+
+
+@collector("reading rows of the evaluation split")
+def evaluated_conversations(spec: RunSpec, options: Options) -> tuple[Conversation, ...]:
+    """The first readable rows of the evaluation split, where it is another one; an answer that is cut there alone
+    makes the evaluation's loss NaN.
+    """
+    return tuple(row for split in splits(spec.data)[1:] for row in _first_rows(spec, split, options))
+
+
+def _first_rows(spec: RunSpec, split: str, options: Options) -> tuple[Conversation, ...]:
     try:
-        rows = read_rows(spec.data, spec.data.train_split, offline=options.offline or not options.stream)
+        rows = read_rows(spec.data, split, offline=options.offline or not options.stream)
         sound = (row.conversation for row in rows if isinstance(row, Row) and _readable(row))
         return tuple(islice(sound, options.rows))
     except (Unavailable, NotApplicable, NoSuchSplit):
@@ -157,4 +174,5 @@ def _readable(row: Row) -> bool:
     return True
 
 
-LABEL_COLLECTORS = (dialogue, processor, own_collator, template, candidate, checks, trial, conversations)
+LABEL_COLLECTORS = (dialogue, processor, own_collator, template, candidate, checks, trial, conversations,
+                    evaluated_conversations)  # fmt: skip

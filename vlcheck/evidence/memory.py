@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
+from vlcheck.data.read import NoSuchSplit, Row, read_rows
 from vlcheck.evidence.model import Skeleton
-from vlcheck.finding import Unavailable, collector
+from vlcheck.evidence.options import Options
+from vlcheck.finding import NotApplicable, Unavailable, collector
 from vlcheck.gpus import Gpu, UnknownGpu, card
 from vlcheck.gpus import gpu as row_of
-from vlcheck.memory.alternatives import Alternative, changes, with_training
+from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
-from vlcheck.memory.plan import FitVerdict, MemoryPlan
+from vlcheck.memory.plan import YARDSTICK, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.model.build import AdapterRefused, UnbuildableConfig
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable
+from vlcheck.processing.collator import Collator
+from vlcheck.processing.lengths import Lengths, measure_rows
 from vlcheck.spec import RunSpec
 
-YARDSTICK = "h100"
-"""The card whose kernels a run is projected with where its own is not known: the one that was measured."""
 UNLOCK = "name hardware.gpu or hardware.memory_gib, or give --gpu or --memory-gib"
 
 
+@collector("measuring the rows of the data")
+def lengths(
+    spec: RunSpec, options: Options, progress: Callable[[str], None], own_collator: Collator | None = None
+) -> Lengths:
+    """Tokens, images and answers of each row of the training split, as far as they can be had; none where they cannot.
+
+    Why the data cannot be read is what its rules say; the plan says that its rows were not read.
+    """
+    if own_collator is None:
+        return Lengths()
+    try:
+        rows = read_rows(spec.data, spec.data.train_split, offline=options.offline or not options.stream)
+        return measure_rows((row.conversation for row in rows if isinstance(row, Row)), own_collator, progress=progress)
+    except (Unavailable, NotApplicable, NoSuchSplit):
+        return Lengths()
+
+
 @collector("preparing to project the run without a card")
-def projection(spec: RunSpec, config: ModelConfig, family: Family) -> Callable[[], str]:
+def projection(spec: RunSpec, config: ModelConfig, family: Family, lengths: Lengths) -> Callable[[], str]:
     """What the run takes on a card that was measured, in a phrase; simulated only when it is asked for."""
 
     def told() -> str:
         try:
-            plan = project_memory(spec, config.values, family, row_of(YARDSTICK))
+            plan = project_memory(spec, config.values, family, row_of(YARDSTICK), lengths=lengths)
         except Unavailable as missing:
             return f"nothing could be projected: {missing.reason}"
         except (AdapterRefused, UnbuildableConfig):
@@ -62,7 +82,13 @@ def gpu(spec: RunSpec, projection: Callable[[], str]) -> Gpu:
 
 @collector("building the model for a simulated step")
 def simulation(
-    spec: RunSpec, config: ModelConfig, family: Family, gpu: Gpu, skeleton: Skeleton, modules: ModuleTable
+    spec: RunSpec,
+    config: ModelConfig,
+    family: Family,
+    gpu: Gpu,
+    skeleton: Skeleton,
+    modules: ModuleTable,
+    lengths: Lengths,
 ) -> Simulation:
     """The run's model on the meta device, ready to have training steps simulated on it.
 
@@ -74,31 +100,31 @@ def simulation(
     """
     own = None if skeleton.live or spec.model.patch is not None else skeleton.peft
     try:
-        return Simulation(spec, config.values, family, own)
+        return Simulation(spec, config.values, family, own, lengths)
     except (AdapterRefused, UnbuildableConfig) as refused:
         raise Unavailable("the run's model cannot be built, see VLC101 and VLC102") from refused
 
 
 @collector("simulating a training step without storage")
 def memory_plan(simulation: Simulation, gpu: Gpu) -> MemoryPlan:
-    """Peak of one training step on the card, in bytes, by cause, with its upper bound."""
+    """Peak of the worst training step of the run on the card, in bytes, by cause, with its upper bound."""
     return simulation.plan(gpu)
 
 
 @collector("simulating a step with checkpointing switched the other way")
-def other_checkpointing(simulation: Simulation, gpu: Gpu, spec: RunSpec) -> MemoryPlan:
+def other_checkpointing(simulation: Simulation, gpu: Gpu) -> MemoryPlan:
     """The same plan, in bytes, with `gradient_checkpointing` turned round."""
-    switched = not spec.training.gradient_checkpointing
-    return simulation.plan(gpu, spec=with_training(spec, gradient_checkpointing=switched))
+    switched = replace(simulation.settings, checkpointing=not simulation.settings.checkpointing)
+    return simulation.plan(gpu, settings=switched)
 
 
 @collector("looking for the cheapest change that makes the run fit")
-def cheapest_fit(simulation: Simulation, gpu: Gpu, spec: RunSpec, memory_plan: MemoryPlan) -> Alternative | None:
+def cheapest_fit(simulation: Simulation, gpu: Gpu, memory_plan: MemoryPlan) -> Alternative | None:
     """The first alternative, from cheap to dear, whose plan fits; None where the run fits already, or nothing does."""
     if memory_plan.verdict is FitVerdict.FITS:
         return None
-    for change, changed in changes(spec):
-        plan = simulation.plan(gpu, spec=changed)
+    for change, changed in changes(simulation.settings):
+        plan = simulation.plan(gpu, replace(memory_plan.shape, rows=changed.rows), changed)
         if plan.verdict is FitVerdict.FITS:
             return Alternative(change, plan)
     return None
@@ -111,4 +137,4 @@ def host(spec: RunSpec, reference: nn.Module, simulation: Simulation) -> Host:
     return host_of(reference, simulation.model, platform=spec.launch.platform, kept=kept)
 
 
-MEMORY_COLLECTORS = (projection, gpu, simulation, memory_plan, other_checkpointing, cheapest_fit, host)
+MEMORY_COLLECTORS = (lengths, projection, gpu, simulation, memory_plan, other_checkpointing, cheapest_fit, host)

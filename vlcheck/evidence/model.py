@@ -17,12 +17,9 @@ from vlcheck.model.build import (
     Patch,
     UnbuildableConfig,
     Weights,
-    attention_support,
     base_of,
     build_model,
-    build_reference,
     load_patch,
-    read_stored_base,
     transformers_config,
 )
 from vlcheck.model.config import ModelConfig, find_config
@@ -30,6 +27,7 @@ from vlcheck.model.families import family_of
 from vlcheck.model.families.generic import derive
 from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable, tabulate
+from vlcheck.model.reference import attention_support, build_reference, read_stored_base
 from vlcheck.model.targets import Targets, resolve
 from vlcheck.spec import ConfigError, Problem, RunSpec
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vlcheck.evidence.collectors import COLLECTORS
@@ -67,10 +67,19 @@ class Evidence:
         outer, self._label = self._label, label or self._label
         self._tell()
         try:
-            return function(**{name: self.get(name) for name in inspect.signature(function).parameters})
+            return function(**dict(self._arguments(function)))
         finally:
             self._label = outer
             self._tell()
+
+    def _arguments(self, function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+        """Evidence by parameter; one with a default keeps it where its evidence cannot be had."""
+        for name, parameter in inspect.signature(function).parameters.items():
+            try:
+                yield name, self.get(name)
+            except (Unavailable, NotApplicable):
+                if parameter.default is inspect.Parameter.empty:
+                    raise
 
     def get(self, name: str) -> Any:
         """A piece of evidence, collected if it is not there yet.
@@ -111,8 +120,14 @@ class Evidence:
         framework: tuple[str, ...] = self.get("framework_remarks")
         patches, told = self._patches(), told_by(self.subject())
         if patches == UNSEEN:
-            return (told[0], *doubt, *framework, *told[1:])
-        return (patches, *doubt, *framework, *told)
+            return (told[0], *doubt, *framework, *told[1:], *self._unread_data())
+        return (patches, *doubt, *framework, *told, *self._unread_data())
+
+    def _unread_data(self) -> tuple[str, ...]:
+        """That nothing was seen of data which the run names."""
+        if not isinstance(self._failed.get("scan"), Unavailable):
+            return ()
+        return ("NO DATA WAS READ: no row of the run was judged",)
 
     def _patches(self) -> str:
         """Which model the findings are about."""

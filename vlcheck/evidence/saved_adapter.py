@@ -11,7 +11,8 @@ from vlcheck.adapters.load import ExpectedAdapter, LoadedAdapter, expect, is_pef
 from vlcheck.adapters.safetensors import Extent, read_extents
 from vlcheck.adapters.saved import SavedAdapter
 from vlcheck.evidence.model import Skeleton
-from vlcheck.finding import Unavailable, collector
+from vlcheck.finding import NotApplicable, Unavailable, collector
+from vlcheck.model.bounded_regex import full_matches
 from vlcheck.model.build import AdapterRefused
 from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable
@@ -57,10 +58,31 @@ def saved_targets(
         return frozenset()
 
 
+@collector("matching the adapter's own targets against every module")
+def saved_matches(saved_adapter: SavedAdapter, reference: nn.Module) -> Mapping[str, str] | None:
+    """Modules that `target_modules` of adapter_config.json matches in the untouched model, each with its class.
+
+    A regex is matched in a process of its own; None where that took too long.
+
+    Raises:
+        NotApplicable: if adapter_config.json names no targets.
+    """
+    settings = saved_adapter.settings.lora if saved_adapter.settings else None
+    names = settings.target_modules if settings else None
+    if names is None:
+        raise NotApplicable("adapter_config.json names no target_modules")
+    kinds = {name: type(module).__name__ for name, module in reference.named_modules() if name}
+    if isinstance(names, str):
+        matched = full_matches(names, kinds)
+        return None if matched is None else {name: kind for name, kind in kinds.items() if name in matched}
+    ends = tuple(f".{name}" for name in names)
+    return {name: kind for name, kind in kinds.items() if f".{name}".endswith(ends)}
+
+
 @collector("reading the adapter's tensors")
 def extents(saved_adapter: SavedAdapter) -> Mapping[str, Extent]:
     """Least and greatest value of every saved tensor by its name, both NaN where it holds one."""
     return read_extents(saved_adapter.tensors)
 
 
-SAVED_COLLECTORS = (expected_adapter, loaded_adapter, saved_targets, extents)
+SAVED_COLLECTORS = (expected_adapter, loaded_adapter, saved_targets, saved_matches, extents)

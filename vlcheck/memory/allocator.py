@@ -143,7 +143,14 @@ class Played:
 
 
 def play(tape: Tape, *, limit: int | None = None) -> Played:
-    """Run a tape through an allocator that starts empty."""
+    """Run a tape through an allocator that starts empty.
+
+    Args:
+        limit: bytes that segments may take; None is without limit.
+
+    Raises:
+        OutOfMemory: beyond the limit.
+    """
     allocator = Allocator(limit)
     held: dict[int, Block] = {}
     granted: dict[int, int] = {}

@@ -55,7 +55,13 @@ HOPPER = Arch(9)
 
 def choose(arch: Arch, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
            dropout: float) -> Kernel:  # fmt: skip
-    """The kernel that torch takes, in its order of preference."""
+    """The kernel that torch takes, in its order of preference.
+
+    Args:
+        query, key, value: of shape (rows, heads, tokens, width); keys and values may have fewer heads.
+        mask: broadcast to (rows, heads, tokens, tokens), boolean or added to the scores.
+        dropout: share of attention weights that is dropped.
+    """
     width, half, grouped = query.shape[-1], query.dtype in HALF, query.shape[-3] != key.shape[-3]
     training = query.requires_grad or key.requires_grad or value.requires_grad
     if query.dim() != 4:
@@ -79,7 +85,7 @@ class Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
                 kernel: Kernel, blocks: Blocks) -> torch.Tensor:  # fmt: skip
-        """Output and log-sum-exp; the mask in the kernel's own form."""
+        """Output of shape (rows, heads, tokens, width); keeps it, the inputs, log-sum-exp and the kernel's own mask."""
         rows, heads, tokens, _ = query.shape
         bias = _bias(mask, query, kernel)
         out = query.new_empty(rows, tokens, heads, value.shape[-1]).transpose(1, 2)

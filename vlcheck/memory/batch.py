@@ -45,14 +45,20 @@ def make_batch(family: Family, config: Values, shape: Shape, *, pixels: str | to
     if words < shape.supervised + 1:
         raise Unavailable(f"{shape.tokens} tokens do not hold the ids of {shape.images} images ({len(body)}) and "
                           f"{shape.supervised} supervised tokens")  # fmt: skip
-    row = torch.tensor([FIRST, *body, *_words(words - 1, layout)])
-    ids = row.repeat(shape.rows, 1)
+    ids = torch.tensor([_row(shape, layout, row) for row in range(shape.rows)])
     labels = torch.full_like(ids, IGNORE_INDEX)
-    labels[:, -shape.supervised :] = ids[:, -shape.supervised :]
+    for row in range(shape.rows):
+        answer = shape.supervised_of(row)
+        labels[row, -answer:] = ids[row, -answer:]
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
     if layout.types:
         batch[layout.types] = (ids == layout.soft).long()
     return batch | _image_tensors(layout, shape) if shape.images else batch
+
+
+def _row(shape: Shape, layout: ImageLayout, row: int) -> list[int]:
+    body = [id_ for _ in range(shape.images_of(row)) for id_ in layout.ids]
+    return [FIRST, *body, *_words(shape.tokens - 1 - len(body), layout)]
 
 
 def layout_of(family: Family, config: Values, soft_tokens: int, device: torch.device) -> ImageLayout:
@@ -74,10 +80,12 @@ def _words(count: int, layout: ImageLayout) -> list[int]:
 
 
 def _image_tensors(layout: ImageLayout, shape: Shape) -> Batch:
-    """What the images of all rows add to a batch."""
+    """What the images of all rows add to a batch; where each row has its own, they are padded to the fullest."""
     found: Batch = {}
+    whole = shape.rows * shape.images
+    count = whole if layout.per_row else sum(map(shape.images_of, range(shape.rows)))
     for name, tensor in layout.tensors.items():
-        many = tensor.repeat(shape.rows * shape.images, *[1] * (tensor.dim() - 1))
+        many = tensor.repeat(count, *[1] * (tensor.dim() - 1))
         found[name] = many.unflatten(0, (shape.rows, -1)) if layout.per_row else many  # type: ignore[no-untyped-call]
     first = 1 + len(layout.ids) * torch.arange(shape.images)
     after = (torch.arange(shape.tokens)[:, None] >= first)[None, :, :, None]

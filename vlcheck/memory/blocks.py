@@ -45,14 +45,14 @@ class Blocks:
         self._watch[key] = weakref.ref(storage, lambda _, key=key: self.drop(key))  # type: ignore[misc]
 
     def drop(self, key: int) -> None:
-        """A storage died."""
+        """End the block of a storage that died, by its address; others are passed over."""
         block = self.live.pop(key, None)
         self._watch.pop(key, None)
         if block is not None:
             self.tape.release(block)
 
     def block_of(self, tensor: torch.Tensor) -> int | None:
-        """The block of a tensor's storage."""
+        """Number of the block of a tensor's storage; None where it is not followed."""
         return self.live.get(tensor.untyped_storage()._cdata)
 
     def close(self) -> Tape:
@@ -69,12 +69,12 @@ class Blocks:
         self.purpose = before
 
     def flash(self, size: int, cause: str) -> None:
-        """Memory that an operation takes and gives back at once."""
+        """Memory in bytes that an operation takes and gives back at once."""
         self.tape.release(self.tape.allocate(size, cause))
 
     @contextmanager
     def while_held(self, *sizes: int, cause: str) -> Iterator[None]:
-        """Memory that an operation takes while it makes its results."""
+        """Memory in bytes, block by block, that an operation takes while it makes its results."""
         taken = [self.tape.allocate(size, cause) for size in sizes]
         yield
         for block in taken:

@@ -142,7 +142,7 @@ class Layers:
                 layer.module.__dict__.pop("forward", None)
 
     def end(self) -> None:
-        """The last pass is over."""
+        """Close the pass that is open, where the tape stands now."""
         if self.passes:
             way, place = self.passes[-1]
             region = self.found[place].regions[way]
@@ -155,13 +155,13 @@ class Skipped(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, given: torch.Tensor, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
-        """The output; the input stays, as it would."""
+        """An output of this shape, number type and stride on meta; the input is kept, as a layer would."""
         ctx.save_for_backward(given)
         return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        """A gradient of the input."""
+        """A gradient of the input, of the input's shape."""
         return torch.empty_like(ctx.saved_tensors[0]), None, None, None
 
 

@@ -15,21 +15,20 @@ import torch
 from torch import nn
 
 from vlcheck.memory.batch import make_batch
+from vlcheck.memory.optimizer import managed_size
 from vlcheck.memory.shape import Shape
 from vlcheck.model.build import base_of
 from vlcheck.model.family import Family
 from vlcheck.processing.collator import to_device
-from vlcheck.spec import RunSpec
+from vlcheck.training.settings import StepSettings
 from vlcheck.training.step import autocast, finish, make_optimizer, micro_step, trainable
 
 MICRO_BATCHES = 2
 """Micro-batches of a measured step where the run accumulates: the second meets gradients of the first."""
-PAGED_FROM = 100_000
-"""Parameters with fewer elements keep their state in ordinary memory (bitsandbytes 0.50)."""
 
 
 class TooLarge(Exception):
-    """The card lacks room for memory that must not be asked for."""
+    """A paged optimizer would need more managed memory than the card has free; asking for it can hang the GPU."""
 
 
 @dataclass
@@ -39,7 +38,9 @@ class Measured:
     weights_bytes: int = 0
     """Allocated before the first step."""
     allocated_bytes: int = 0
+    """Peak of `torch.cuda.max_memory_allocated`."""
     reserved_bytes: int = 0
+    """Peak of the segments that torch takes from the driver."""
     requested_bytes: int = 0
     """Peak of what was asked for, before the allocator rounded it."""
     driver_bytes: int = 0
@@ -54,9 +55,9 @@ class Measured:
 
 
 def measure(
-    model: nn.Module, family: Family, spec: RunSpec, shape: Shape, *, steps: int = 3, device: str = "cuda"
+    model: nn.Module, family: Family, settings: StepSettings, shape: Shape, *, steps: int = 3, device: str = "cuda"
 ) -> Measured:
-    """Take optimizer steps on a synthetic batch; the model is `prepare`d and on the device.
+    """Take optimizer steps on a synthetic batch; the model is `prepare`d and on the device. Figures are bytes, seconds.
 
     Raises:
         TooLarge: if a paged optimizer would need more managed memory than the card has free; such a request
@@ -66,7 +67,7 @@ def measure(
     measured = Measured()
     _settle()
     parameters = trainable(model)
-    measured.managed_bytes = managed_bytes(parameters, spec)
+    measured.managed_bytes = managed_size(parameters, settings.optimizer)
     free, total = torch.cuda.mem_get_info()
     if measured.managed_bytes > free:
         raise TooLarge(f"a paged optimizer would need {measured.managed_bytes / 2**30:.1f} GiB of managed memory; "
@@ -75,9 +76,9 @@ def measure(
     measured.context_bytes = total - free - torch.cuda.memory_reserved()
     base: Any = base_of(model)
     batch = make_batch(family, base.config.to_dict(), shape)
-    optimizer = make_optimizer(parameters, spec)
-    micro_batches = min(spec.training.gradient_accumulation_steps, MICRO_BATCHES)
-    context = functools.partial(autocast, spec, device)
+    optimizer = make_optimizer(parameters, settings)
+    micro_batches = min(settings.accumulation, MICRO_BATCHES)
+    context = functools.partial(autocast, settings.precision, device)
     try:
         for _ in range(steps):
             torch.cuda.synchronize()
@@ -85,10 +86,12 @@ def measure(
             for _ in range(micro_batches):
                 with _phase(measured, "micro-step"):
                     moved = to_device(batch, device)
-                    loss = micro_step(model, moved, spec, context=context, share=1 / micro_batches)
+                    loss = micro_step(
+                        model, moved, supervised_only=settings.supervised_only, context=context, share=1 / micro_batches
+                    )
                     del moved
             with _phase(measured, "optimizer"):
-                finish(parameters, optimizer, spec)
+                finish(parameters, optimizer, settings.max_grad_norm)
             torch.cuda.synchronize()
             measured.seconds.append(time.perf_counter() - start)
             measured.losses.append(float(loss))
@@ -101,14 +104,6 @@ def measure(
         del optimizer
         _settle()
     return measured
-
-
-def managed_bytes(parameters: list[nn.Parameter], spec: RunSpec) -> int:
-    """State that a paged optimizer keeps in managed memory: two values a parameter."""
-    if not spec.training.optim.startswith("paged"):
-        return 0
-    width = 4 if spec.training.optim.endswith("32bit") else 1
-    return sum(2 * width * p.numel() for p in parameters if p.numel() >= PAGED_FROM)
 
 
 def _free_managed(manager: Any) -> None:

@@ -23,8 +23,11 @@ from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import settle
 from vlcheck.model.build import base_of
 from vlcheck.model.family import Family, Values
-from vlcheck.spec import RunSpec
+from vlcheck.training.settings import StepSettings
 from vlcheck.training.step import forward_loss, trainable
+
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16, None: None}
+"""Type that autocast lowers to."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,22 @@ class StepModel:
     model: nn.Module
     family: Family
     config: Values
+    """The full config of transformers, as a mapping."""
     known: tuple[torch.Tensor, ...]
+    """Weights, buffers and quantisation states: what is on the device before a step."""
     parameters: tuple[nn.Parameter, ...]
-    """What trains."""
+    """Those that require gradients, in the model's order."""
     checkpointed: tuple[tuple[str, Any], ...]
     """Modules that may be run again in the backward pass."""
     likeness: Likeness
 
 
 def step_model(model: nn.Module, family: Family) -> StepModel:
-    """Look a model up; it is packed and prepared."""
+    """Look up what every step of a model needs.
+
+    Args:
+        model: on meta, its 4-bit weights packed, prepared for training.
+    """
     settle(model)
     base: Any = base_of(model)
     config = base.config.to_dict()
@@ -60,14 +69,17 @@ def step_model(model: nn.Module, family: Family) -> StepModel:
 
 
 class MicroStep:
-    """One micro-batch forward and backward, followed."""
+    """One micro-batch forward and backward on meta, every storage of it written to a tape.
+
+    `whole` runs every layer, where otherwise one stands for those that are like it.
+    """
 
     def __init__(
-        self, step_model: StepModel, spec: RunSpec, shape: Shape, arch: Arch = HOPPER, *, whole: bool = False
+        self, step_model: StepModel, settings: StepSettings, shape: Shape, arch: Arch = HOPPER, *, whole: bool = False
     ) -> None:
-        self.step_model, self.spec, self.shape = step_model, spec, shape
+        self.step_model, self.settings, self.shape = step_model, settings, shape
         self.blocks = Blocks()
-        low = torch.bfloat16 if spec.training.bf16 else torch.float16 if spec.training.fp16 else None
+        low = LOW[settings.precision]
         self.functions = CudaFunctions(arch, self.blocks, low)
         self.storages = FollowStorages(self.blocks)
         self.layers = layers_of(step_model.likeness, self.blocks, whole=whole)
@@ -94,7 +106,7 @@ class MicroStep:
                 self.blocks.hold(tensor, "input batch")
             self.blocks.tape.mark("forward")
             with self._casting():
-                loss = forward_loss(self.step_model.model, batch, supervised_only=self.spec.training.logits != "all")
+                loss = forward_loss(self.step_model.model, batch, supervised_only=self.settings.supervised_only)
             self.blocks.tape.mark("backward of the loss")
             self.storages.phase = "backward"
             loss.backward()  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from vlcheck.memory.tape import Tape
-from vlcheck.spec import RunSpec
+from vlcheck.training.settings import StepSettings
 
 PAGED_FROM = 100_000
 """bitsandbytes keeps the state of smaller parameters in ordinary memory."""
@@ -15,14 +15,16 @@ EIGHT_BIT_FROM = 4096
 """bitsandbytes keeps the state of smaller parameters in fp32."""
 
 
-def step_blocks(parameters: Sequence[nn.Parameter], spec: RunSpec, tape: Tape, *, first: bool) -> list[int]:
+def step_blocks(parameters: Sequence[nn.Parameter], settings: StepSettings, tape: Tape, *, first: bool) -> list[int]:
     """Write clip and step to a tape.
+
+    Args:
+        first: the optimizer makes its state in this step.
 
     Returns:
         The blocks of the state that the first step makes.
     """
-    training = spec.training
-    if training.max_grad_norm:
+    if settings.max_grad_norm:
         norms = [tape.allocate(4, "optimizer step") for _ in parameters]
         stacked = tape.allocate(4 * len(parameters), "optimizer step")
         for block in (*norms, stacked):
@@ -30,8 +32,8 @@ def step_blocks(parameters: Sequence[nn.Parameter], spec: RunSpec, tape: Tape, *
     kept: list[int] = []
     if first:
         for parameter in parameters:
-            kept += [tape.allocate(size, "optimizer state") for size in state_sizes(parameter, training.optim)]
-    if training.optim == "adamw_torch":  # the foreach kernels hold the square roots of every second moment
+            kept += [tape.allocate(size, "optimizer state") for size in state_sizes(parameter, settings.optimizer)]
+    if settings.optimizer == "adamw_torch":  # the foreach kernels hold the square roots of every second moment
         roots = [tape.allocate(p.numel() * p.element_size(), "optimizer step") for p in parameters]
         for block in roots:
             tape.release(block)

@@ -10,20 +10,18 @@ from torch import nn
 from vlcheck.memory.layers import SHORTEST
 from vlcheck.memory.plan import LedgerLine, MemoryPlan
 from vlcheck.model.build import base_of
-from vlcheck.spec import RunSpec
 from vlcheck.training.step import trainable
 
 WEIGHTS = ("quantised weights", "quantisation statistics", "embeddings", "experts", "other tensors", "adapters")
 STATES = ("gradients", "optimizer state")
 
 
-def spread(plan: MemoryPlan, spec: RunSpec, model: nn.Module) -> MemoryPlan:
+def spread(plan: MemoryPlan, model: nn.Module, *, gpus: int, sharded: bool) -> MemoryPlan:
     """The plan of one of several GPUs.
 
     DDP keeps gradients a second time, in the buckets that it reduces. FSDP and ZeRO-3 divide weights, gradients
     and optimizer state among the GPUs, and gather two layers at a time: the one that runs, the next one early.
     """
-    count, sharded = spec.hardware.count, bool(spec.training.fsdp)
     if not sharded:
         buckets = sum(p.numel() * p.element_size() for p in trainable(model))
         return replace(
@@ -33,7 +31,7 @@ def spread(plan: MemoryPlan, spec: RunSpec, model: nn.Module) -> MemoryPlan:
             doubts=(*plan.doubts, "DDP is projected, not measured"),
         )
     lines = [
-        LedgerLine(line.cause, -(-line.size // count))
+        LedgerLine(line.cause, -(-line.size // gpus))
         if line.cause.startswith(WEIGHTS) or line.cause in STATES
         else line
         for line in plan.lines
@@ -44,7 +42,7 @@ def spread(plan: MemoryPlan, spec: RunSpec, model: nn.Module) -> MemoryPlan:
         plan,
         lines=tuple(lines),
         reserved_bytes=plan.reserved_bytes - saved,
-        managed_bytes=-(-plan.managed_bytes // count),
+        managed_bytes=-(-plan.managed_bytes // gpus),
         doubts=(*plan.doubts, "sharding is projected, not measured"),
     )
 

@@ -11,6 +11,8 @@ from vlcheck.memory.allocator import play
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.tape import Tape
 
+YARDSTICK = "h100"
+"""The card whose kernels a run is projected with where its own is not known: the one that was measured."""
 MEASURED_BAND = 0.015
 """Of 70 measured runs none was farther off (`fixtures/measured`); also the least that is claimed."""
 DOUBT_BAND = 0.03
@@ -62,7 +64,7 @@ class MemoryPlan:
 
     @property
     def allocated_bytes(self) -> int:
-        """Peak of `torch.cuda.max_memory_allocated`."""
+        """What `torch.cuda.max_memory_allocated` will report at the peak, in bytes."""
         return sum(line.size for line in self.lines)
 
     @property
@@ -72,7 +74,7 @@ class MemoryPlan:
 
     @property
     def upper_bytes(self) -> int:
-        """No run should allocate more."""
+        """The allocated peak with its band on top, in bytes: no run should allocate more."""
         return int(self.allocated_bytes * (1 + self.band))
 
     @property
@@ -82,7 +84,7 @@ class MemoryPlan:
 
     @property
     def driver_bytes(self) -> int:
-        """What the driver counts as used."""
+        """What the driver counts as used at the peak, in bytes: segments, managed memory, context."""
         return self.reserved_bytes + self.outside_bytes
 
     @property
@@ -107,7 +109,13 @@ class MemoryPlan:
 
 def plan_of(tape: Tape, gpu: Gpu, shape: Shape, *, managed: int = 0, kernels: dict[str, int] | None = None,
             doubts: tuple[str, ...] = ()) -> MemoryPlan:  # fmt: skip
-    """Read the plan off a tape."""
+    """Read the plan off a tape.
+
+    Args:
+        managed: bytes of optimizer state outside the allocator.
+        kernels: attention calls of a micro-step, by kernel.
+        doubts: what widens the band, each for a reason.
+    """
     played = play(tape)
     sizes: Counter[str] = Counter()
     for block, size in played.blocks.items():

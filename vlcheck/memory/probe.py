@@ -14,13 +14,14 @@ from torch import nn
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, Gpu
 from vlcheck.memory.batch import make_batch
-from vlcheck.memory.measure import Measured, measure
+from vlcheck.memory.measure import MICRO_BATCHES, Measured, measure
 from vlcheck.memory.plan import MemoryPlan
 from vlcheck.memory.project import project_memory
 from vlcheck.memory.shape import Shape
 from vlcheck.model.build import Weights, base_of, build_model
 from vlcheck.model.family import Family, Part, Values
 from vlcheck.spec import RunSpec
+from vlcheck.training.settings import settings_of
 from vlcheck.training.step import prepare
 
 PASSES = 4
@@ -38,7 +39,7 @@ class ProbeResult:
     """Why the steps were not finished; empty where they were."""
     build_seconds: float
     model_flops: int
-    """Of one micro-batch."""
+    """Floating-point operations of one micro-batch, forward and backward."""
     micro_batches: int
 
 
@@ -56,19 +57,19 @@ def probe(spec: RunSpec, config: Values, family: Family, shape: Shape | None = N
     progress("projecting the run for this card")
     plan = project_memory(spec, config, family, this_card(), shape)
     progress("building the model with random weights")
-    start = time.perf_counter()
+    start, settings = time.perf_counter(), settings_of(spec)
     model, failure, measured = None, "", None
     try:
         model = build_model(spec, Weights.RANDOM, config=config, device="cuda")
-        prepare(model, spec)
+        prepare(model, settings)
         torch.cuda.synchronize()
         seconds = time.perf_counter() - start
         progress("training on synthetic batches")
-        measured = measure(model, family, spec, plan.shape, steps=steps)
+        measured = measure(model, family, settings, plan.shape, steps=steps)
     except torch.OutOfMemoryError as full:
         seconds, failure = time.perf_counter() - start, " ".join(str(full).split())[:200]
     flops = flops_of(model, family, plan.shape) if model is not None else 0
-    count = min(spec.training.gradient_accumulation_steps, 2)
+    count = min(settings.accumulation, MICRO_BATCHES)
     return ProbeResult(plan, measured, failure, seconds, flops, count)
 
 
@@ -120,7 +121,7 @@ def probe_document(found: ProbeResult, steps: int) -> dict[str, Any]:
     """A probe for programs and for the terminal; bytes are whole numbers."""
     plan, measured = found.plan, found.measured
     document: dict[str, Any] = {
-        "schema": "vlcheck.model.tiny_run/1",
+        "schema": "vlcheck.probe/1",
         "gpu": plan.gpu.title,
         "steps": steps,
         "fits": not found.failure,

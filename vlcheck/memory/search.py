@@ -12,11 +12,12 @@ from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.plan import RESERVED_BAND, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation
-from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
-from vlcheck.model.build import build_reference
 from vlcheck.model.family import Family, Values
+from vlcheck.model.reference import build_reference
+from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
+from vlcheck.training.settings import StepSettings
 
 TRIES = 3
 """Simulations that one search may take."""
@@ -27,9 +28,10 @@ class Recommended:
     """How to take the run's effective batch on its card."""
 
     rows: int
+    """Micro-batch."""
     accumulation: int
-    checkpointed: float
-    """Share of layers."""
+    """Micro-batches of an optimizer step."""
+    checkpointed: bool
     driver_bytes: int
 
 
@@ -44,45 +46,56 @@ class OnCard:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Everything `vlcheck fit` says."""
+    """What `vlcheck fit` says of a run: its plan on its card, how far each setting could go, other cards, the host."""
 
     plan: MemoryPlan
     remedy: Alternative | None
+    """The cheapest change that fits; None where the run fits, or nothing does."""
     largest_rows: int
+    """Largest micro-batch that fits, 0 where none does."""
     largest_rank: int
+    """Largest LoRA rank that fits beside the run's own micro-batch."""
     largest_soft_tokens: int | None
     """None where the model gives every image the same number."""
     recommended: Recommended | None
     cards: tuple[OnCard, ...]
     host: Host
+    named: bool = True
+    """Whether the run names its card; else the plan is for the card that was measured, and the table says the rest."""
 
 
 def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[Gpu, ...] = (),
-        shape: Shape | None = None) -> Fit:  # fmt: skip
+        shape: Shape | None = None, lengths: Lengths | None = None, *, named: bool = True) -> Fit:  # fmt: skip
     """Search around a run.
+
+    Args:
+        lengths: of the run's rows, where they were measured and no shape is given.
+        named: whether the run names its card.
 
     Raises:
         Unavailable: if its step cannot be simulated.
     """
-    simulation = Simulation(spec, config, family)
-    shape = shape or shape_of(spec, family, simulation.config)
+    simulation = Simulation(spec, config, family, lengths=lengths)
+    shape = shape or simulation.plan(card).shape
+    settings = replace(simulation.settings, rows=shape.rows)
     seen: dict[int, MemoryPlan] = {}
 
     def at_rows(rows: int) -> MemoryPlan:
         if rows not in seen:
-            seen[rows] = simulation.plan(card, replace(shape, rows=rows))
+            seen[rows] = simulation.plan(card, replace(shape, rows=rows), settings)
         return seen[rows]
 
     plan = at_rows(shape.rows)
-    effective = shape.rows * spec.training.gradient_accumulation_steps
+    effective = settings.rows * settings.accumulation
     rows = largest(at_rows, shape.rows, second=effective if effective > shape.rows else 0)
     return Fit(
+        named=named,
         plan=plan,
-        remedy=_remedy(simulation, card, spec, plan),
+        remedy=_remedy(simulation, card, settings, shape, plan),
         largest_rows=rows,
         largest_rank=_largest_rank(spec, config, family, card, shape, plan),
-        largest_soft_tokens=_largest_image(simulation, spec, card, shape),
-        recommended=_recommend(simulation, spec, card, shape, at_rows, rows),
+        largest_soft_tokens=_largest_image(simulation, card, shape),
+        recommended=_recommend(simulation, settings, card, shape, rows),
         cards=tuple(_on_card(simulation, other, shape, seen) for other in others),
         host=host_of(
             build_reference(config),
@@ -123,7 +136,7 @@ def largest(
 
 
 def needed(plan: MemoryPlan) -> int:
-    """What must be free for the plan to fit with its band."""
+    """Bytes of a card that the plan takes at the worst end of its bands."""
     return int(plan.reserved_bytes * (1 + plan.band + RESERVED_BAND)) + plan.outside_bytes
 
 
@@ -140,11 +153,14 @@ def _next(tried: Mapping[int, int], low: int, high: int, room: int, step: int, s
     return min(max(guess, low + step), high - step)
 
 
-def _remedy(simulation: Simulation, card: Gpu, spec: RunSpec, plan: MemoryPlan) -> Alternative | None:
+def _remedy(
+    simulation: Simulation, card: Gpu, settings: StepSettings, shape: Shape, plan: MemoryPlan
+) -> Alternative | None:
+    """The first cheaper setting that fits rows of the same length."""
     if plan.verdict is FitVerdict.FITS:
         return None
-    for change, changed in changes(spec):
-        other = simulation.plan(card, spec=changed)
+    for change, changed in changes(settings):
+        other = simulation.plan(card, replace(shape, rows=changed.rows), changed)
         if other.verdict is FitVerdict.FITS:
             return Alternative(change, other)
     return None
@@ -165,7 +181,7 @@ def _largest_rank(spec: RunSpec, config: Values, family: Family, card: Gpu, shap
     return min(rank, WIDEST)
 
 
-def _largest_image(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape) -> int | None:
+def _largest_image(simulation: Simulation, card: Gpu, shape: Shape) -> int | None:
     """The largest image budget that fits, among the doublings that the processor knows."""
     text = shape.tokens - shape.images * shape.soft_tokens
     most = simulation.family.most_soft_tokens or 16 * shape.soft_tokens
@@ -186,28 +202,23 @@ WIDEST = 4096
 """No larger rank is named: the layers themselves are hardly wider."""
 
 
-def _recommend(simulation: Simulation, spec: RunSpec, card: Gpu, shape: Shape, at_rows: Callable[[int], MemoryPlan],
-               most: int) -> Recommended | None:  # fmt: skip
-    """The largest micro-batch that divides the effective batch, and as little checkpointing as fits beside it."""
-    effective = shape.rows * spec.training.gradient_accumulation_steps
+def _recommend(
+    simulation: Simulation, settings: StepSettings, card: Gpu, shape: Shape, most: int
+) -> Recommended | None:
+    """The largest micro-batch that divides the effective batch, without checkpointing where that fits too."""
+    effective = settings.rows * settings.accumulation
     fitting = [rows for rows in range(min(most, effective), 0, -1) if effective % rows == 0]
     for rows in fitting:
         steps = effective // rows
-        changed = replace(
-            spec, training=replace(spec.training, gradient_accumulation_steps=steps, gradient_checkpointing=True)
-        )
+        changed = replace(settings, accumulation=steps, checkpointing=True)
         full = simulation.plan(card, replace(shape, rows=rows), changed)
         if full.verdict is not FitVerdict.FITS:
             continue
-        changed = replace(changed, training=replace(changed.training, gradient_checkpointing=False))
+        changed = replace(changed, checkpointing=False)
         none = simulation.plan(card, replace(shape, rows=rows), changed)
         if none.verdict is FitVerdict.FITS:
-            return Recommended(rows, steps, 0.0, none.driver_bytes)
-        over = needed(none) - card.total_bytes
-        share = min(1.0, math.ceil(20 * over / max(1, needed(none) - needed(full))) / 20)
-        return Recommended(
-            rows, steps, share, int(full.driver_bytes + (1 - share) * (none.driver_bytes - full.driver_bytes))
-        )
+            return Recommended(rows, steps, False, none.driver_bytes)
+        return Recommended(rows, steps, True, full.driver_bytes)
     return None
 
 

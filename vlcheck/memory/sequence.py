@@ -9,24 +9,32 @@ from torch import nn
 from vlcheck.memory.optimizer import step_blocks
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import Stored, load
-from vlcheck.spec import RunSpec
+from vlcheck.training.settings import StepSettings
 
 
-def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], spec: RunSpec, micro: Tape,
-               gradients: list[int], workspaces: tuple[int, ...] = ()) -> Tape:  # fmt: skip
-    """Load, then two optimizer steps: the second meets the optimizer's state."""
+def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], settings: StepSettings,
+               micro: Tape, gradients: list[int], workspaces: tuple[int, ...] = ()) -> Tape:  # fmt: skip
+    """Load, then two optimizer steps: the second meets the optimizer's state.
+
+    Args:
+        stored: the model's tensors.
+        parameters: those that train.
+        micro: one micro-step.
+        gradients: blocks of `micro` that are gradients, in the order in which they came.
+        workspaces: bytes of each block that cuBLAS holds from the first product on.
+    """
     tape = Tape()
     tape.mark("loading")
-    load(stored, tape, upcast=spec.training.kbit_preparation)
+    load(stored, tape, upcast=settings.kbit_preparation)
     for size in workspaces:
         tape.allocate(size, "cuBLAS workspace")
     state: list[int] = []
     for _ in range(2):
         kept = _play(tape, micro, gradients)
-        if spec.training.gradient_accumulation_steps > 1 and state:
+        if settings.accumulation > 1 and state:
             _play(tape, micro, gradients, accumulate=True)
         tape.mark("optimizer step")
-        state += step_blocks(parameters, spec, tape, first=not state)
+        state += step_blocks(parameters, settings, tape, first=not state)
         for block in kept:
             tape.release(block)
     return tape

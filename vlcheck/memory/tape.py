@@ -19,7 +19,7 @@ class Tape:
     marks: list[tuple[int, str]] = field(default_factory=list)
 
     def allocate(self, size: int, cause: str) -> int:
-        """Add a block; its number releases it."""
+        """Begin a block of this many bytes; the number that is returned releases it."""
         self.sizes.append(size)
         self.causes.append(cause)
         self.events.append(len(self.sizes) - 1)
@@ -51,7 +51,7 @@ class Tape:
         self.marks += [(begin + event, moment) for event, moment in other.marks]
 
     def living(self, until: int) -> Iterator[int]:
-        """Blocks that live right after an event."""
+        """Numbers of the blocks that live right after an event, oldest first."""
         alive: dict[int, None] = {}
         for event in self.events[: until + 1]:
             if event >= 0:

@@ -1,35 +1,32 @@
 """Build the model of a run: architecture, 4-bit layers, adapters. Audit and training share it.
 
-Private names of other libraries are touched in this file only, each with its reason.
+Private names of other libraries are touched in this file, `quantising` and `reference` only, each with its reason.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import inspect
-import logging
-import sys
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig
 from transformers.initialization import no_init_weights, no_tie_weights
 
 from vlcheck.finding import Unavailable
-from vlcheck.model.base_weights import StoredBase, misfits, not_a_number, stored_misfits
+from vlcheck.model.base_weights import misfits, not_a_number
 from vlcheck.model.family import Values
+from vlcheck.model.quantising import quantise, quantization_config
 from vlcheck.model.random_weights import materialise
-from vlcheck.spec import Lora, Quantization, RunSpec, Training
+from vlcheck.spec import Lora, RunSpec
 
 Patch: TypeAlias = Callable[..., Any]
 
@@ -154,59 +151,6 @@ def transformers_config(config: Values) -> PreTrainedConfig:
         raise UnbuildableConfig(f"{type(error).__name__}: {error}") from error
 
 
-def build_reference(config: Values) -> nn.Module:
-    """The base on meta as transformers ships it, even where a patch has changed its classes meanwhile.
-
-    The modelling file is executed a second time under a private name, and its classes stand in for
-    the patched ones while the model is built.
-
-    Raises:
-        UnbuildableConfig: if transformers rejects the config.
-    """
-    touched = sys.modules[_model_class(config).__module__]
-    with _classes_of(_second_copy(touched), touched):
-        return build_base(config)
-
-
-def quantise(model: nn.Module, quantization: Quantization | None, *, dtype: str) -> nn.Module:
-    """Replace linears by bitsandbytes layers, with the quantiser that `from_pretrained` uses.
-
-    It also sets `is_loaded_in_4bit`, without which PEFT picks its plain `lora.Linear`.
-
-    Args:
-        dtype: of the tensors that stay as they are; the new layers' biases get it too.
-    """
-    if quantization is None:
-        return model
-    # There is no public route from a model and a config to the quantiser's own steps; seen in 5.17 and 5.23.
-    from transformers.quantizers import AutoHfQuantizer
-
-    quantiser = AutoHfQuantizer.from_config(quantization_config(quantization), pre_quantized=False)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, dtype))
-    try:
-        quantiser.preprocess_model(model=model, device_map=None)
-    finally:
-        torch.set_default_dtype(before)
-    quantiser.postprocess_model(model)
-    return model
-
-
-def quantization_config(quantization: Quantization) -> BitsAndBytesConfig:
-    """The `BitsAndBytesConfig` of a run."""
-    values = dataclasses.asdict(quantization)
-    values["llm_int8_skip_modules"] = quantization.llm_int8_skip_modules and list(quantization.llm_int8_skip_modules)
-    return BitsAndBytesConfig(**values)
-
-
-def kept_from_quantising(model: nn.Module, entry: str) -> list[str]:
-    """Linear layers that a skip-list entry keeps as they are, by transformers' own matcher."""
-    from transformers.quantizers.quantizers_utils import should_convert_module  # not public; seen in 5.17, 5.23
-
-    linears = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-    return [name for name in linears if not should_convert_module(name, [entry])]
-
-
 def load_base(spec: RunSpec, device: str) -> nn.Module:
     """The base with the weights of `spec.model`, from safetensors and without remote code.
 
@@ -241,17 +185,6 @@ def load_base(spec: RunSpec, device: str) -> nn.Module:
     return model
 
 
-def read_stored_base(spec: RunSpec, config: Values) -> StoredBase:
-    """What `load_base` would refuse of a local folder's weights, from their headers.
-
-    Raises:
-        Unavailable, NotApplicable: as `stored_misfits` does.
-        UnbuildableConfig: if transformers rejects the config.
-    """
-    folder = Path(spec.model.id).expanduser()
-    return stored_misfits(folder, config, _model_class(config), transformers_config(config), spec.model.dtype)
-
-
 def adapt(model: nn.Module, lora: Lora, *, device: str) -> nn.Module:
     """Freeze the base and attach LoRA with PEFT.
 
@@ -277,13 +210,17 @@ def put_adapter(model: nn.Module, settings: Callable[[], Any], *, device: str) -
         with torch.device(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adapted: nn.Module = get_peft_model(model, settings())
-    except (ValueError, TypeError, KeyError, AttributeError) as refusal:
+    except (ValueError, TypeError, KeyError, AttributeError, re.error) as refusal:
         raise AdapterRefused(str(refusal)) from refusal
     return adapted
 
 
 def lora_config(lora: Lora) -> Any:
-    """PEFT's `LoraConfig` of a run."""
+    """PEFT's `LoraConfig` of a run.
+
+    Raises:
+        ValueError, TypeError: if PEFT rejects the values.
+    """
     from peft import LoraConfig
 
     values = {field.name: getattr(lora, field.name) for field in dataclasses.fields(lora)}
@@ -295,12 +232,16 @@ def lora_config(lora: Lora) -> Any:
     return LoraConfig(**values)
 
 
-def prepare_for_training(model: nn.Module, training: Training) -> None:
-    """Switch checkpointing on as trainers do: inputs require gradients, the cache is off."""
+def prepare_for_training(model: nn.Module, *, checkpointing: bool, reentrant: bool | None = None) -> None:
+    """Put a model into training mode, with checkpointing as trainers have it: inputs need gradients, no cache.
+
+    Args:
+        checkpointing: compute activations again in the backward pass.
+        reentrant: kind of checkpointing; None leaves it to transformers.
+    """
     model.train()
-    if training.gradient_checkpointing:
-        kwargs = training.gradient_checkpointing_kwargs
-        given = {} if kwargs is None or kwargs.use_reentrant is None else {"use_reentrant": kwargs.use_reentrant}
+    if checkpointing:
+        given = {} if reentrant is None else {"use_reentrant": reentrant}
         base: Any = base_of(model)
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=given or None)
         base.enable_input_require_grads()
@@ -317,22 +258,6 @@ def base_of(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
-
-
-def attention_support(model: nn.Module, implementation: str) -> dict[str, bool]:
-    """Whether each submodel accepts an attention implementation, by class name.
-
-    Read from the flags that transformers checks when it builds the model; asking it to build would
-    need the attention packages of the training machine here.
-    """
-    flag = {"sdpa": "_supports_sdpa", "flex_attention": "_supports_flex_attn"}.get(
-        implementation, "_supports_flash_attn" if implementation.startswith("flash") else None
-    )
-    classes = {type(module) for module in model.modules() if isinstance(module, PreTrainedModel)}
-    return {
-        cls.__name__: flag is None or bool(getattr(cls, flag, False))
-        for cls in sorted(classes, key=lambda c: c.__name__)
-    }
 
 
 def check_patch(spec: RunSpec, *, allow_code: bool) -> None:
@@ -354,51 +279,3 @@ def load_patch(name: str) -> Patch:
     module, _, function = name.partition(":")
     found: Patch = getattr(importlib.import_module(module), function)
     return found
-
-
-def _model_class(config: Values) -> type:
-    resolved = transformers_config(config)
-    try:
-        cls: type = AutoModelForImageTextToText._model_mapping[type(resolved)]  # no public route; seen in 5.17, 5.23
-    except KeyError as error:
-        raise UnbuildableConfig(f"{config.get('model_type')} is not an image-text-to-text model") from error
-    return cls
-
-
-def _second_copy(module: ModuleType) -> ModuleType:
-    name = f"{module.__package__}._untouched_{module.__name__.rpartition('.')[2]}"
-    if name not in sys.modules:
-        location = inspect.getsourcefile(module)
-        spec = importlib.util.spec_from_file_location(name, location)
-        if spec is None or spec.loader is None:
-            raise UnbuildableConfig(f"the source of {module.__name__} cannot be read")
-        copy = importlib.util.module_from_spec(spec)
-        sys.modules[name] = copy
-        logging.disable(logging.WARNING)
-        try:
-            spec.loader.exec_module(copy)
-        finally:
-            logging.disable(logging.NOTSET)
-    return sys.modules[name]
-
-
-@contextmanager
-def _classes_of(source: ModuleType, target: ModuleType) -> Iterator[None]:
-    """Let `target`'s building blocks be those of `source` for a while.
-
-    Whole models stay: the auto classes remember the first one they meet.
-    """
-    names = [
-        name
-        for name, value in vars(source).items()
-        if isinstance(value, type)
-        and value.__module__ == source.__name__
-        and not issubclass(value, PreTrainedModel)
-        and name in vars(target)
-    ]
-    before = {name: vars(target)[name] for name in names}
-    vars(target).update({name: vars(source)[name] for name in names})
-    try:
-        yield
-    finally:
-        vars(target).update(before)

@@ -53,7 +53,7 @@ class Behaviour:
 
     @property
     def placement(self) -> Placement:
-        """What this behaviour amounts to."""
+        """The placement that this behaviour amounts to: inside where base plus delta stay bounded."""
         if self.bounded:
             return Placement.INSIDE
         return Placement.AROUND if self.largest_merged <= LIMIT * (1 + SLACK) else Placement.REPLACED
@@ -91,7 +91,7 @@ class Contained:
 
 @dataclass(frozen=True)
 class Containment:
-    """Every clip wrapper of a run."""
+    """Every module that clamps in the untouched model, and what was found out about it."""
 
     wrappers: tuple[Contained, ...]
     called: int = 0

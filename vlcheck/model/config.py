@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlcheck.hub import hub_answers
 from vlcheck.model import catalogue
+from vlcheck.model.hub import hub_answers
 from vlcheck.spec import ConfigError, Location, ModelRef, Problem, RunSpec
 
 LARGEST_CONFIG_BYTES = 4 * 2**20

@@ -59,7 +59,7 @@ class ImageLayout:
     ids: tuple[int, ...]
     """What stands in the text for it: soft tokens and the markers around them."""
     soft: int
-    """The id of a soft token."""
+    """The placeholder's id, which the model replaces by an image feature."""
     tensors: Mapping[str, torch.Tensor]
     """What the image adds to a batch, key to tensor; those of several images are joined along their first axis."""
     types: str = ""
@@ -150,6 +150,9 @@ class Family:
     for it; empty where nothing was. Goes with `image_layout`."""
     most_soft_tokens: int | None = None
     """Largest number of soft tokens that the processor can be asked for; None where it has no limit of its own."""
+    soft_token_side: int | None = None
+    """Side in pixels of the square that one soft token covers, where larger images take more soft tokens; None where an
+    image of any size takes a bounded number."""
     measured: bool = False
     """Whether the projection of a run of this family, or of a near relative, was held against a GPU."""
     doubt: str = ""

@@ -73,7 +73,7 @@ class ModuleTable:
         return sum(row.trainable and (row.adapter_parameters > 0 or row.saved) for row in self.where(part=part))
 
     def parts(self) -> tuple[Part, ...]:
-        """The parts that this model has."""
+        """The parts that own at least one row, in the order of `Part`."""
         present = {row.part for row in self.rows}
         return tuple(part for part in Part if part in present)
 

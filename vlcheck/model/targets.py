@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,7 +50,7 @@ def resolve(base: nn.Module, lora: Lora, family: Family) -> Targets:
     if config.target_modules is None and not config.target_parameters:
         default = config.target_modules = _peft_default(base)
     if isinstance(config.target_modules, str) and config.target_modules.lower() == ALL_LINEAR:
-        config.target_modules = _linears(base)
+        config.target_modules = linears(base)
     included = _matching(modules, config, exclude_modules=None)
     targeted = _matching(included, config)
     return Targets(
@@ -68,33 +68,31 @@ def resolve(base: nn.Module, lora: Lora, family: Family) -> Targets:
     )
 
 
-def working_regex(base: nn.Module, targets: Targets, family: Family, parts: Collection[Part]) -> str:
-    """A `target_modules` regex that adapts what was meant: the inner `.linear` of each targeted wrapper.
-
-    Args:
-        parts: parts to keep; the audio tower is no use to a run without audio.
-    """
-    inner = ".linear"
-    kinds = {name: type(module).__name__ for name, module in base.named_modules()}
-    suffixes: dict[tuple[str, str], set[str]] = {}
-    for name in targets.modules:
-        part = family.part_of(name)
-        if part is None or part not in parts:
-            continue
-        root = max((r for r in family.parts if name == r or name.startswith(r + ".")), key=len)
-        path = name.removesuffix(inner) if kinds.get(name.removesuffix(inner)) == family.clip_wrapper else name
-        tail = inner if kinds[path] == family.clip_wrapper else ""
-        suffixes.setdefault((root, tail), set()).add(path.rpartition(".")[2])
-    return "|".join(
-        rf"{re.escape(root)}\..*\.({'|'.join(sorted(names))}){re.escape(tail)}"
-        for (root, tail), names in sorted(suffixes.items())
-    )
-
-
 def adapted_by(base: nn.Module, lora: Lora, regex: str) -> list[str]:
     """Modules that a regex would adapt in this base; a check that advice works before it is given."""
     config = lora_config(replace(lora, target_modules=regex, exclude_modules=None))
     return _matching({name: "" for name, _ in base.named_modules() if name}, config)
+
+
+def parts_by_path(base: nn.Module, family: Family) -> dict[str, Part | None]:
+    """The part of every module: by its path, or by the class of the innermost module that has a part of its own."""
+    parts: dict[str, Part | None] = {}
+    inner: dict[str, Part] = {}
+    for name, module in base.named_modules():
+        if not name:
+            continue
+        own = family.part_classes.get(type(module).__name__)
+        above = inner.get(name.rpartition(".")[0])
+        if held := own or above:
+            inner[name] = held
+        parts[name] = held or family.part_of(name)
+    return parts
+
+
+def linears(base: nn.Module) -> set[str]:
+    """What `all-linear` adapts: every linear layer but the head."""
+    head = base.get_output_embeddings()  # type: ignore[operator]
+    return {name for name, module in base.named_modules() if isinstance(module, nn.Linear) and module is not head}
 
 
 def _matching(names: Iterable[str], config: Any, **changes: Any) -> list[str]:
@@ -119,11 +117,6 @@ def _peft_default(base: nn.Module) -> Any:
         raise AdapterRefused(f"Please specify `target_modules`: PEFT has no default for model type {kind!r}")
     default = DEFAULTS[kind]
     return default if isinstance(default, str) else set(default)
-
-
-def _linears(base: nn.Module) -> set[str]:
-    head = base.get_output_embeddings()  # type: ignore[operator]
-    return {name for name, module in base.named_modules() if isinstance(module, nn.Linear) and module is not head}
 
 
 def _unmatched(modules: Mapping[str, str], lora: Lora) -> Iterable[tuple[str, str]]:

@@ -40,7 +40,7 @@ class TinyRun:
     layers: Mapping[str, tuple[int, ...]]
     kinds: Mapping[str, Sequence[Hashable]]
     config: Values
-    """The tiny model's config.json."""
+    """The config.json that the tiny model was built from."""
     dropped: Sequence[str] = ()
     """Full-size paths whose output the model drops by design."""
 
@@ -80,7 +80,7 @@ class Reach:
     loss: float
 
     def of(self, part: Part) -> tuple[int, int]:
-        """Reached adapters and all adapters of a part."""
+        """How many adapters of a part are reached, and how many there are; dropped ones count in neither."""
         reached = sum(row.part is part for row in self.reached)
         return reached, reached + sum(row.part is part for row in self.unreached)
 
@@ -122,7 +122,8 @@ def gradient_reach(run: TinyRun, spec: RunSpec, family: Family, modules: ModuleT
     counts as reached when any of its tensors has a gradient that is not all zero.
     """
     assert family.sample_row is not None, "a tiny run has a sample row"
-    prepare_for_training(run.model, spec.training)
+    training = spec.training
+    prepare_for_training(run.model, checkpointing=training.gradient_checkpointing, reentrant=training.reentrant)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         loss = run.model(**family.sample_row(run.config, frozenset(spec.data.modalities))).loss
@@ -168,17 +169,16 @@ def _representatives(path: str, kinds: Sequence[Hashable], trained: Sequence[str
 def _mirrored(spec: RunSpec, run: TinyRun, modules: ModuleTable) -> Lora:
     """The run's LoRA settings, aimed at the tiny counterparts of what the run adapts."""
     adapted = {row.name for row in modules.adapters()}
-    names = [name for name, _ in run.model.named_modules() if run.full_name(name) in adapted]
+    entries = spec.lora.target_parameters or ()
     parameters = [name for name, _ in run.model.named_parameters()]
+    holders = {name.rpartition(".")[0] for name in parameters if name.endswith(entries)} if entries else set()
+    names = [n for n, _ in run.model.named_modules() if run.full_name(n) in adapted and n not in holders]
     return replace(
         spec.lora,
         r=min(spec.lora.r, 4),
         target_modules="|".join(map(re.escape, names)) or None,
         exclude_modules=None,
-        target_parameters=tuple(
-            entry for entry in spec.lora.target_parameters or () if any(name.endswith(entry) for name in parameters)
-        )
-        or None,
+        target_parameters=tuple(entry for entry in entries if any(name.endswith(entry) for name in parameters)) or None,
         layers_to_transform=None,
         layers_pattern=None,
         rank_pattern={},

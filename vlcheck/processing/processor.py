@@ -11,11 +11,12 @@ from typing import Any
 from transformers import AutoProcessor, AutoTokenizer
 
 from vlcheck.finding import Unavailable
-from vlcheck.hub import hub_answers
 from vlcheck.model.build import transformers_config
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family, Values
+from vlcheck.model.hub import hub_answers
 from vlcheck.processing.fallback import assemble, build_fallback, transformers_class
+from vlcheck.processing.time_limit import check_template, check_tokenizer_file
 from vlcheck.spec import ConfigError, Problem, RunSpec
 
 MARKS = ("tokenizer.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
@@ -106,6 +107,13 @@ def _loaded(folder: Path, family: Family, values: Values) -> Any:
     `AutoProcessor` insists on torchvision wherever a class also handles video; then its parts are put
     together here, with the image processor that needs Pillow alone.
     """
+    check_tokenizer_file(folder)
+    processor = _as_it_is(folder, family, values)
+    check_template(processor, folder)
+    return processor
+
+
+def _as_it_is(folder: Path, family: Family, values: Values) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vlcheck.versions import installed
+
 if TYPE_CHECKING:
     from vlcheck.memory.plan import MemoryPlan
     from vlcheck.memory.search import Fit
@@ -16,7 +18,17 @@ BAR = 36
 def render_fit(fit: Fit, source: str) -> str:
     """The ledger as bars, what else would fit, and the table over cards."""
     plan = fit.plan
-    lines = [f"{source}: {plan.shape} on {plan.gpu.title} ({plan.gpu.basis})", "", *_ledger(plan), ""]
+    projected = ", ".join(f"{name} {version}" for name, version in installed().items())
+    lines = [
+        f"{source}: {plan.shape}" + (f" on {plan.gpu.title} ({plan.gpu.basis})" if fit.named else ""),
+        f"  rows: {plan.shape.basis.value}",
+        *(f"  {each}" for each in plan.shape.assumptions),
+        f"  projected for {projected}; other versions may move the peak by some per cent",
+    ]
+    if not fit.named:
+        return "\n".join([*lines, "", *_cards(fit), "", "The run names no card: give --gpu or --memory-gib for more.",
+                          *(f"doubt: {each}" for each in plan.doubts)]) + "\n"  # fmt: skip
+    lines += ["", *_ledger(plan), ""]
     lines += [
         f"{plan.verdict.value}: {_gib(plan.driver_bytes)} of {_gib(plan.gpu.total_bytes)}, "
         f"±{plan.band:.1%} on what is allocated; peak at: {plan.moment}",
@@ -31,9 +43,7 @@ def render_fit(fit: Fit, source: str) -> str:
         f"largest image           {image}",
     ]
     if (best := fit.recommended) is not None:
-        share = {0.0: "no checkpointing", 1.0: "checkpointing of all layers"}.get(
-            best.checkpointed, f"checkpointing of {best.checkpointed:.0%} of the layers"
-        )
+        share = f"gradient_checkpointing: {'true' if best.checkpointed else 'false'}"
         lines += [
             "",
             f"recommended: micro-batch {best.rows} x accumulation {best.accumulation}, {share}: "
@@ -47,7 +57,7 @@ def render_fit(fit: Fit, source: str) -> str:
         f"host: {_gib(host.memory_bytes)} of main memory (assumed, not measured), {_gib(host.disk_bytes)} of disk",
     ]
     lines += ["", *_cards(fit)] if fit.cards else []
-    lines += ["", *(f"assumed: {each}" for each in plan.shape.assumptions), *(f"doubt: {each}" for each in plan.doubts)]
+    lines += ["", *(f"doubt: {each}" for each in plan.doubts)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -81,6 +91,12 @@ def plan_document(plan: MemoryPlan) -> dict[str, Any]:
         "basis": plan.gpu.basis,
         "verdict": plan.verdict.name.lower(),
         "shape": {"rows": plan.shape.rows, "tokens": plan.shape.tokens, "soft_tokens": plan.shape.soft_tokens},
+        "rows": {
+            "basis": plan.shape.basis.name.lower(),
+            "images": plan.shape.images,
+            "answer_tokens": plan.shape.supervised,
+            "typical": plan.shape.typical,
+        },
         "assumptions": list(plan.shape.assumptions),
         "doubts": list(plan.doubts),
         "lines": [{"cause": line.cause, "bytes": line.size} for line in plan.lines],
@@ -104,6 +120,9 @@ def render_probe(document: Mapping[str, Any], source: str) -> str:
             f"{name:14}{_gib(row['measured_bytes']):>12}{_gib(row['projected_bytes']):>12}{row['error']:>+9.2%}"
         )
     speed = document["speed"]
+    if speed is None:
+        return "\n".join([f"{source}: does not fit {document['gpu']}", f"projected: {document['verdict']}",
+                          document["failure"]]) + "\n"  # fmt: skip
     lines += [
         "",
         f"step {speed['step_seconds']:.2f} s, {speed['images_per_second']:.2f} images/s, "
@@ -130,7 +149,7 @@ def _ledger(plan: MemoryPlan) -> list[str]:
 
 def _cards(fit: Fit) -> list[str]:
     rows = [("GPU", "verdict", "used", "free", "micro-batch", "basis")]
-    for on in fit.cards:
+    for on in sorted(fit.cards, key=lambda on: on.plan.gpu.total_bytes):
         plan = on.plan
         rows.append((plan.gpu.title, plan.verdict.value, _gib(plan.driver_bytes), _gib(plan.headroom_bytes),
                      f"~{on.largest_rows}", plan.gpu.basis))  # fmt: skip

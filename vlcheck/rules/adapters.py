@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
-from vlcheck.model.family import Part
+from vlcheck.model.family import Family, Part
+from vlcheck.rules.coverage import is_idle, trained_by
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from vlcheck.model.targets import Targets
     from vlcheck.model.tiny_run import Reach
     from vlcheck.spec import RunSpec
-
-FED_BY = {Part.VISION: {"image", "video"}, Part.PROJECTOR: {"image", "video"}, Part.AUDIO: {"audio"}}
-"""Modalities that reach a part; every other part sees each sample."""
 
 
 @rule("VLC406", "unreachable-adapter", Severity.ERROR, explains=("VLC413",))
@@ -34,7 +32,7 @@ def unreachable_adapter(spec: RunSpec, reach: Reach, modules: ModuleTable) -> It
 
     Source: https://github.com/huggingface/peft/issues/2880
     """
-    fed = [part for part in modules.parts() if not _idle(spec, part)]
+    fed = [part for part in modules.parts() if not is_idle(spec, part)]
     yield Examined(sum(reach.of(part)[1] for part in fed), "trained modules")
     yield Examined(reach.probed, "modules of the miniature asked for a gradient")
     kwargs = spec.training.gradient_checkpointing_kwargs
@@ -55,7 +53,7 @@ def unreachable_adapter(spec: RunSpec, reach: Reach, modules: ModuleTable) -> It
 
 
 @rule("VLC407", "idle-adapter", Severity.WARNING, explains=("VLC413",))
-def idle_adapter(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Examined]:
+def idle_adapter(spec: RunSpec, modules: ModuleTable, targets: Targets) -> Iterator[Finding | Examined]:
     """A tower carries adapters, and no sample of the run's data enters it.
 
     `all-linear` adapts the audio tower of Gemma 4 E2B and E4B too. In a run on images these adapters
@@ -65,25 +63,26 @@ def idle_adapter(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Exam
 
     Source: https://github.com/Roblox/FAI-RL/pull/105
     """
-    idle = [part for part in modules.parts() if _idle(spec, part)]
+    from vlcheck.model.target_fixes import leaving_out
+
+    idle = [part for part in modules.parts() if is_idle(spec, part)]
     if not idle:
         raise NotApplicable("every tower of this model is fed by the run's data")
     for part in idle:
         rows = modules.adapters(part)
         yield Examined(sum(1 for _ in modules.where(part=part)), f"modules of the {part.value}")
         if rows:
-            path = rows[0].name.split(".")[1] if "." in rows[0].name else rows[0].name
             yield Finding(
                 f"{part.value}: {len(rows)} adapters that no sample reaches; the data holds "
                 f"{' and '.join(spec.data.modalities)}",
                 where=spec.where("lora.target_modules"),
                 measured={"adapters": len(rows), "adapter parameters": sum(row.adapter_parameters for row in rows)},
-                fix=f"exclude_modules: '.*{path.partition('_')[0]}.*'",
+                fix=leaving_out(spec.lora, targets, [row.name for row in modules.where(part=part)]),
             )
 
 
 @rule("VLC408", "router-adapted", Severity.WARNING)
-def router_adapted(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Examined]:
+def router_adapted(spec: RunSpec, modules: ModuleTable, targets: Targets) -> Iterator[Finding | Examined]:
     """The experts' router is adapted.
 
     In Gemma 4 26B-A4B `all-linear` reaches the router, a linear layer, and not the experts, which are
@@ -98,13 +97,15 @@ def router_adapted(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Ex
         raise NotApplicable("the model has no router")
     if spec.intent.router == "train":
         raise NotApplicable("intent: the router is trained")
+    from vlcheck.model.target_fixes import leaving_out
+
     yield Examined(sum(1 for _ in modules.where(part=Part.ROUTER)), "router modules")
     if trained := modules.trained(Part.ROUTER):
         yield Finding(
             f"{trained} router projections are adapted; experts adapted: {modules.trained(Part.EXPERTS)}",
             where=spec.where("lora.target_modules"),
             measured={"router modules": trained, "experts": modules.trained(Part.EXPERTS)},
-            fix="exclude_modules: '.*router.*'",
+            fix=leaving_out(spec.lora, targets, [row.name for row in modules.where(part=Part.ROUTER)]),
         )
 
 
@@ -123,6 +124,7 @@ def tied_weight_saved(spec: RunSpec, modules: ModuleTable, reference: nn.Module)
         raise NotApplicable("no modules_to_save")
     tied = {key.rpartition(".")[0] for pair in _tied_pairs(reference) for key in pair}
     saved = [row for row in modules.rows if row.saved]
+    untied = [e for e in spec.lora.modules_to_save if not any(name == e or name.endswith(f".{e}") for name in tied)]
     yield Examined(len(saved), "modules trained in full")
     for row in saved:
         if row.name in tied and not spec.lora.ensure_weight_tying:
@@ -130,7 +132,7 @@ def tied_weight_saved(spec: RunSpec, modules: ModuleTable, reference: nn.Module)
                 f"{row.name} is tied to another weight and saved as a copy of {row.parameters:,} parameters",
                 where=spec.where("lora.modules_to_save"),
                 measured={"module": row.name, "parameters": row.parameters},
-                fix="remove it from modules_to_save",
+                fix=f"modules_to_save: [{', '.join(untied)}]" if untied else "remove modules_to_save",
             )
 
 
@@ -163,7 +165,9 @@ def vision_tower_4bit(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding |
 
 
 @rule("VLC412", "experts-not-adapted", Severity.WARNING)
-def experts_not_adapted(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Examined]:
+def experts_not_adapted(
+    spec: RunSpec, modules: ModuleTable, reference: nn.Module, family: Family
+) -> Iterator[Finding | Examined]:
     """The experts, most of the model, carry no adapter.
 
     Fused experts are three-dimensional parameters, which no `target_modules` entry reaches, `all-linear`
@@ -186,12 +190,14 @@ def experts_not_adapted(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding
             f"experts hold {share:.0%} of the model's parameters and carry no adapter",
             where=spec.where("lora.target_modules"),
             measured={"parameters": held, "share": share},
-            fix="target_parameters, or intent: {experts: freeze}",
+            fix="; or ".join(
+                filter(None, ("intent: {experts: freeze}", trained_by(Part.EXPERTS, spec, modules, reference, family)))
+            ),
         )
 
 
 @rule("VLC413", "ddp-unused-adapter", Severity.ERROR)
-def ddp_unused_adapter(spec: RunSpec, reach: Reach) -> Iterator[Finding | Examined]:
+def ddp_unused_adapter(spec: RunSpec, reach: Reach, targets: Targets) -> Iterator[Finding | Examined]:
     """Several GPUs, and adapters that no gradient reaches: DDP stops in the second step.
 
     DistributedDataParallel waits for a gradient of every trainable parameter. Where one never comes it
@@ -206,16 +212,20 @@ def ddp_unused_adapter(spec: RunSpec, reach: Reach) -> Iterator[Finding | Examin
     unused = (*reach.unreached, *reach.dropped)
     yield Examined(len(reach.reached) + len(unused), "trained modules")
     if unused:
+        from vlcheck.model.target_fixes import leaving_out
+
         yield Finding(
             f"{len(unused)} trained modules get no gradient on {spec.hardware.count} GPUs; first: {unused[0].name}",
             where=spec.where("hardware.count"),
             measured={"without gradient": len(unused), "trained modules": len(reach.reached) + len(unused)},
-            fix="exclude them from target_modules",
+            fix=leaving_out(spec.lora, targets, [row.name for row in unused]),
         )
 
 
 @rule("VLC414", "default-targets", Severity.NOTE, explains=("VLC404",))
-def default_targets(spec: RunSpec, targets: Targets, modules: ModuleTable) -> Iterator[Finding | Examined]:
+def default_targets(
+    spec: RunSpec, targets: Targets, modules: ModuleTable, reference: nn.Module, family: Family
+) -> Iterator[Finding | Examined]:
     """No targets are named, so PEFT's default decides what trains.
 
     For Gemma 4 the default is a regex for the q and v projections of the language model; vision tower and
@@ -233,12 +243,8 @@ def default_targets(spec: RunSpec, targets: Targets, modules: ModuleTable) -> It
             f"leaves {' and '.join(frozen) or 'no part'} frozen",
             where=spec.where("lora.target_modules"),
             measured={"modules": len(targets.modules)},
-            fix="target_modules: all-linear",
+            fix=trained_by(Part.LANGUAGE, spec, modules, reference, family),
         )
-
-
-def _idle(spec: RunSpec, part: Part) -> bool:
-    return part in FED_BY and not FED_BY[part] & set(spec.data.modalities)
 
 
 def _tied_pairs(model: nn.Module) -> list[tuple[str, str]]:

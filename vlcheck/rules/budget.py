@@ -113,6 +113,7 @@ def checkpointing_spare(
 
     if not spec.training.gradient_checkpointing:
         raise NotApplicable("checkpointing is off")
+    _needs_rows(memory_plan)
     yield Examined(2, "plans, with and without checkpointing")
     if memory_plan.verdict is FitVerdict.FITS and other_checkpointing.verdict is FitVerdict.FITS:
         yield Finding(
@@ -150,7 +151,7 @@ def phase_too_large(spec: RunSpec, memory_plan: MemoryPlan, host: Host, gpu: Gpu
             f"the job needs {_gib(host.memory_bytes)} of main memory, checkpoint files included, and has {_gib(job)}",
             where=spec.where("launch.memory_gib"),
             measured={"memory_bytes": host.memory_bytes, "checkpoint_bytes": host.checkpoint_bytes},
-            fix=f"memory_gib: {-(-host.memory_bytes // GIB)}, or weights from a mounted bucket",
+            fix=f"launch: {{memory_gib: {-(-host.memory_bytes // GIB)}}}, or weights from a mounted bucket",
         )
     if host.merge_bytes + gpu.context_bytes > gpu.total_bytes and job is not None and host.merge_bytes > job:
         yield Finding(
@@ -174,6 +175,7 @@ def idle_card(spec: RunSpec, memory_plan: MemoryPlan) -> Iterator[Finding | Exam
     Source: on an H100, Gemma 4 31B took 2.2 s a row in micro-batches of 1 and 0.45 s in those of 16
     (fixtures/measured).
     """
+    _needs_rows(memory_plan)
     yield Examined(1, "plan")
     share = memory_plan.driver_bytes / memory_plan.gpu.total_bytes
     if share < EMPTY and spec.training.gradient_accumulation_steps > 1:
@@ -185,11 +187,24 @@ def idle_card(spec: RunSpec, memory_plan: MemoryPlan) -> Iterator[Finding | Exam
         )
 
 
+def _needs_rows(plan: MemoryPlan) -> None:
+    """No advice to use more memory rests on rows that nobody has read.
+
+    Raises:
+        NotApplicable: where neither the rows nor a limit of their length is known.
+    """
+    from vlcheck.memory.shape import Basis
+
+    if plan.shape.basis is Basis.ASSUMED:
+        raise NotApplicable("how long rows are is assumed, which is no ground to use more memory; set data.max_length")
+
+
 def _comparison(plan: MemoryPlan, verb: str) -> str:
     causes = ", ".join(f"{line.cause} {_gib(line.size)}" for line in plan.lines[:3])
     return (
         f"projected peak {_gib(plan.driver_bytes)} (±{plan.band:.1%}) {verb} the {_gib(plan.gpu.total_bytes)} of "
         f"{plan.gpu.title} ({plan.gpu.basis}) at {plan.shape}; {causes}"
+        + "".join(f"; {each}" for each in plan.shape.assumptions)
     )
 
 

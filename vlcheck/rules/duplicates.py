@@ -30,7 +30,7 @@ def split_duplicate(spec: RunSpec, scan: Scan, duplicates: Duplicates) -> Iterat
             f"data.eval_split {spec.data.eval_split!r} is the training split: all of its images are evaluated",
             where=spec.where("data.eval_split"),
             measured={"split": spec.data.eval_split},
-            fix="eval_split: a split that is not trained",
+            fix="name a split in data.eval_split that is not trained",
         )
         return
     yield Examined(duplicates.compared, "evaluation images")

@@ -10,6 +10,8 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 from vlcheck.model.family import Family
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vlcheck.evidence.model import Heads
     from vlcheck.evidence.tiny import CacheEffect
     from vlcheck.model.config import ModelConfig
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 LARGEST_HEAD = {"flash_attention_2": 256, "flash_attention_3": 256, "flash_attention_4": 128}
 """Largest head dimension of each flash attention, as quoted in the source of VLC804."""
+MOST_RATE, MOST_NORM = 5e-5, 0.1
+"""What helped a run with exploding gradients by report; see the source of VLC806."""
 
 
 @rule("VLC801", "fp16-overflow", Severity.WARNING)
@@ -48,7 +52,7 @@ def fp16_overflow(spec: RunSpec, family: Family) -> Iterator[Finding | Examined]
                 f"{key} asks for float16, in which {family.name} is known to overflow: {family.overflows_in_fp16}",
                 where=spec.where(key),
                 measured={"setting": key, "number type": "float16"},
-                fix="bfloat16",
+                fix="fp16: false, bf16: true" if key == "training.fp16" else f"{key.rpartition('.')[2]}: bfloat16",
             )
 
 
@@ -103,7 +107,7 @@ def quant_storage_fsdp(spec: RunSpec) -> Iterator[Finding | Examined]:
 
 
 @rule("VLC804", "head-too-wide", Severity.ERROR)
-def head_too_wide(spec: RunSpec, heads: Heads) -> Iterator[Finding | Examined]:
+def head_too_wide(spec: RunSpec, heads: Heads, reference: nn.Module) -> Iterator[Finding | Examined]:
     """An attention head is wider than the requested backend can compute.
 
     Gemma 4's global layers have heads of 512. FlashAttention 2 and 3 stop at 256, FlashAttention 4 at 128:
@@ -113,6 +117,8 @@ def head_too_wide(spec: RunSpec, heads: Heads) -> Iterator[Finding | Examined]:
 
     Source: https://github.com/PrimeIntellect-ai/prime-rl/issues/2362 (limits quoted; not measured here)
     """
+    from vlcheck.model.reference import attention_support
+
     limit = LARGEST_HEAD.get(spec.model.attn_implementation or "")
     if limit is None:
         raise NotApplicable("no flash attention is requested")
@@ -124,7 +130,9 @@ def head_too_wide(spec: RunSpec, heads: Heads) -> Iterator[Finding | Examined]:
             f"computes heads of at most {limit}",
             where=spec.where("model.attn_implementation"),
             measured={"layers": sum(wide.values()), "head width": max(wide), "limit": limit},
-            fix="attn_implementation: sdpa",
+            fix="attn_implementation: sdpa"
+            if all(attention_support(reference, "sdpa").values())
+            else "remove attn_implementation",
         )
 
 
@@ -173,11 +181,18 @@ def exploding_gradients(spec: RunSpec, config: ModelConfig, family: Family) -> I
     training = spec.training
     yield Examined(2, "settings (learning rate, clip)")
     clipless = training.max_grad_norm == 0
-    if training.learning_rate > 5e-5 or training.max_grad_norm > 0.1 or clipless:
+    high = {
+        f"learning rate {training.learning_rate:g}, above {MOST_RATE:g}": training.learning_rate > MOST_RATE,
+        f"max_grad_norm {training.max_grad_norm:g}, above {MOST_NORM:g}": training.max_grad_norm > MOST_NORM,
+        "max_grad_norm 0, which clips nothing": clipless,
+    }
+    if any(high.values()):
+        lower = (f"learning_rate: {MOST_RATE:g}" if training.learning_rate > MOST_RATE else "",
+                 f"max_grad_norm: {MOST_NORM:g}" if training.max_grad_norm > MOST_NORM or clipless else "")  # fmt: skip
         yield Finding(
-            f"learning rate {training.learning_rate:g} and max_grad_norm {training.max_grad_norm:g}"
-            f"{' (no clipping)' if clipless else ''}: norms of 312 to 11,140 are reported for LoRA on this model",
+            f"{' and '.join(what for what, is_high in high.items() if is_high)}: norms of 312 to 11,140 are reported "
+            "for LoRA on this model",
             where=spec.where("training.max_grad_norm"),
             measured={"learning_rate": training.learning_rate, "max_grad_norm": training.max_grad_norm},
-            fix="max_grad_norm: 0.1, learning_rate at most 5e-5",
+            fix=", ".join(filter(None, lower)),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 from vlcheck.model.family import CLIP_BOUNDS, Family, Part
+from vlcheck.rules.coverage import is_idle
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,15 +37,17 @@ def wrapper_targeted(
 
     Source: https://github.com/huggingface/peft/issues/3129
     """
-    from vlcheck.model.targets import adapted_by, working_regex
+    from vlcheck.model.target_fixes import working_regex
+    from vlcheck.model.targets import adapted_by
 
     if family.clip_wrapper is None:
         raise NotApplicable(f"{family.name} has no clip wrappers")
     yield Examined(len(targets.modules), "targeted modules")
     if targets.wrappers and skeleton.refused(family.clip_wrapper):
-        heard = set(spec.data.modalities)
-        parts = [part for part in Part if part is not Part.AUDIO or "audio" in heard]
-        regex = working_regex(reference, targets, family, parts)
+        parts = [part for part in Part if getattr(spec.intent, part.intent) != "freeze" and not is_idle(spec, part)]
+        regex = working_regex(
+            reference, targets, family, parts, [p for p in parts if getattr(spec.intent, p.intent) == "train"]
+        )
         yield Finding(
             f"{len(targets.wrappers)} of {len(targets.modules)} targeted modules are {family.clip_wrapper}, which PEFT "
             f"refuses; first: {targets.wrappers[0]}",
@@ -73,7 +76,7 @@ def clip_around(spec: RunSpec, containment: Containment) -> Iterator[Finding | E
     Source: https://github.com/huggingface/transformers/pull/45388
     """
     what = "the LoRA delta is added outside the clamps"
-    yield from _misplaced(spec, containment, "around", what, "target_modules: all-linear, without the patch")
+    yield from _misplaced(spec, containment, "around", what)
 
 
 @rule("VLC104", "clip-replaced", Severity.ERROR)
@@ -89,7 +92,7 @@ def clip_replaced(spec: RunSpec, containment: Containment) -> Iterator[Finding |
     Source: https://github.com/huggingface/peft/issues/3129
     """
     what = "the wrapper was replaced and nothing clamps any more"
-    yield from _misplaced(spec, containment, "replaced", what, "keep the wrapper; target_modules: all-linear")
+    yield from _misplaced(spec, containment, "replaced", what)
 
 
 @rule("VLC105", "merge-differs", Severity.ERROR)
@@ -120,7 +123,7 @@ def merge_differs(spec: RunSpec, containment: Containment) -> Iterator[Finding |
                 "largest output unmerged": worst.largest,
                 "largest output merged": worst.largest_merged,
             },
-            fix="target_modules: all-linear, without the patch",
+            fix=_unpatched(spec),
         )
 
 
@@ -206,9 +209,7 @@ def clip_contradiction(spec: RunSpec, containment: Containment) -> Iterator[Find
         )
 
 
-def _misplaced(
-    spec: RunSpec, containment: Containment, placement: str, what: str, fix: str
-) -> Iterator[Finding | Examined]:
+def _misplaced(spec: RunSpec, containment: Containment, placement: str, what: str) -> Iterator[Finding | Examined]:
     yield Examined(len(containment.wrappers), "clip wrappers")
     yield Examined(containment.called, "of them called with a large delta")
     found = [w for w in containment.wrappers if w.placement is not None and w.placement.value == placement]
@@ -219,5 +220,12 @@ def _misplaced(
             measured |= {"largest output": shown.largest, "bound": 0.05}  # type: ignore[dict-item]
         unmeasured = f"; by structure alone, {containment.unmeasured}" if not shown and containment.unmeasured else ""
         yield Finding(
-            f"{found[0].name}: {what}{unmeasured}", where=spec.where("lora.target_modules"), measured=measured, fix=fix
+            f"{found[0].name}: {what}{unmeasured}",
+            where=spec.where("lora.target_modules"),
+            measured=measured,
+            fix=_unpatched(spec),
         )
+
+
+def _unpatched(spec: RunSpec) -> str:
+    return "target_modules: all-linear" + (", remove patch" if spec.model.patch else ", on the model without its patch")

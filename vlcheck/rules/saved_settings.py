@@ -9,8 +9,11 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.finding import Examined, Finding, Json, NotApplicable, Severity, rule
+from vlcheck.model.bounded_regex import SECONDS
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vlcheck.adapters.load import ExpectedAdapter, ExpectedTensor, LoadedAdapter
     from vlcheck.adapters.safetensors import StoredTensor
     from vlcheck.adapters.saved import SavedAdapter, Settings
@@ -150,6 +153,63 @@ def sharded_adapter(saved_adapter: SavedAdapter) -> Iterator[Finding | Examined]
             where=saved_adapter.where,
             measured={"files": len(files), "tensors": len(saved_adapter.tensors)},
         )
+
+
+@rule("VLC715", "saved-targets-refused", Severity.ERROR)
+def saved_targets_refused(
+    saved_adapter: SavedAdapter, saved_matches: Mapping[str, str] | None, reference: nn.Module
+) -> Iterator[Finding | Examined]:
+    """adapter_config.json's own targets match nothing of this model, or modules that LoRA cannot adapt.
+
+    `PeftModel.from_pretrained` attaches the adapter by these targets before it reads a tensor, and raises
+    ValueError. Some trainers write a regex that hits containers (`model`, `model.visual`) beside the layers and
+    leave out the containers by themselves; PEFT does not. The tensors are sound, the file is not. A regex is matched
+    in a process of its own, and one that does not end in time is reported as such.
+
+    Remedy: in adapter_config.json, replace `target_modules` by the list of layers that the tensors belong to.
+
+    Source: https://github.com/huggingface/peft/issues/2388
+    """
+    settings, lora = _lora(saved_adapter)
+    if saved_matches is None:
+        yield Finding(
+            f"target_modules of adapter_config.json is a regex that took more than {SECONDS:g} s to match; PEFT "
+            "runs it on every module's path",
+            where=settings.where,
+            measured={"target_modules": _short(_plain(lora.target_modules))},
+        )
+        return
+    yield Examined(len(saved_matches), "modules that the saved targets match")
+    unfit = [name for name in saved_matches if not _adaptable(reference.get_submodule(name))]
+    if unfit:
+        yield Finding(
+            f"target_modules of adapter_config.json matches {len(saved_matches)} modules, and {len(unfit)} of them are "
+            f"none that LoRA can adapt, so PEFT refuses to load the adapter; first: {unfit[0]} "
+            f"({saved_matches[unfit[0]]})",
+            where=settings.where,
+            measured={
+                "matched": len(saved_matches),
+                "refused": len(unfit),
+                "target_modules": _short(_plain(lora.target_modules)),
+            },
+            fix="list the layers of the tensors as target_modules in adapter_config.json",
+        )
+    elif not saved_matches and not lora.target_parameters:
+        yield Finding(
+            "target_modules of adapter_config.json matches no module of this model, so PEFT refuses the adapter",
+            where=settings.where,
+            measured={"matched": 0, "target_modules": _short(_plain(lora.target_modules))},
+        )
+
+
+def _adaptable(module: nn.Module) -> bool:
+    """Whether PEFT's LoRA takes a module of this class; the list is the one of its error message."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(
+        module, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.MultiheadAttention | Conv1D
+    )
 
 
 def _lora(saved_adapter: SavedAdapter) -> tuple[Settings, Lora]:

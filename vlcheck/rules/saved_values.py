@@ -80,7 +80,7 @@ def delta_zero(
     Source: https://github.com/unslothai/unsloth/issues/5039
     """
     _some(saved_adapter)
-    from vlcheck.rules.adapters import FED_BY
+    from vlcheck.rules.coverage import FED_BY
 
     fed = set(spec.data.modalities)
     adapters: dict[Part | None, dict[str, bool]] = {}

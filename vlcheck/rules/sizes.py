@@ -11,15 +11,9 @@ from vlcheck.rules.rows import few, place
 if TYPE_CHECKING:
     from vlcheck.data.scan import Scan
     from vlcheck.model.config import ModelConfig
+    from vlcheck.model.family import Family
     from vlcheck.spec import RunSpec
 
-TOKEN_SIDE = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32, "qwen3_vl_moe": 32, "llava_onevision": 14}
-"""Model type to the side in pixels that one soft token covers, where more pixels are more tokens."""
-BOUNDED = (
-    "gemma3", "gemma3n", "gemma4", "gemma4_unified", "paligemma", "llava", "llava_next", "smolvlm", "idefics3",
-    "internvl", "mllama", "mistral3",
-)  # fmt: skip
-"""Model types whose processor spends a bounded number of soft tokens on an image of any size."""
 MOST_TOKENS = 4_096
 """Soft tokens of one image, where `data.max_length` sets no limit."""
 WIDEST = 20
@@ -29,7 +23,7 @@ SMALLEST = 28
 
 
 @rule("VLC507", "large-image", Severity.WARNING)
-def large_image(spec: RunSpec, scan: Scan, config: ModelConfig) -> Iterator[Finding | Examined]:
+def large_image(spec: RunSpec, scan: Scan, config: ModelConfig, family: Family) -> Iterator[Finding | Examined]:
     """Large images cost this model more soft tokens than the row has room for.
 
     Models that take images at their own resolution, or in as many tiles as fit, spend a soft token on each
@@ -41,11 +35,11 @@ def large_image(spec: RunSpec, scan: Scan, config: ModelConfig) -> Iterator[Find
     Source: https://github.com/Blaizzy/mlx-vlm/issues/1830; tiles measured in tests/data/test_sizes.py
     """
     kind = str(config.values.get("model_type"))
-    if kind in BOUNDED:
+    if family.soft_token_side is None:
         raise NotApplicable(f"{kind} spends a bounded number of soft tokens on an image of any size")
     if spec.data.max_soft_tokens is not None:
         raise NotApplicable(f"max_soft_tokens bounds an image to {spec.data.max_soft_tokens:,} soft tokens")
-    side, limit = TOKEN_SIDE.get(kind, SMALLEST), spec.data.max_length or MOST_TOKENS
+    side, limit = family.soft_token_side, spec.data.max_length or MOST_TOKENS
     width, height = _sizes(scan)
     tokens = width * height // side**2
     yield Examined(len(scan.pictures), "images")

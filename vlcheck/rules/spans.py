@@ -82,7 +82,7 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
             "there",
             where=spec.where("data.max_length"),
             measured={"rows": len(long), "longest row": longest.tokens, "max length": limit},
-            fix=f"max_length: {longest.tokens}, a lower max_soft_tokens, or overflow: drop",
+            fix=f"max_length: {longest.tokens}; or overflow: drop; or a lower max_soft_tokens",
         )
 
 

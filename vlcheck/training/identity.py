@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from vlcheck.spec import RunSpec
@@ -18,18 +19,46 @@ NOT_LEARNT = frozenset((
     "data.eval_split", "data.eval_samples", "data.max_unreadable",
 ))  # fmt: skip
 """Settings that change nothing of what is learnt."""
+SPLIT = frozenset(("training.per_device_train_batch_size", "training.gradient_accumulation_steps"))
+"""How an effective batch is divided; the effective batch itself counts."""
 
 
-def identity_of(spec: RunSpec, processes: int) -> Identity:
-    """The settings of a run that decide its result, as flat JSON values.
+def identity_of(spec: RunSpec, effective_batch: int, content: Mapping[str, str] | None = None) -> Identity:
+    """What decides a run's result, as flat JSON values: settings, and digests of what it learns from.
+
+    Where data or a local base lie says nothing about them: their content stands in for the path.
 
     Args:
-        processes: how many train together; each draws its own dropout.
+        effective_batch: rows of an optimizer step; how they are divided is no part of the identity.
+        content: digests by name, as `content_of` makes them.
     """
+    paths = {"data.path"} | ({"model.id"} if Path(spec.model.id).expanduser().is_dir() else set())
+    left_out = NOT_LEARNT | SPLIT | paths
+    kept = {path: value for path, value in settings_of(spec).items() if path not in left_out}
+    return {**kept, "effective_batch": effective_batch, **(content or {})}
+
+
+def settings_of(spec: RunSpec) -> dict[str, Any]:
+    """Every setting of a run that training reads, as flat JSON values."""
     sections = {name: getattr(spec, name) for name in ("model", "quantization", "lora", "data", "training")}
-    flat = dict(_flat("", sections))
-    kept = {path: value for path, value in flat.items() if path not in NOT_LEARNT}
-    return json.loads(json.dumps({**kept, "processes": processes}, default=dict))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(dict(_flat("", sections)), default=dict))  # type: ignore[no-any-return]
+
+
+def changes(kept: Mapping[str, Any], split: Sequence[int], versions: Mapping[str, str]) -> Iterator[str]:
+    """What is otherwise than in the process that wrote a checkpoint of the same run.
+
+    Args:
+        kept: what the checkpoint holds beside its tensors.
+        split: micro-batch, accumulation steps, processes.
+        versions: of the installed packages.
+    """
+    names = ("micro-batch", "accumulation", "processes")
+    before = zip(names, kept.get("split", split), split, strict=False)
+    if told := [f"{name} {now} after {then}" for name, then, now in before if then != now]:
+        yield f"{', '.join(told)}: the losses agree with an unchanged run's but for rounding and dropout"
+    theirs = kept.get("versions", {})
+    if told := [f"{name} {now} after {theirs[name]}" for name, now in versions.items() if theirs.get(name, now) != now]:
+        yield f"{', '.join(told)}: other versions may compute otherwise"
 
 
 def fingerprint(identity: Identity) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,18 +30,18 @@ from vlcheck.training.checkpoint import (
 )
 from vlcheck.training.feed import MicroBatch
 from vlcheck.training.guard import Guard
-from vlcheck.training.identity import identity_of
+from vlcheck.training.identity import changes, identity_of
 from vlcheck.training.lease import Lease, LeaseLost
 from vlcheck.training.manifest import BrokenCheckpoint
-from vlcheck.training.order import Order
-from vlcheck.training.ours import ADAPTER_FOLDER, check_ours, remove
+from vlcheck.training.order import Listed, Order, Streamed
+from vlcheck.training.ours import ADAPTER_FOLDER, check_ours, folders, remove
 from vlcheck.training.record import Record
+from vlcheck.training.room import check_room
 from vlcheck.training.snapshot import ADAPTER, Snapshots, State, restore, rng_state
+from vlcheck.versions import installed
 
 GRACE_SECONDS = {"cloud-run": 10.0}
 """From SIGTERM to SIGKILL. Quoted from Google's documentation of Cloud Run, not measured by us."""
-EIGHT_BIT_FROM = 4096
-"""Parameters with fewer elements keep 32-bit state in an 8-bit optimizer (bitsandbytes 0.50)."""
 
 
 class Keeper:
@@ -50,12 +49,17 @@ class Keeper:
 
     Args:
         rank: of this process; only process 0 writes.
+        content: digests of what the run learns from, see `content_of`.
+        source: of the rows; a stream is told by what was consumed of it.
     """
 
-    def __init__(self, spec: RunSpec, order: Order, rank: int) -> None:
-        self.folder = Path(spec.training.output_dir)
+    def __init__(
+        self, spec: RunSpec, order: Order, rank: int, content: Mapping[str, str], source: Listed | Streamed
+    ) -> None:
+        self.folder = Path(spec.training.output_dir).expanduser()
         self._spec, self._order, self._rank = spec, order, rank
-        self.identity = identity_of(spec, order.processes)
+        self.identity = identity_of(spec, order.effective_batch, content)
+        self._source = source
         self._snapshots = Snapshots()
         self._on_disk: Checkpoint | None = None
         self._broken: Mapping[Path, str] = {}
@@ -111,14 +115,11 @@ class Keeper:
         """
         if self._rank:
             return
-        adapter = sum(tensor.numel() * tensor.element_size() for tensor in state.adapter.values())
-        kept = (self._spec.training.save_total_limit or 1) + 1  # one more while the newest is being written
-        needed = (adapter + state_bytes(state)) * kept + adapter
-        if (free := shutil.disk_usage(self.folder).free) < needed:
-            raise CheckpointNotWritten(
-                f"{self.folder}: {free / 2**20:,.0f} MiB free; {kept} checkpoints and the adapter take "
-                f"{needed / 2**20:,.0f} MiB"
-            )
+        limit = self._spec.training.save_total_limit
+        if self._on_disk is not None:
+            prune(self.folder, self._on_disk, limit, self._broken)
+        keep = 0 if self._spec.training.save_strategy == "no" else (limit or 1) + 1  # one while the newest is written
+        check_room(self.folder, state, keep)
 
     def resume(self, state: State) -> tuple[Found, dict[str, Any]]:
         """Take the newest whole checkpoint up, if there is one; returns it and what else it holds.
@@ -132,7 +133,10 @@ class Keeper:
         if found.checkpoint is None:
             return found, {}
         self._on_disk = found.checkpoint
-        return found, restore(found.checkpoint, state, self._rank)
+        kept = restore(found.checkpoint, state, self._rank, self._order.processes)
+        if isinstance(self._source, Streamed) and kept.get("stream"):
+            self._source.expect(*kept["stream"])
+        return found, kept
 
     def capture(self, step: int, state: State, unreadable: Mapping[str, str]) -> None:
         """Keep a step that has just ended in host memory.
@@ -145,10 +149,31 @@ class Keeper:
         told = rng_state()
         ranks = gather_object([told]) if self._order.processes > 1 else [told]
         if self._rank == 0:
-            self._snapshots.capture(step, state, ranks, unreadable=sorted(unreadable.items()))
+            facts: dict[str, Any] = {
+                "unreadable": sorted(unreadable.items()),
+                "split": self._split,
+                "versions": installed(),
+            }
+            last = self._order.last_place(step, self._rank)
+            if isinstance(self._source, Streamed) and last is not None:
+                facts["stream"] = self._source.consumed(last)
+            self._snapshots.capture(step, state, ranks, **facts)
+
+    def changes(self, kept: Mapping[str, Any]) -> Iterator[str]:
+        """What is otherwise than in the process that wrote a checkpoint, though it is the same run.
+
+        Args:
+            kept: what the checkpoint holds beside its tensors.
+        """
+        return changes(kept, self._split, installed())
+
+    @property
+    def _split(self) -> list[int]:
+        return [self._order.micro_batch, self._order.accumulation, self._order.processes]
 
     def save_if_due(self, step: int, record: Record, *, first: bool) -> None:
         """Write the step where a checkpoint is due; after the first step of a process too, to see how long it takes."""
+        first = first and self._spec.training.save_strategy != "no"
         if self._rank or not (first or self._due(step)):
             return
         started = time.perf_counter()
@@ -192,6 +217,9 @@ class Keeper:
                 last = self._snapshots.newest
                 content = Content({ADAPTER: last.files[ADAPTER]}, {"adapter_config.json": last.config})
                 publish(folder, last.step, content, self.identity)
+                if self._spec.training.save_strategy == "no":  # those that an interruption left
+                    for each in folders(self.folder):
+                        remove(each)
         return folder
 
     @contextlib.contextmanager
@@ -250,10 +278,3 @@ class Keeper:
         allowed = f"; {platform} gives {grace:g} s after SIGTERM" if grace < math.inf else ""
         text = f"a checkpoint of {size / 2**20:,.1f} MiB takes {seconds:.2f} s{allowed}"
         record.event("save-time", f"warning: {text}" if seconds > grace else text, seconds=seconds, bytes=size)
-
-
-def state_bytes(state: State) -> int:
-    """Bytes of an optimizer's state after its first step: two values a parameter, in 8-bit optimizers of a byte."""
-    eight_bit = getattr(getattr(state.optimizer, "args", None), "optim_bits", 32) == 8
-    widths = (1 if eight_bit and p.numel() >= EIGHT_BIT_FROM else 4 for p in state.parameters)
-    return sum(2 * width * p.numel() for width, p in zip(widths, state.parameters, strict=True))

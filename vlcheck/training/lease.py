@@ -36,7 +36,7 @@ RENEWAL_SECONDS = 5.0
 SETTLING_SECONDS = 5.0
 """Pause before a lease on object storage is read again."""
 OBJECT_STORAGE = re.compile(r"fuse\.(gcsfuse|s3fs|goofys|rclone|mount-s3|mountpoint-s3|blobfuse2?|juicefs|geesefs)")
-_NAME = re.compile(r"\.vlcheck-lease-(\d{1,15})")
+_NAME = re.compile(r"\.vlcheck-lease-([0-9]{1,15})")
 _WIDTH = 512
 
 

@@ -24,16 +24,19 @@ from vlcheck.model.build import Patch
 from vlcheck.model.family import Family, Values
 from vlcheck.processing.collator import Collator, to_device
 from vlcheck.spec import RunSpec
+from vlcheck.training.card_memory import compare_peak, measured_memory
 from vlcheck.training.checkpoint import Found
+from vlcheck.training.content import content_of
 from vlcheck.training.effective import Counts, counted, weighed
 from vlcheck.training.feed import feed
 from vlcheck.training.keeper import Keeper
 from vlcheck.training.order import Listed, Order, Streamed
 from vlcheck.training.record import Record, Silent
+from vlcheck.training.settings import settings_of
 from vlcheck.training.setup import build, make_accelerator, order_of
 from vlcheck.training.step import autocast, finish, micro_step
+from vlcheck.training.summary import make_up, recorded, summary
 from vlcheck.training.watch import NotFinite, RunStopped, Watch, norms_by_part
-from vlcheck.versions import installed
 
 
 @dataclass(frozen=True)
@@ -96,16 +99,21 @@ def train(
     say = _nothing if rank else say
     order = order_of(spec, None if rows.stream else len(rows.conversations), processes)
     check_share(dict(rows.broken), order.rows + len(rows.broken), spec.data.max_unreadable)
-    keeper = Keeper(spec, order, rank)
+    processor = collator.processor
+    content = content_of(spec, config=config, processor=processor, conversations=rows.conversations, patch=patch)
+    source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
+    keeper = Keeper(spec, order, rank, content, source)
     with contextlib.ExitStack() as claim:
-        if keeper.finished() is None:
+        if keeper.finished() is None or not recorded(keeper.folder):
             claim.enter_context(keeper.claimed(say))
         accelerator.wait_for_everyone()
         if (done := keeper.finished()) is not None:
+            if not rank and not recorded(keeper.folder):
+                make_up(done, spec, keeper.identity, processes, say)
             say(f"nothing to do: {done} is the adapter that this very run has left")
             return Trained(done, order.steps, order.steps)
         return _train_claimed(
-            spec, accelerator, keeper, order, config=config, family=family, collator=collator, rows=rows,
+            spec, accelerator, keeper, source, order, config=config, family=family, collator=collator, rows=rows,
             projected=projected, patch=patch, say=say,
         )  # fmt: skip
 
@@ -114,6 +122,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
     spec: RunSpec,
     accelerator: Accelerator,
     keeper: Keeper,
+    source: Listed | Streamed,
     order: Order,
     *,
     config: Values,
@@ -127,13 +136,12 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
     """Train into a folder that this run alone writes to."""
     rank, processes, device = accelerator.process_index, accelerator.num_processes, accelerator.device
     total = order.rows + len(rows.broken)
-    source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
     unreadable = dict(rows.broken)
 
-    live = build(spec, config, accelerator, order, patch)
-    keeper.check_room(live.state)
-    accelerator.wait_for_everyone()
+    live, settings = build(spec, config, accelerator, order, patch), settings_of(spec)
     found, kept = keeper.resume(live.state)
+    accelerator.wait_for_everyone()
+    keeper.check_room(live.state)
     begun_at = step = found.checkpoint.step if found.checkpoint else 0
     unreadable |= dict(kept.get("unreadable", ()))
 
@@ -142,6 +150,8 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
             Silent() if rank else Record(keeper.folder, order.steps, say, int(spec.training.logging_steps))
         )
         _tell_start(found, rows, record)
+        for change in keeper.changes(kept):
+            record.event("changed", f"warning: resumed with {change}")
         watch = Watch(live.names, family, spec.intent)
         keeper.capture(step, live.state, unreadable)
         stack.enter_context(keeper.guarded(record.last_words))
@@ -168,8 +178,8 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
                     mean = micro_step(
                         live.model,
                         to_device(batch, device),
-                        spec,
-                        context=functools.partial(autocast, spec, device.type),
+                        supervised_only=settings.supervised_only,
+                        context=functools.partial(autocast, settings.precision, device.type),
                         share=share * processes,  # DDP divides by the number of processes
                     )
                 loss += mean * share
@@ -184,7 +194,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
                 keeper.save_now()
                 raise NotFinite(f"{stopped}; its batches are in {folder}, step {step - 1} is on disk") from None
             rate = live.state.schedule.get_last_lr()[0]
-            finish(live.parameters, live.state.optimizer, spec)
+            finish(live.parameters, live.state.optimizer, settings.max_grad_norm)
             live.state.schedule.step()
             record.warn(watch.moved(step))
 
@@ -210,18 +220,20 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
                 **measured_memory(),
             })  # fmt: skip
             if step == begun_at + 2:
-                _compare(projected, record)
+                compare_peak(projected, record)
             keeper.save_if_due(step, record, first=step == begun_at + 1)
             ready = time.perf_counter()
 
         accelerator.wait_for_everyone()
+        if math.isnan(first_loss) and not begun_at:
+            raise RunStopped(f"nothing was learnt: every row of all {step} steps was left out")
         trained = Trained(
             keeper.publish_adapter(), step, begun_at, first_loss, last_loss, time.perf_counter() - start,
             tuple(sorted(unreadable.items())),
         )  # fmt: skip
         record.finish(
             f"{trained.adapter}: the adapter after {step} steps",
-            {**vars(trained), "adapter": str(trained.adapter), "identity": keeper.identity, "versions": installed()},
+            summary(vars(trained), spec, keeper.identity, processes),
         )
         accelerator.wait_for_everyone()
     return trained
@@ -258,18 +270,6 @@ def check_share(unreadable: dict[str, str], rows: int, allowed: float) -> None:
         )
 
 
-def measured_memory() -> dict[str, int]:
-    """Bytes on the card: what torch allocated and reserved at most, what the driver counts now; empty without one."""
-    if not torch.cuda.is_available():
-        return {}
-    free, total = torch.cuda.mem_get_info()
-    return {
-        "allocated_bytes": torch.cuda.max_memory_allocated(),
-        "reserved_bytes": torch.cuda.max_memory_reserved(),
-        "driver_bytes": total - free,
-    }
-
-
 def _tell_start(found: Found, rows: Rows, record: Record) -> None:
     for text in found.broken.values():
         record.event("broken-checkpoint", f"warning: passed over: {text}")
@@ -286,19 +286,6 @@ def _tell_left_out(step: int, counts: Counts, unreadable: dict[str, str], record
             unreadable[name] = reason
     for text in counts.dropped:
         record.event("too-long", f"step {step}: left out: {text}")
-
-
-def _compare(projected: tuple[int, int] | None, record: Record) -> None:
-    """Hold measured memory against the plan; by the second step the optimizer's state is there."""
-    if projected is None or not torch.cuda.is_available():
-        return
-    measured = torch.cuda.max_memory_allocated()
-    expected, upper = projected
-    gib = {"measured": measured, "projected": expected, "upper": upper}
-    text = "allocated peak {measured:.2f} GiB; projected {projected:.2f}, at most {upper:.2f}".format(
-        **{name: size / 2**30 for name, size in gib.items()}
-    )
-    record.event("memory", text if measured <= upper else f"warning: {text}", **gib)
 
 
 def _nothing(line: str) -> None:

@@ -6,6 +6,7 @@ follow each other without a gap, each shuffled from the seed and its own number.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ import torch
 
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import Row, RowProblem
+from vlcheck.training.content import row_digest
 from vlcheck.training.watch import RunStopped
 
 WINDOW = 1_000
@@ -62,6 +64,11 @@ class Order:
             found.append(tuple(range(min(start, end), min(start + self.micro_batch, end))))
         return found if self.processes > 1 else [places for places in found if places]
 
+    def last_place(self, step: int, rank: int) -> int | None:
+        """The last place that a process takes up to the end of a step, counted from 1; None if it takes none."""
+        places = [places[-1] for places in self.micro_batches(step - 1, rank) if places] if step else []
+        return places[-1] if places else None
+
     def row(self, place: int) -> int:
         """The row of the split at a place of the run's order."""
         epoch, number = divmod(place, self.rows)
@@ -98,16 +105,40 @@ class Streamed:
         self._read, self._seed, self._window = read, seed, window
         self._broken: list[tuple[str, str]] = []
         self._rows = enumerate(self._drawn())
+        self._chain, self._chains = b"", dict[int, str]()
+        self._expected: tuple[int, str] | None = None
 
     def take(self, places: Places) -> Taken:
         """The rows at these places, which must lie behind all that were taken before; others are passed over.
 
         Raises:
-            RunStopped: if the split holds no usable row.
+            RunStopped: if the split holds no usable row, or other rows than it held before.
         """
-        rows = [next(row for place, row in self._rows if place == wanted) for wanted in places]
+        rows = [next(row for place, row in self._passed() if place == wanted) for wanted in places]
         broken, self._broken = tuple(self._broken), []
         return rows, broken
+
+    def consumed(self, place: int) -> tuple[int, str]:
+        """A place that was taken, and a digest of all rows up to it; earlier ones cannot be asked for after."""
+        if place not in self._chains and self._expected is not None:
+            return self._expected  # resumed, and nothing was taken yet
+        self._chains = {other: told for other, told in self._chains.items() if other >= place}
+        return place, self._chains[place]
+
+    def expect(self, place: int, digest: str) -> None:
+        """Have the rows up to a place be those that `consumed` told of; `take` finds out on its way past it."""
+        self._expected = (place, digest)
+
+    def _passed(self) -> Iterator[tuple[int, Conversation]]:
+        for place, row in self._rows:
+            self._chain = hashlib.sha256(self._chain + row_digest(row)).digest()
+            self._chains[place] = self._chain.hex()
+            if self._expected is not None and self._expected[0] == place and self._expected[1] != self._chain.hex():
+                raise RunStopped(
+                    f"the first {place + 1:,} rows of the stream are not those that the run was trained on: the data "
+                    "has changed; choose another training.output_dir"
+                )
+            yield place, row
 
     def _drawn(self) -> Iterator[Conversation]:
         for epoch in itertools.count():

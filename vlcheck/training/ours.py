@@ -32,7 +32,7 @@ ADAPTER_FOLDER = "adapter"
 METRICS, SUMMARY, CURVE, BOARD = "metrics.jsonl", "run.json", "loss.png", "tensorboard"
 SUMMARY_SCHEMA = "vlcheck.run/1"
 MOST_NAMED = 3
-_NAME = re.compile(r"checkpoint-(\d{1,9})(?:-(\d{1,9}))?")
+_NAME = re.compile(r"checkpoint-([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 class ForeignFiles(Exception):

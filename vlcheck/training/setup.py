@@ -17,6 +17,7 @@ from vlcheck.model.build import Patch, Weights, base_of, build_model
 from vlcheck.model.family import Values
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.training.order import Order
+from vlcheck.training.settings import settings_of
 from vlcheck.training.snapshot import State, live_adapter
 from vlcheck.training.step import make_optimizer, prepare
 
@@ -110,10 +111,11 @@ def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order,
     set_seed(settings.seed)
     weights = Weights(spec.model.weights)
     model = build_model(spec, weights, config=config, patch=patch, device=str(accelerator.device), seed=settings.seed)
-    prepare(model, spec)
+    steps = settings_of(spec)
+    prepare(model, steps)
     base = base_of(model)
     names = {name: p for name, p in base.named_parameters() if p.requires_grad}
-    optimizer = make_optimizer(list(names.values()), spec)
+    optimizer = make_optimizer(list(names.values()), steps)
     warmup = settings.warmup_steps * (order.steps if settings.warmup_steps < 1 else 1)
     schedule = get_scheduler(settings.lr_scheduler_type, optimizer, math.ceil(warmup), order.steps)
     state = State(live_adapter(model), tuple(names.values()), optimizer, schedule, adapter_config(model))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from vlcheck.training.checkpoint import Checkpoint, Content
@@ -110,12 +111,23 @@ class Snapshots:
             return self._pair[self._newest]
 
 
-def restore(checkpoint: Checkpoint, state: State, rank: int) -> dict[str, Any]:
+def restore(checkpoint: Checkpoint, state: State, rank: int, processes: int) -> dict[str, Any]:
     """Put a checkpoint's state into a run that has just been built; returns what else it holds.
 
+    Random states are those of as many processes as wrote it; any other number draws its dropout anew.
+
     Raises:
-        StateMismatch: if it holds other tensors than the run.
+        StateMismatch: if it holds other tensors than the run, or something else than a run's state.
     """
+    try:
+        return _restored(checkpoint, state, rank, processes)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError, OSError) as odd:
+        raise StateMismatch(f"{checkpoint.folder} is no state of a run: {type(odd).__name__}: {odd}") from odd
+    except SafetensorError as odd:
+        raise StateMismatch(f"{checkpoint.folder} is no state of a run: {odd}") from odd
+
+
+def _restored(checkpoint: Checkpoint, state: State, rank: int, processes: int) -> dict[str, Any]:
     saved: dict[str, Any] = json.loads(checkpoint.text(STATE))
     load_adapter(state.adapter, checkpoint.tensors(ADAPTER), str(checkpoint.folder))
     load_optimizer(state.optimizer, state.parameters, checkpoint.tensors(OPTIMIZER), saved["optimizer"])
@@ -127,7 +139,8 @@ def restore(checkpoint: Checkpoint, state: State, rank: int) -> dict[str, Any]:
         for name, tensor in checkpoint.tensors(RNG).items()
         if name.startswith(f"{rank}.")
     }
-    set_rng_state({"tensors": tensors, "plain": saved["rng"][rank]})
+    if len(saved["rng"]) == processes:
+        set_rng_state({"tensors": tensors, "plain": saved["rng"][rank]})
     return saved
 
 

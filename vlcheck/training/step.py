@@ -15,26 +15,26 @@ from torch import nn
 from vlcheck.model.build import base_of, prepare_for_training
 from vlcheck.processing.collator import Batch
 from vlcheck.processing.labels import IGNORE_INDEX
-from vlcheck.spec import RunSpec, Training
+from vlcheck.training.settings import StepSettings
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
-def prepare(model: nn.Module, spec: RunSpec) -> None:
-    """Bring a built model into the state in which it trains."""
+def prepare(model: nn.Module, settings: StepSettings) -> None:
+    """Bring a built model into the state in which it trains, in place."""
     base: Any = base_of(model)
-    if spec.model.attn_implementation in ("eager", "sdpa"):
-        base.set_attn_implementation(spec.model.attn_implementation)
-    if spec.training.kbit_preparation:
+    if settings.attention in ("eager", "sdpa"):
+        base.set_attn_implementation(settings.attention)
+    if settings.kbit_preparation:
         upcast(model)
-    prepare_for_training(model, spec.training)
+    prepare_for_training(model, checkpointing=settings.checkpointing, reentrant=settings.reentrant)
 
 
-def switch_checkpointing(model: nn.Module, training: Training) -> None:
-    """Switch checkpointing of a prepared model on or off, as other training settings ask."""
+def switch_checkpointing(model: nn.Module, settings: StepSettings) -> None:
+    """Switch checkpointing of a prepared model on or off, as other settings ask."""
     base: Any = base_of(model)
-    if training.gradient_checkpointing:
-        prepare_for_training(model, training)
+    if settings.checkpointing:
+        prepare_for_training(model, checkpointing=True, reentrant=settings.reentrant)
     else:
         base.gradient_checkpointing_disable()
 
@@ -46,11 +46,11 @@ def upcast(model: nn.Module) -> None:
             parameter.data = parameter.data.to(torch.float32)
 
 
-def autocast(spec: RunSpec, device: str) -> AbstractContextManager[Any]:
-    """Mixed precision, where the run asks for it."""
-    if not (spec.training.bf16 or spec.training.fp16):
+def autocast(precision: str | None, device: str) -> AbstractContextManager[Any]:
+    """Mixed precision on a kind of device (`cuda`, `cpu`): `bf16`, `fp16`, or a context that changes nothing."""
+    if precision is None:
         return nullcontext()
-    return torch.autocast(device, torch.bfloat16 if spec.training.bf16 else torch.float16)
+    return torch.autocast(device, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def forward_loss(model: nn.Module, batch: Batch, *, supervised_only: bool) -> torch.Tensor:
@@ -66,27 +66,38 @@ def forward_loss(model: nn.Module, batch: Batch, *, supervised_only: bool) -> to
     return nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORE_INDEX)
 
 
-def micro_step(model: nn.Module, batch: Batch, spec: RunSpec, *, context: Autocast, share: float = 1.0) -> torch.Tensor:
-    """Forward and backward of one micro-batch."""
+def micro_step(
+    model: nn.Module, batch: Batch, *, supervised_only: bool, context: Autocast, share: float = 1.0
+) -> torch.Tensor:
+    """Forward and backward of one micro-batch; gradients are added to those that are there.
+
+    Args:
+        supervised_only: compute logits only where a label needs one.
+        context: makes the context of the forward pass, as `autocast` does.
+        share: what the loss is multiplied by before the backward pass.
+
+    Returns:
+        The mean loss of the micro-batch, a scalar without a graph, not multiplied.
+    """
     with context():
-        loss = forward_loss(model, batch, supervised_only=spec.training.logits != "all")
+        loss = forward_loss(model, batch, supervised_only=supervised_only)
     (loss * share).backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """What the optimizer holds."""
+    """Parameters that require gradients, in the model's order: what the optimizer holds."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def make_optimizer(parameters: list[nn.Parameter], spec: RunSpec) -> torch.optim.Optimizer:
-    """The run's optimizer."""
+def make_optimizer(parameters: list[nn.Parameter], settings: StepSettings) -> torch.optim.Optimizer:
+    """The optimizer that the settings name, over one group of parameters."""
     import bitsandbytes
     from transformers.optimization import Adafactor
 
-    training, kind = spec.training, spec.training.optim
-    common: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
-    adam = common | {"betas": (training.adam_beta1, training.adam_beta2), "eps": training.adam_epsilon}
+    kind = settings.optimizer
+    common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    adam = common | {"betas": settings.betas, "eps": settings.epsilon}
     if kind in ("adamw_torch", "adamw_torch_fused"):
         return torch.optim.AdamW(parameters, fused=kind.endswith("fused") or None, **adam)
     if kind == "adafactor":
@@ -99,9 +110,13 @@ def make_optimizer(parameters: list[nn.Parameter], spec: RunSpec) -> torch.optim
     return packed
 
 
-def finish(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, spec: RunSpec) -> None:
-    """Clip, step, forget the gradients."""
-    if spec.training.max_grad_norm:
-        nn.utils.clip_grad_norm_(parameters, spec.training.max_grad_norm)
+def finish(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:
+    """Clip, step, forget the gradients.
+
+    Args:
+        max_grad_norm: norm of all gradients together that they are scaled down to; 0 leaves them as they are.
+    """
+    if max_grad_norm:
+        nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

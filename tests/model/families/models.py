@@ -15,12 +15,13 @@ from tests import tiny
 from tests.samples import LABELS, gathered
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.model import catalogue
-from vlcheck.model.build import build_reference, transformers_config
+from vlcheck.model.build import transformers_config
 from vlcheck.model.catalogue import Entry
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.families import family_of
 from vlcheck.model.family import Family, Part
 from vlcheck.model.modules import ModuleTable, tabulate
+from vlcheck.model.reference import build_reference
 from vlcheck.spec import Intent, Lora, ModelRef, RunSpec, Training
 
 ENTRIES: tuple[Entry, ...] = tuple(catalogue.entries())

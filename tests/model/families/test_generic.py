@@ -10,11 +10,12 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from tests.model.families.models import SMALLEST, entry, reference, table
 from vlcheck.finding import Unavailable
-from vlcheck.model.build import UnbuildableConfig, build_reference
+from vlcheck.model.build import UnbuildableConfig
 from vlcheck.model.families import FAMILIES, family_of
 from vlcheck.model.families.generic import derive
 from vlcheck.model.family import Part
 from vlcheck.model.modules import tabulate
+from vlcheck.model.reference import build_reference
 from vlcheck.model.tiny_run import shrink
 from vlcheck.spec import Lora, ModelRef, RunSpec, Training
 

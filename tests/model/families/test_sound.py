@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from transformers.initialization import no_init_weights
 
-from tests.model.families.models import IDS, SMALLEST, entry, family, reference, sound, table
+from tests.model.families.models import IDS, SMALLEST, entry, family, labels, reference, sound, table
 from tests.tiny import no_projection
 from vlcheck.engine import run
 from vlcheck.evidence.model import Skeleton
@@ -20,14 +21,25 @@ from vlcheck.spec import RunSpec
 
 LOOKED = ("VLC401", "VLC404", "VLC406")
 OTHER_SIZES = [hub_id for hub_id in IDS if hub_id not in SMALLEST]
+"""Looked at with `-m slow`: each has the structure of one of the smallest, which are looked at by default."""
 IN_DROPPED_LAYER = 6
 """Adapters that `all-linear` puts on CLIP's last layer, whose output LLaVA drops."""
 
 
+def no_labels(hub_id: str) -> dict[str, Any]:
+    """Nothing is handed in: the model's own labels are judged."""
+    return {}
+
+
 @pytest.mark.parametrize("hub_id", SMALLEST)
-def test_sound_run_of_every_structure_is_silent_and_looked_at(hub_id):
-    """`all-linear`: no error and no warning from any rule, census and gradient of every part."""
-    evidence = evidence_of(hub_id, sound(hub_id))
+@pytest.mark.parametrize("given", [labels, pytest.param(no_labels, marks=pytest.mark.slow)])
+def test_sound_run_of_every_structure_is_silent_and_looked_at(hub_id, given):
+    """`all-linear`: no error and no warning from any rule, census and gradient of every part.
+
+    Labels are those of the miniature, which `test_faults.py` has judged too; with `-m slow` also those of pictures as
+    large as the model takes them.
+    """
+    evidence = evidence_of(hub_id, sound(hub_id), **given(hub_id))
     outcomes = {rule.code: run(rule, evidence) for rule in RULES}
 
     assert [o.reason for o in outcomes.values() if o.verdict is Verdict.ERROR] == []
@@ -37,6 +49,7 @@ def test_sound_run_of_every_structure_is_silent_and_looked_at(hub_id):
     assert len(evidence.call(lambda reach: reach).dropped) == IN_DROPPED_LAYER * clip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hub_id", OTHER_SIZES)
 def test_other_sizes_are_looked_at(hub_id):
     """Census and gradient, with adapters in the last layer of each kind: PEFT takes a second for all layers."""
@@ -47,10 +60,10 @@ def test_other_sizes_are_looked_at(hub_id):
     assert_looked({rule.code: run(rule, evidence) for rule in RULES if rule.code in LOOKED})
 
 
-def evidence_of(hub_id: str, spec: RunSpec) -> Evidence:
+def evidence_of(hub_id: str, spec: RunSpec, **more: Any) -> Evidence:
     with no_init_weights():  # it has no storage anyway
         skeleton = Skeleton(base_of(build_model(spec, Weights.META, config=entry(hub_id).config)))
-    given = {"reference": reference(hub_id), "skeleton": skeleton, "projection": no_projection}
+    given = {"reference": reference(hub_id), "skeleton": skeleton, "projection": no_projection, **more}
     return Evidence(spec, given, offline=True)
 
 

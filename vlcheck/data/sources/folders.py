@@ -9,14 +9,12 @@ from pathlib import Path
 
 from vlcheck.data.conversation import BadRow, Picture
 from vlcheck.data.sources.flat import answered
+from vlcheck.data.sources.images import SUFFIXES
 from vlcheck.data.sources.row import Row, RowProblem, shown
 from vlcheck.spec import Data
 
-SUFFIXES = frozenset((
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".jp2", ".png", ".pgm", ".pnm", ".ppm",
-    ".tga", ".tif", ".tiff", ".webp",
-))  # fmt: skip
-"""Files that are taken for images by their name; whether they are is found when they are opened."""
+DEEPEST = 64
+"""Folders inside each other that are looked into; deeper ones are named and left."""
 
 
 def read_folder(folder: Path, data: Data, split: str, *, root: Path) -> Iterator[Row | RowProblem]:
@@ -59,6 +57,9 @@ def _images(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
     here = os.path.realpath(folder)
     if here in above:
         yield folder, f"a link back to {shown(here)}, which holds it"
+        return
+    if len(above) > DEEPEST:
+        yield folder, f"it lies more than {DEEPEST} folders deep; allowed: CLASS/NAME, or a few folders between"
         return
     folders, images, problems = _listed(folder)
     yield from ((folder, problem) for problem in problems)

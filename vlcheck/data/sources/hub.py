@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlcheck.data.sources.listing import check_saved, files_by_split
 from vlcheck.data.sources.row import NoSuchSplit, Row, RowProblem
 from vlcheck.data.sources.tables import read_row
 from vlcheck.finding import Unavailable
-from vlcheck.hub import hub_answers
+from vlcheck.model.hub import hub_answers
 from vlcheck.spec import Data
 
 SUFFIXES = (".parquet", ".arrow")
@@ -66,6 +67,8 @@ def _loaded(source: str | Path, data: Data, split: str, *, offline: bool) -> Any
 def _from_disk(source: Path, data: Data, split: str) -> Any:
     import datasets
 
+    if not source.is_file():
+        check_saved(source)
     if (source / "dataset_dict.json").exists():
         saved = datasets.load_from_disk(str(source))
         if split not in saved:
@@ -77,11 +80,16 @@ def _from_disk(source: Path, data: Data, split: str) -> Any:
     if source.is_file():
         kind = source.suffix.removeprefix(".")
         return datasets.load_dataset(kind, data_files={split: str(source)}, split=split, streaming=True)
-    return (
-        datasets.load_from_disk(str(source))
-        if single
-        else datasets.load_dataset(str(source), split=split, streaming=True)
-    )
+    if single:
+        return datasets.load_from_disk(str(source))
+    found = files_by_split(source, SUFFIXES)
+    if split not in found:
+        raise NoSuchSplit(split, tuple(sorted(found)))
+    kinds = {file.suffix.removeprefix(".") for file in found[split]}
+    if len(kinds) > 1:
+        raise Unavailable(f"split {split!r} of {source} has parquet and arrow files; allowed: files of one kind")
+    files = [str(file) for file in found[split]]
+    return datasets.load_dataset(kinds.pop(), data_files={split: files}, split=split, streaming=True)
 
 
 def _from_hub(name: str, split: str, *, offline: bool) -> Any:
@@ -179,6 +187,8 @@ def _named(values: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[st
 def _splits(source: str | Path) -> tuple[str, ...]:
     import datasets
 
+    if isinstance(source, Path):
+        return tuple(sorted(files_by_split(source, SUFFIXES))) if source.is_dir() else ()
     with contextlib.suppress(Exception):
         return tuple(datasets.get_dataset_split_names(str(source)))
     return ()

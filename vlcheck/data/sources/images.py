@@ -12,6 +12,15 @@ from vlcheck.config.reading.quoting import quoted
 from vlcheck.data.conversation import BadRow, Picture
 from vlcheck.data.sources.row import shown, sound_text
 
+SUFFIXES = frozenset((
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".jp2", ".png", ".pgm", ".pnm", ".ppm",
+    ".tga", ".tif", ".tiff", ".webp",
+))  # fmt: skip
+"""Files that are taken for images by their name; whether they are is found when they are opened."""
+
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
+"""First bytes of JPEG, PNG, GIF, WebP, BMP and TIFF files."""
+
 
 def pictures_of(value: Any, folder: Path | None, name: str) -> tuple[Picture, ...]:
     """The images of one cell; a list is several.
@@ -49,6 +58,17 @@ def picture_of(value: Any, folder: Path | None, name: str) -> Picture:
         raise BadRow(f"the image {quoted(value)} is not fetched; allowed: a local file")
     path = sound_text(value.removeprefix("file://"), "the image's path")
     return Picture((folder or Path()) / path, shown(path))
+
+
+def looks_like(value: Any) -> bool:
+    """Whether a cell holds an image or a list of them, by the names of files and the first bytes."""
+    if isinstance(value, list | tuple):
+        return bool(value) and looks_like(value[0])
+    if isinstance(value, Mapping):
+        return "bytes" in value and (looks_like(value.get("bytes")) or looks_like(value.get("path")))
+    if isinstance(value, bytes):
+        return value.startswith(MAGIC)
+    return isinstance(value, str) and (Path(value[-12:]).suffix.lower() in SUFFIXES or value.startswith("data:image/"))
 
 
 def _decoded(uri: str) -> bytes:

@@ -1,30 +1,41 @@
-"""Rows that are conversations already: `messages` in the style of OpenAI and TRL."""
+"""Rows that are conversations already: `messages` as of OpenAI and TRL, `conversations` as of LLaVA and ShareGPT."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlcheck.config.reading.quoting import quoted
 from vlcheck.data.conversation import BadRow, Content, Conversation, Picture, Turn
-from vlcheck.data.sources.images import picture_of, pictures_of
-from vlcheck.data.sources.row import Row, sound_text
+from vlcheck.data.sources.images import looks_like, picture_of, pictures_of
+from vlcheck.data.sources.row import Row, RowForm, sound_text
 
 PLACEHOLDER = "<image>"
 """Where a text says that an image belongs, in rows that list their images beside the messages."""
 
 
+IMAGE_COLUMNS = ("images", "image")
+"""Columns beside the messages that images are read from; the first that holds any."""
+
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+"""Who speaks in `conversations`, the format of LLaVA and ShareGPT."""
+
+
 def message_row(values: Mapping[str, Any], *, split: str, name: str, folder: Path | None) -> Row:
-    """Make a row of `messages` and, where they hold placeholders, `images`.
+    """Make a row of `messages`, or of LLaVA's `conversations`, and the images beside them.
 
     Raises:
         BadRow: if the messages are no conversation, or their images do not add up.
     """
-    messages = values["messages"]
+    shape: Literal["messages", "conversations"] = "messages" if "messages" in values else "conversations"
+    messages = values[shape]
     if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
-        raise BadRow(f"messages is {quoted(_kind(messages))}; allowed: a list of objects with role and content")
-    listed = values.get("images") or ()
+        raise BadRow(f"{shape} is {quoted(_kind(messages))}; allowed: a list of objects with role and content")
+    if shape == "conversations":
+        messages = [_spoken(message) for message in messages]
+    column = next((column for column in IMAGE_COLUMNS if values.get(column)), "")
+    listed = values.get(column) or ()
     images = pictures_of(listed if isinstance(listed, list | tuple) else [listed], folder, name)
     waiting = iter(images)
     turns = tuple(_turn(message, waiting, bool(images), folder, name) for message in messages)
@@ -33,8 +44,15 @@ def message_row(values: Mapping[str, Any], *, split: str, name: str, folder: Pat
         if len(left) < len(images):
             raise BadRow(f"{len(images)} images for {len(images) - len(left)} placeholders", images)
         turns = _shown_first(turns, left)
+    asked = [message.get("content") for message in messages if message.get("role") == "user"]
+    form = RowForm(
+        shape=shape,
+        bare="" if isinstance(listed, list | tuple) or column != "images" else column,
+        unplaced="" if not left else "text" if all(isinstance(content, str) for content in asked) else "parts",
+        unread=tuple(key for key, value in values.items() if key not in (shape, *IMAGE_COLUMNS) and looks_like(value)),
+    )
     try:
-        return Row(Conversation(turns, name), split)
+        return Row(Conversation(turns, name), split, form)
     except ValueError as refused:
         raise BadRow(str(refused).removeprefix(f"{name}: "), images) from None
 
@@ -59,6 +77,17 @@ def _turn(message: Mapping[str, Any], waiting: Iterator[Picture], listed: bool, 
     if role == "assistant" and not any(isinstance(part, str) and part.strip() for part in said):
         raise BadRow("an assistant message is empty; allowed: text")
     return Turn(role, said, thinking)
+
+
+def _spoken(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A turn of `conversations` (from, value) as one of `messages`."""
+    if "from" not in message:
+        return message
+    speaker = message["from"]
+    role = ROLES.get(speaker) if isinstance(speaker, str) else None
+    if role is None:
+        raise BadRow(f"from is {quoted(_kind(speaker))}; allowed: {', '.join(ROLES)}")
+    return {"role": role, "content": message.get("value")}
 
 
 def _part(part: Any, waiting: Iterator[Picture], folder: Path | None, name: str) -> Content:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from vlcheck.config.reading.quoting import quoted
 from vlcheck.config.reading.text import unprintable
@@ -14,11 +15,25 @@ LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
+class RowForm:
+    """How a row was written: what a framework's reader would take otherwise than this one."""
+
+    shape: Literal["flat", "messages", "conversations"] = "flat"
+    bare: str = ""
+    """Column that holds one image where a list is meant; empty where none does."""
+    unplaced: Literal["", "text", "parts"] = ""
+    """No placeholder asks for its images; whether its user turns are text or lists of parts."""
+    unread: tuple[str, ...] = ()
+    """Columns that look like images and were not read."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One sample that can be trained."""
 
     conversation: Conversation
     split: str
+    form: RowForm = RowForm()
 
     @property
     def name(self) -> str:

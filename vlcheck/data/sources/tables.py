@@ -1,4 +1,4 @@
-"""JSON lines and CSV files: one row a line, every line that cannot be used named with its number."""
+"""JSON, JSON lines and CSV files: every row that cannot be used is named with its number."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from vlcheck.data.sources.messages import message_row
 from vlcheck.data.sources.row import NoSuchSplit, Row, RowProblem, shown
 from vlcheck.spec import Data
 
-SUFFIXES = (".jsonl", ".csv", ".tsv")
-"""Files that are read here, a row a line."""
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+"""Files that are read here: a row a line, or an element of one JSON list."""
+
+MOST_BYTES = 2**31
+"""Largest list that is read: its text is held in memory."""
 
 
 def read_table(file: Path, data: Data, split: str, *, whole: bool, root: Path) -> Iterator[Row | RowProblem]:
@@ -52,7 +55,7 @@ def read_table(file: Path, data: Data, split: str, *, whole: bool, root: Path) -
 def read_row(values: Mapping[str, Any], data: Data, *, split: str, name: str, folder: Path | None) -> Row | RowProblem:
     """Make a row of what one line, or one example of `datasets`, holds."""
     try:
-        if "messages" in values:
+        if "messages" in values or "conversations" in values:
             return message_row(values, split=split, name=name, folder=folder)
         return flat_row(values, data, split=split, name=name, folder=folder)
     except BadRow as bad:
@@ -66,12 +69,53 @@ def _split_of(values: Mapping[str, Any], data: Data) -> str:
 def _entries(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
     """Line number and what stands there; number 0 is the file as a whole."""
     try:
-        if file.suffix == ".jsonl":
+        if file.suffix == ".json" and _starts_a_list(file):
+            yield from _list_entries(file)
+        elif file.suffix in (".jsonl", ".json"):
             yield from _json_entries(file)
         else:
             yield from _csv_entries(file, "\t" if file.suffix == ".tsv" else ",")
     except OSError as error:
         yield 0, BadRow(f"cannot be read: {error.strerror or error}")
+
+
+def _starts_a_list(file: Path) -> bool:
+    first = next((line for line in read_lines(file) if line.strip()), b"")
+    return first.lstrip().startswith(b"[")
+
+
+def _list_entries(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
+    """The elements of one JSON list, counted from 1 and read one by one."""
+    if (size := file.stat().st_size) > MOST_BYTES:
+        yield 0, BadRow(f"the list takes {size:,} bytes; allowed: {MOST_BYTES:,}, or one object a line (.jsonl)")
+        return
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield 0, BadRow(f"byte {error.start + 1} is not UTF-8; allowed: UTF-8 text")
+        return
+    decoder, number = json.JSONDecoder(), 1
+    here = _past(text, text.index("[") + 1)
+    while text[here : here + 1] != "]":
+        try:
+            value, here = decoder.raw_decode(text, here)
+        except (ValueError, RecursionError) as error:  # where the next element begins cannot be told
+            yield number, BadRow(f"not read as JSON, nor is what follows: {str(error)[:80]}")
+            return
+        yield number, value if isinstance(value, dict) else BadRow(f"holds {_json_kind(value)}; allowed: an object")
+        number, here = number + 1, _past(text, here)
+        if text[here : here + 1] == ",":
+            here = _past(text, here + 1)
+        elif text[here : here + 1] != "]":
+            yield number, BadRow("the list ends without a closing bracket")
+            return
+
+
+def _past(text: str, here: int) -> int:
+    """The first character from a place on that is no space."""
+    while here < len(text) and text[here].isspace():
+        here += 1
+    return here
 
 
 def _json_entries(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:

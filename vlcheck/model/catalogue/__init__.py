@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """A known model."""
+    """A model whose config.json ships with vlcheck."""
 
     hub_id: str
     source: str

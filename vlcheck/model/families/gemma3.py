@@ -79,7 +79,7 @@ def image_layout(values: Values, soft_tokens: int, device: torch.device) -> Imag
 
 
 def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
-    """The one number that the config fixes."""
+    """The one number that the config fixes for every image; no limit changes it."""
     return int(values["mm_tokens_per_image"]), ""
 
 

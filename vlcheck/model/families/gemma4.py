@@ -128,7 +128,7 @@ def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
 
 
 def image_options(values: Values) -> dict[str, Any]:
-    """How the tower cuts an image."""
+    """Pixels along a side of a patch, and patches along a side of what becomes one soft token."""
     return {key: values["vision_config"][key] for key in ("patch_size", "pooling_kernel_size")}
 
 

@@ -22,6 +22,10 @@ DOUBT = (
     "as the tower, and no gradient was measured"
 )
 
+FINEST = 28
+"""Side in pixels that a soft token covers at the least in the families whose images take any number of them, LLaVA's
+kin aside: what is assumed of a family that nothing is known of."""
+
 
 def derive(values: Values, model: PreTrainedModel) -> Family:
     """A family of one model, without a tiny run.
@@ -40,7 +44,7 @@ def derive(values: Values, model: PreTrainedModel) -> Family:
         raise LookupError(f"model_type {kind!r} is of no family that vlcheck knows, and its model's submodels do not "
                           "tell its parts apart")  # fmt: skip
     parts |= _experts(model, language)
-    return Family(name=kind, model_types=(kind,), parts=parts, doubt=DOUBT)
+    return Family(name=kind, model_types=(kind,), parts=parts, soft_token_side=FINEST, doubt=DOUBT)
 
 
 def _parts(path: str, module: nn.Module, model: PreTrainedModel) -> Iterator[tuple[str, Part]]:

@@ -54,12 +54,12 @@ def image_layout(values: Values, soft_tokens: int, device: torch.device) -> Imag
 
 
 def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
-    """Whole tiles."""
+    """Those of whole tiles: as many as a limit lets through, else as a landscape photo has."""
     return images.tiled(soft_tokens_of_tile(values), wanted)
 
 
 def soft_tokens_of_tile(values: Values) -> int:
-    """What the projector leaves of a tile's patches."""
+    """Soft tokens of a tile: what the projector leaves of its patches."""
     (side, _), (patch, _) = values["vision_config"]["image_size"], values["vision_config"]["patch_size"]
     return int((side // patch * values["downsample_ratio"]) ** 2)
 
@@ -71,7 +71,7 @@ def image_options(values: Values) -> dict[str, Any]:
 
 
 def options(values: Values) -> dict[str, Any]:
-    """Soft tokens of a tile."""
+    """How many soft tokens the processor puts in for a tile."""
     (height, width), patch = values["vision_config"]["image_size"], values["vision_config"]["patch_size"]
     return {"image_seq_length": int(height // patch[0] * (width // patch[1]) * values["downsample_ratio"] ** 2)}
 

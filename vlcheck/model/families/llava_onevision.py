@@ -78,4 +78,5 @@ FAMILY = llava.kin(
     fallback=FALLBACK,
     image_layout=image_layout,
     soft_tokens=llava_next.soft_tokens,
+    soft_token_side=14,
 )

@@ -92,7 +92,7 @@ def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
 
 
 def image_options(values: Values) -> dict[str, Any]:
-    """Tiles of the tower's size."""
+    """Tiles of the tower's size in pixels, and how many of them an image may be cut into."""
     side, tiles = values["vision_config"]["image_size"], values["vision_config"]["max_num_tiles"]
     return {"size": {"height": side, "width": side}, "max_image_tiles": tiles}
 

@@ -148,5 +148,6 @@ FAMILY = Family(
     fallback=FALLBACK,
     image_layout=image_layout,
     soft_tokens=images.unscaled,
+    soft_token_side=28,
     measured=True,
 )

@@ -72,5 +72,6 @@ FAMILY = Family(
     fallback=FALLBACK,
     image_layout=image_layout,
     soft_tokens=images.unscaled,
+    soft_token_side=32,
     measured=True,
 )

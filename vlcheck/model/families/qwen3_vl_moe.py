@@ -49,5 +49,6 @@ FAMILY = Family(
     fallback=qwen3_vl.FALLBACK,
     image_layout=image_layout,
     soft_tokens=images.unscaled,
+    soft_token_side=32,
     measured=True,
 )

@@ -61,12 +61,12 @@ def image_layout(values: Values, soft_tokens: int, device: torch.device) -> Imag
 
 
 def soft_tokens(values: Values, wanted: int | None) -> tuple[int, str]:
-    """Whole tiles."""
+    """Those of whole tiles: as many as a limit lets through, else as a landscape photo has."""
     return images.tiled(soft_tokens_of_tile(values), wanted)
 
 
 def soft_tokens_of_tile(values: Values) -> int:
-    """What the projector leaves of a tile's patches."""
+    """Soft tokens of a tile: what the projector leaves of its patches."""
     vision = values["vision_config"]
     return int((vision["image_size"] // vision["patch_size"]) ** 2 // values["scale_factor"] ** 2)
 
@@ -78,7 +78,7 @@ def image_options(values: Values) -> dict[str, Any]:
 
 
 def options(values: Values) -> dict[str, Any]:
-    """Soft tokens of a tile."""
+    """How many soft tokens the processor puts in for a tile."""
     vision = values["vision_config"]
     return {"image_seq_len": (vision["image_size"] // vision["patch_size"] // values["scale_factor"]) ** 2}
 

@@ -25,7 +25,7 @@ def turn(*soft: int) -> dict[str, torch.Tensor]:
 
 
 def pixels(*shape: int) -> torch.Tensor:
-    """An image."""
+    """Random pixels of this shape, float32 between 0 and 1."""
     import torch
 
     return torch.rand(*shape)

@@ -1,0 +1,112 @@
+"""The base as transformers ships it, whatever a patch has made of its classes: what it accepts, what it would load.
+
+Private names of transformers are touched here, each with its reason.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+
+from vlcheck.model.base_weights import StoredBase, stored_misfits
+from vlcheck.model.build import UnbuildableConfig, build_base, transformers_config
+from vlcheck.model.family import Values
+from vlcheck.spec import RunSpec
+
+
+def build_reference(config: Values) -> nn.Module:
+    """The base on meta as transformers ships it, even where a patch has changed its classes meanwhile.
+
+    The modelling file is executed a second time under a private name, and its classes stand in for
+    the patched ones while the model is built.
+
+    Raises:
+        UnbuildableConfig: if transformers rejects the config.
+    """
+    touched = sys.modules[_model_class(config).__module__]
+    with _classes_of(_second_copy(touched), touched):
+        return build_base(config)
+
+
+def read_stored_base(spec: RunSpec, config: Values) -> StoredBase:
+    """What `load_base` would refuse of a local folder's weights, from their headers.
+
+    Raises:
+        Unavailable, NotApplicable: as `stored_misfits` does.
+        UnbuildableConfig: if transformers rejects the config.
+    """
+    folder = Path(spec.model.id).expanduser()
+    return stored_misfits(folder, config, _model_class(config), transformers_config(config), spec.model.dtype)
+
+
+def attention_support(model: nn.Module, implementation: str) -> dict[str, bool]:
+    """Whether each submodel accepts an attention implementation, by class name.
+
+    Read from the flags that transformers checks when it builds the model; asking it to build would
+    need the attention packages of the training machine here.
+    """
+    flag = {"sdpa": "_supports_sdpa", "flex_attention": "_supports_flex_attn"}.get(
+        implementation, "_supports_flash_attn" if implementation.startswith("flash") else None
+    )
+    classes = {type(module) for module in model.modules() if isinstance(module, PreTrainedModel)}
+    return {
+        cls.__name__: flag is None or bool(getattr(cls, flag, False))
+        for cls in sorted(classes, key=lambda c: c.__name__)
+    }
+
+
+def _model_class(config: Values) -> type:
+    resolved = transformers_config(config)
+    try:
+        cls: type = AutoModelForImageTextToText._model_mapping[type(resolved)]  # no public route; seen in 5.17, 5.23
+    except KeyError as error:
+        raise UnbuildableConfig(f"{config.get('model_type')} is not an image-text-to-text model") from error
+    return cls
+
+
+def _second_copy(module: ModuleType) -> ModuleType:
+    name = f"{module.__package__}._untouched_{module.__name__.rpartition('.')[2]}"
+    if name not in sys.modules:
+        location = inspect.getsourcefile(module)
+        spec = importlib.util.spec_from_file_location(name, location)
+        if spec is None or spec.loader is None:
+            raise UnbuildableConfig(f"the source of {module.__name__} cannot be read")
+        copy = importlib.util.module_from_spec(spec)
+        sys.modules[name] = copy
+        logging.disable(logging.WARNING)
+        try:
+            spec.loader.exec_module(copy)
+        finally:
+            logging.disable(logging.NOTSET)
+    return sys.modules[name]
+
+
+@contextmanager
+def _classes_of(source: ModuleType, target: ModuleType) -> Iterator[None]:
+    """Let `target`'s building blocks be those of `source` for a while.
+
+    Whole models stay: the auto classes remember the first one they meet.
+    """
+    names = [
+        name
+        for name, value in vars(source).items()
+        if isinstance(value, type)
+        and value.__module__ == source.__name__
+        and not issubclass(value, PreTrainedModel)
+        and name in vars(target)
+    ]
+    before = {name: vars(target)[name] for name in names}
+    vars(target).update({name: vars(source)[name] for name in names})
+    try:
+        yield
+    finally:
+        vars(target).update(before)
