@@ -41,6 +41,11 @@ def test_end_tokens_inside_an_answer_are_its_own():
     assert labels(ids, Span(0, 0, (5,), 2)) == [[-100, -100, 1, 6, 2, 6, 6, -100]]
 
 
+def test_a_header_may_end_with_the_end_token():
+    """It lies before the answer, and is none of its own."""
+    assert labels([[5, 6, 7, 6, 1]], Span(0, 0, (5, 6), 0)) == [[-100, -100, 7, 6, -100]]
+
+
 def test_an_empty_answer_is_its_end_token_at_the_very_end():
     """The last id of a row can be the only one that is trained."""
     assert labels([[5, 9, 6]], Span(0, 0, (5, 9), 0)) == [[-100, -100, 6]]
