@@ -331,10 +331,10 @@ def test_shown_collator_test_runs():
     """The test that the page on labels shows passes on a sound collator and fails on a broken one."""
     from tests.broken import collators
     from tests.label_samples import own
-    from tests.tiny import gemma4
+    from vlcheck.model.catalogue import lookup
 
     (block,) = shown_python(DOCS / "labels.md")
-    sound = own(gemma4())
+    sound = own(lookup("google/gemma-4-26B-A4B-it").config)
 
     for collator, passes in ((sound, True), (collators.everything(sound.processor), False)):
         names = {"my_collator": collator, "my_processor": sound.processor}

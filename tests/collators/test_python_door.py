@@ -82,6 +82,17 @@ def test_whatever_comes_back_is_judged_or_refused(change, codes):
     assert bool(codes) == bool(errors)
 
 
+@pytest.mark.parametrize(("change", "says"), [
+    (collators.endless, "is not supervised"),
+    (lambda batch: {key: value[:, :-1] if value.dim() == 2 else value for key, value in batch.items()}, "is not in the"),
+])  # fmt: skip
+def test_an_end_token_is_missed_in_the_row_or_in_the_labels(change, says):
+    """The finding says which."""
+    (outcome,) = check_collator(spoiled(change), processor(), model=QWEN, select=("VLC208",)).outcomes
+
+    assert says in outcome.findings[0].message
+
+
 def test_assert_collator_fails_with_what_a_person_reads():
     """A sound collator gives its report, a wrong one the text; the text is the terminal's, the string its sum."""
     report = assert_collator(collators.sound(processor()), processor(), model=QWEN)

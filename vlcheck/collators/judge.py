@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -11,7 +12,7 @@ import torch
 from vlcheck.collators.batch import Candidate, readable
 from vlcheck.collators.layout import Expected, lay_out
 from vlcheck.collators.pixels import ImageFaults, look_at_images
-from vlcheck.collators.probes import Probe, ProbeKind, budget, built_in, grown
+from vlcheck.collators.probes import Probe, ProbeKind, budget, built_in, few_tiles, grown
 from vlcheck.collators.regions import TokenMap, map_tokens
 from vlcheck.collators.rows import RowCheck, check_row
 from vlcheck.collators.shapes import shape_probes
@@ -114,13 +115,26 @@ def judge(
     for probe, made in grown(probes[0], collator, token_map):
         checks = _add(checks, oracle, [probe], made)
     if candidate.thorough:
-        for tried in shape_probes(collator.template, conversations):
-            checks = _add(replace(checks, shapes=checks.shapes + 1), oracle, tried)
-        checks = replace(checks, images=look_at_images(candidate, collator))
+        with _tiles(oracle, probes[0]):
+            for tried in shape_probes(collator.template, conversations):
+                checks = _add(replace(checks, shapes=checks.shapes + 1), oracle, tried)
+            checks = replace(checks, images=look_at_images(candidate, collator))
     for start in range(0, len(conversations), batch):
         together = [Probe("data", conversation) for conversation in conversations[start : start + batch]]
         checks = _add(checks, oracle, together)
     return checks
+
+
+def _tiles(oracle: Oracle, probe: Probe) -> AbstractContextManager[None]:
+    """Few tiles an image, if the collator's processor is the one that was given: a second one keeps its settings."""
+    row, soft = [probe.conversation], oracle.token_map.soft_id
+    with few_tiles(oracle.collator):
+        try:
+            made = oracle.candidate.batch(row)["input_ids"]
+            same = int((made == soft).sum()) == int((oracle.collator(row)["input_ids"] == soft).sum())
+        except Exception:  # it may be the user's code; VLC225 says so
+            same = False
+    return few_tiles(oracle.collator) if same else nullcontext()
 
 
 def _add(

@@ -142,3 +142,22 @@ def budget(collator: Collator, tokens: int | None) -> Iterator[None]:
     finally:
         vars(image_processor).clear()
         vars(image_processor).update(before)
+
+
+@contextlib.contextmanager
+def few_tiles(collator: Collator) -> Iterator[None]:
+    """Let the processor cut images into few tiles for a while: no label depends on how many there are.
+
+    SmolVLM and Idefics3 enlarge every image to several tiles a side, InternVL cuts it into up to twelve.
+    """
+    image_processor = collator.processor.image_processor
+    before, tile = copy.copy(vars(image_processor)), getattr(image_processor, "max_image_size", None)
+    if tile and "longest_edge" in image_processor.size:
+        image_processor.size = copy.copy(tile)
+    if getattr(image_processor, "crop_to_patches", False):
+        image_processor.max_patches = min(2, image_processor.max_patches)
+    try:
+        yield
+    finally:
+        vars(image_processor).clear()
+        vars(image_processor).update(before)

@@ -54,6 +54,8 @@ class RowCheck:
     """Answers that are among the ids."""
     ended: int
     """Of these, answers that an end token follows."""
+    untrained: int
+    """Of these, answers of which no id is supervised, nor its end token."""
     moved: int
     """Positions that the labels stand away from where they ought to; 0 where no single shift explains them."""
     gap: int | None
@@ -135,6 +137,7 @@ def check_row(subject: Subject, batch: Batch, number: int, collator: Collator, t
         answers=len(subject.turns),
         found=regions.found,
         ended=regions.ended,
+        untrained=_untrained(supervised, law),
         moved=_moved(supervised, law),
         gap=gap,
         contiguous=first is not None and bool(supervised[int(np.argmax(supervised)) : first].all()),
@@ -166,6 +169,13 @@ def _ignored_as(labels: np.ndarray, ids: Sequence[int], regions: Regions) -> int
 def _difference(subject: Subject, row: Sequence[int], start: int, token_map: TokenMap) -> Difference | None:
     wanted = divide(subject.ids, [True] * len(subject.ids), subject.probe.conversation, subject.turns, token_map)
     return difference(row, start, subject.ids, wanted.of, token_map)
+
+
+def _untrained(supervised: np.ndarray, law: np.ndarray) -> int:
+    """Stretches that ought to be supervised and are not at all."""
+    starts = np.flatnonzero(np.diff(np.concatenate(([0], law.astype(np.int8)))) == 1)
+    stops = np.flatnonzero(np.diff(np.concatenate((law.astype(np.int8), [0]))) == -1) + 1
+    return sum(not supervised[start:stop].any() for start, stop in zip(starts, stops, strict=True))
 
 
 def _moved(supervised: np.ndarray, law: np.ndarray) -> int:

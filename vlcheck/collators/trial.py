@@ -14,7 +14,7 @@ from torch import nn
 
 from vlcheck.collators.batch import Candidate, readable
 from vlcheck.collators.crossing import IMAGES, ROUNDING, change, crossing
-from vlcheck.collators.probes import BUDGETS, ask, budget, picture
+from vlcheck.collators.probes import BUDGETS, ask, budget, few_tiles, picture
 from vlcheck.data.conversation import Conversation
 from vlcheck.processing.collator import Batch, Collator
 from vlcheck.processing.labels import IGNORE_INDEX
@@ -79,7 +79,7 @@ def try_out(
     model = build()
     trial = _refusal(model, batch, collator, [first])
     if not trial.problem or not _refuses(model, readable(batch)):
-        with budget(collator, FEWEST):
+        with budget(collator, FEWEST), few_tiles(collator):
             trial = _compared(trial, model, candidate, collator, (first, other))
     without, replaced = _without(model, readable(batch), collator, first)
     fits = {name: _features(model, odd) for name, odd in unlike}
@@ -234,6 +234,8 @@ def _several(
         if refusal.problem and _refuses(model, together):
             return replace(trial, problem=refusal.problem, refused=refusal.refused, mismatch=refusal.mismatch)
         trial = replace(trial, refused=trial.refused or refusal.refused)
+        if len(together["input_ids"]) < len(rows) and _trained(together) < sum(map(_trained, apart)):
+            return replace(trial, problem="of two rows fewer came back, and less is trained; see VLC230")
         met = crossing(together, apart, lambda batch: _output(model, batch), collator.processor.tokenizer.pad_token_id)
         if met.cause == IMAGES and _at_random(candidate, rows, raw):
             met = replace(met, change=0.0, cause="")
@@ -245,6 +247,10 @@ def _several(
         return replace(trial, accumulated=(whole, sum(single) / (1 if options else len(single))))
     except Exception as error:  # the user's code, or a model's forward
         return replace(trial, problem=f"two rows at once: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
+def _trained(batch: Batch) -> int:
+    return int((batch["labels"] != IGNORE_INDEX).sum())
 
 
 def _at_random(candidate: Candidate, rows: Sequence[Conversation], batch: Batch) -> bool:

@@ -16,6 +16,7 @@ from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
+    from vlcheck.collators.rows import RowCheck
 
 
 @rule("VLC202", "prompt-supervised", Severity.ERROR)
@@ -130,7 +131,7 @@ def end_unlearnt(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Ex
     """
     rows = rows_of(checks)
     yield Examined(sum(row.found for row in rows), "answers")
-    if wrong := [row for row in rows if row.supervised[Region.END] < row.found]:
+    if wrong := [row for row in rows if _unended(row)]:
         worst = wrong[0]
         absent = worst.ended < worst.found
         yield Finding(
@@ -139,6 +140,12 @@ def end_unlearnt(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Ex
             measured=measured(wrong, worst),
             fix="end every answer with the turn's end token and supervise it",
         )
+
+
+def _unended(row: RowCheck) -> bool:
+    """An answer is trained without its end token, or nothing is; answers that are left out whole are VLC206's."""
+    missing = row.found - row.supervised[Region.END]
+    return missing > (row.untrained if any(row.supervised.values()) else 0)
 
 
 @rule("VLC209", "after-end-supervised", Severity.NOTE)

@@ -1,0 +1,78 @@
+"""The table of verdicts: sound collators pass without error or warning, each wrong one is found for its own reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.broken.table import HEAVY, LIGHT, SOUND, TABLE, WRONG, Entry, processor
+from vlcheck import Severity, check_collator
+from vlcheck.finding import Verdict
+
+PAGE = Path(__file__).parents[2] / "docs" / "labels.md"
+TRIED = {"VLC204", "VLC215", "VLC216", "VLC219", "VLC223", "VLC224", "VLC229", "VLC235"}
+"""Rules that run a tiny model: where a row's verdict does not need them, they wait for `pytest -m slow`."""
+
+EVERYWHERE = 14
+"""Of so many collators of the table, two may be tried on a family of many tiles or pixels."""
+
+
+def _family(number: int, entry: Entry) -> str:
+    """The family that a collator is tried on by default: each comes up, those of many tiles or pixels seldom."""
+    light = [name for name in entry.families if name in LIGHT]
+    if number % EVERYWHERE < 2 or not light:
+        turn = number // EVERYWHERE % len(HEAVY)
+        heavy = [name for name in (*HEAVY[turn:], *HEAVY[:turn]) if name in entry.families]
+        return (heavy or light)[0]
+    return light[number % len(light)]
+
+
+SHORT = tuple((entry, _family(number, entry)) for number, entry in enumerate(TABLE))
+OTHERS = tuple((entry, family) for entry in TABLE for family in entry.families)
+
+
+def named(pairs):
+    return [pytest.param(*pair, id=f"{pair[0].name}, {pair[1].rpartition('/')[2]}") for pair in pairs]
+
+
+@pytest.mark.parametrize(("entry", "family"), named(SHORT))
+def test_verdict(entry, family):
+    """On one family each, without the tiny model where the verdict does not need it."""
+    judged(entry, family, () if entry.model else TRIED - (entry.roots & {"VLC235"}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("entry", "family"), named(OTHERS))
+def test_verdict_in_every_family(entry, family):
+    """On every family where it applies, by all rules."""
+    judged(entry, family, ())
+
+
+def judged(entry: Entry, family: str, ignored) -> None:
+    report = check_collator(entry.make(family), processor(family), entry.rows, model=family, ignore=tuple(ignored))
+
+    assert [outcome.reason for outcome in report.with_verdict(Verdict.ERROR)] == []
+    causes = {o.rule.code for o in report.found(Severity.WARNING) if not o.explained_by}
+    if entry.roots:
+        assert causes & entry.roots, causes
+        assert causes <= entry.roots, causes
+    else:
+        assert causes == set(), [o.findings[0].message for o in report.found(Severity.WARNING)]
+
+
+def test_the_table_is_as_large_as_it_says():
+    """At least 80 collators, 30 of them sound, over seven families."""
+    assert len(SOUND) >= 30
+    assert len(TABLE) >= 80
+    assert len({family for _, family in SHORT}) >= 7
+
+
+def test_every_row_stands_in_the_page():
+    """The page lists every collator with its verdict, in this order."""
+    _, _, section = PAGE.read_text("utf-8").partition("## Table of verdicts\n")
+    lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
+
+    assert lines == [f"| {entry.name} | {' or '.join(sorted(entry.roots)) or 'sound'} |" for entry in TABLE]
+    assert f"{len(TABLE)} collators" in section
+    assert f"{len(WRONG)} wrong" in section
