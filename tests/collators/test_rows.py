@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.broken import collators
-from tests.broken.table import GEMMA4, QWEN, TWICE, asked, batch, own, rows
+from tests.broken.table import GEMMA3, GEMMA4, QWEN, TWICE, asked, batch, own, rows
 from vlcheck.collators.batch import Candidate
 from vlcheck.collators.judge import CollatorChecks, Oracle, Refused, judge
 from vlcheck.collators.probes import Probe, as_example
@@ -204,6 +204,7 @@ def test_the_prompt_is_held_against_evaluations():
 def test_begin_of_text_ids_are_counted():
     """One in a sound row of Gemma's."""
     assert checked(sound, hub_id=GEMMA4)[0].bos == 1
+    assert checked(sound, hub_id=GEMMA3)[0].unexpanded_gap == -258  # 256 soft tokens, two that frame them, one <bos>
     assert checked(collators.started_twice(2), hub_id=GEMMA4)[0].bos == 2
 
 

@@ -107,7 +107,7 @@ def test_recipe_of_record(name):
     report = audited(f"fixtures/configs/native/history/{name}.yaml")
 
     assert {o.rule.code for o in report.found()} == codes
-    assert {o.rule.code for o in report.found(Severity.WARNING)} == codes & {"VLC401"}
+    assert {o.rule.code for o in report.found(Severity.WARNING)} == codes & {"VLC401", "VLC415"}
     if "VLC401" in codes:
         (outcome,) = report.found(Severity.ERROR)
         assert "language model has no adapter" in outcome.findings[0].message

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @rule("VLC232", "text-differs", Severity.ERROR,
       explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210", "VLC211", "VLC212", "VLC214",
-               "VLC215", "VLC218", "VLC220", "VLC229", "VLC233"))  # fmt: skip
+               "VLC215", "VLC218", "VLC220", "VLC223", "VLC229", "VLC233"))  # fmt: skip
 def text_differs(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """A row says something else than its conversation, where the answer ought to be.
 
