@@ -105,7 +105,7 @@ def test_verdict_in_every_family(hub_id, name, tmp_path):
         assert codes - {"VLC202", "VLC205"} == ({"VLC201"} | frame if expands else SINGLE)
         assert ("VLC202" in codes) == expands
     elif name == "first_search":
-        whole = {"VLC208"} if "mistral" in hub_id else set()  # the listed answer is left out whole, which is VLC206 alone
+        whole = {"VLC208"} if "mistral" in hub_id else set()  # the answer is left out whole: VLC206 alone
         assert codes == (FOUND_IN_LIST | SINGLE | frame - FRAME) - whole
     else:
         assert codes == EVERYTHING | frame
