@@ -42,13 +42,15 @@ def crossing(together: Batch, apart: Sequence[Batch], forward: Forward, pad: int
         pad: id of the padding, for a batch without attention mask.
     """
     alone = [forward(row).logits for row in apart]
-    wanted = torch.cat([own[row["labels"] != IGNORE_INDEX] for own, row in zip(alone, apart, strict=True)])
+    trained = [own[row["labels"] != IGNORE_INDEX] for own, row in zip(alone, apart, strict=True)]
+    wanted = torch.cat(trained)
     merged = len(together["input_ids"]) < len(apart)
 
     def changed(batch: Batch, rows: Sequence[Batch] = apart) -> float:
         logits = forward(batch).logits
-        found = logits[batch["labels"] != IGNORE_INDEX] if merged else _answers(logits, batch, rows, pad)
-        return change(found, wanted)
+        if merged:
+            return change(logits[batch["labels"] != IGNORE_INDEX], wanted)
+        return _largest(_answers(logits, batch, rows, pad), trained)
 
     moved = changed(together)
     if not moved:
@@ -58,7 +60,7 @@ def crossing(together: Batch, apart: Sequence[Batch], forward: Forward, pad: int
     images = _images(together, apart)
     if images is not None:
         again = [forward(row).logits[row["labels"] != IGNORE_INDEX] for row in images]
-        if not change(_answers(forward(together).logits, together, apart, pad), torch.cat(again)):
+        if not _largest(_answers(forward(together).logits, together, apart, pad), again):
             return Crossing(moved, len(wanted), IMAGES)
     for key, other in _repaired(together, apart, pad):
         try:
@@ -77,12 +79,18 @@ def change(one: torch.Tensor, other: torch.Tensor) -> float:
     return largest if largest > ROUNDING else 0.0
 
 
-def _answers(logits: torch.Tensor, batch: Batch, alone: Sequence[Batch], pad: int | None) -> torch.Tensor:
-    """Logits at the positions that each row supervises when it is by itself."""
+def _largest(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> float:
+    """Largest change of any row, as far as both have logits: a row may be shorter in one of them."""
+    pairs = [(one[: len(other)], other[: len(one)]) for one, other in zip(found, wanted, strict=True)]
+    return max((change(one, other) for one, other in pairs), default=0.0)
+
+
+def _answers(logits: torch.Tensor, batch: Batch, alone: Sequence[Batch], pad: int | None) -> list[torch.Tensor]:
+    """Of each row, logits at the positions that it supervises when it is by itself."""
     real = real_ids(batch, pad)
     wanted = [row["labels"][0][real_ids(row, pad)[0]] != IGNORE_INDEX for row in alone]
     found = [logits[number][real[number]] for number in range(len(alone))]
-    return torch.cat([own[: len(where)][where[: len(own)]] for own, where in zip(found, wanted, strict=True)])
+    return [own[: len(where)][where[: len(own)]] for own, where in zip(found, wanted, strict=True)]
 
 
 def _images(together: Batch, apart: Sequence[Batch]) -> list[Batch] | None:

@@ -187,16 +187,26 @@ def _without(
 ) -> tuple[dict[str, str], list[str]]:  # fmt: skip
     """What each key that the processor makes and the batch lacks would have done, and those that nothing needs."""
     whole, effects, replaced = collator([row]), {}, []
+    soft = collator.processor.tokenizer.convert_tokens_to_ids(collator.dialogue.image_tokens[0])
     for key in whole:
         if key in batch or key not in collator.dialogue.batch_keys:
             continue
         effects[key], matters = _effect(model, whole, key)
-        if matters and whole[key].shape == batch["input_ids"].shape and _idle(model, batch, key, whole[key]):
+        value = _of_their_ids(whole, key, batch, soft)
+        if matters and value is not None and _idle(model, batch, key, value):
             replaced.append(key)
     if "attention_mask" not in batch:
         both = collator([row, _row(LONG, 1)])
         effects["attention_mask"], _ = _effect(model, both, "attention_mask")
     return effects, replaced
+
+
+def _of_their_ids(whole: Batch, key: str, batch: Batch, soft: int) -> torch.Tensor | None:
+    """What a key of image types would be for the collator's own ids; None for any other key."""
+    images = batch["input_ids"] == soft
+    if whole[key].shape != whole["input_ids"].shape or not torch.equal(whole[key] == 1, whole["input_ids"] == soft):
+        return None
+    return images.to(whole[key].dtype)
 
 
 def _idle(model: nn.Module, batch: Batch, key: str, value: torch.Tensor) -> bool:
