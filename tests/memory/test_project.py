@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
@@ -27,6 +27,8 @@ from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec, Training
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
 H100 = gpu("h100")
 GEMMA = tiny.gemma4(clip=False)
+FEW = settings(max_examples=settings.default.max_examples // 25)
+"""A plan takes a second: 4 examples by default, 200 under the thorough profile."""
 FAMILIES = {
     "google/gemma-4-31B-it": 20, "google/gemma-4-26B-A4B-it": 20, "google/gemma-4-E4B-it": 20,
     "Qwen/Qwen2.5-VL-7B-Instruct": 20, "google/gemma-3-4b-it": 4, "Qwen/Qwen3-VL-8B-Instruct": 20,
@@ -93,7 +95,7 @@ def test_undescribed_family_is_refused():
         shape_of(spec().data, derived, transformers_config(values).to_dict(), rows=1)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@FEW
 @given(st.integers(1, 3), st.integers(0, 2), st.booleans())
 def test_more_rows_or_tokens_never_lower_the_peak(rows, more, checkpointing):
     simulation = Simulation(spec(gradient_checkpointing=checkpointing), GEMMA, family_of(GEMMA))
