@@ -25,7 +25,6 @@ from vlcheck.spec import ConfigError, Intent, Location, Lora, ModelRef, Problem,
 from vlcheck.versions import installed, untested
 
 if TYPE_CHECKING:
-    from vlcheck.model.tiny_run import Reach
     from vlcheck.processing.resolved_run import ResolvedRun
     from vlcheck.training.loop import Trained
 
@@ -199,12 +198,12 @@ def train_run(
             `vlcheck.training.loop.train` does.
     """
     from vlcheck.evidence.card import projected_here, recommended_training
+    from vlcheck.evidence.reached import every_adapter_reached
     from vlcheck.training.run import train_resolved
     from vlcheck.training.setup import agreed, make_accelerator
 
     check_patch(spec, allow_code=allow_code)
-    accelerator = make_accelerator(spec)  # a bare PartialState would take CPU processes for single ones
-    main = accelerator.is_main_process
+    main = make_accelerator(spec).is_main_process  # a bare PartialState would take CPU processes for single ones
     voice = say if main else _nothing
     options: dict[str, Any] = {"allow_code": allow_code, "offline": offline, "stream": stream}
     if auto_batch:
@@ -216,20 +215,10 @@ def train_run(
     evidence = Evidence(spec, {}, **options)
     if not agreed(_may_start(_judged(spec, choose(), evidence), force, voice, judged) if main else None):
         raise NotStarted
-    reached = accelerator.num_processes > 1 and agreed(_reaches_all(evidence) if main else False)
+    reached = agreed(main and every_adapter_reached(evidence))
     run: ResolvedRun = evidence.get("resolved_run")
-    return train_resolved(
-        run, projected=projected_here(run), reached=reached, offline=offline, stream=stream, say=voice
-    )
-
-
-def _reaches_all(evidence: Evidence) -> bool:
-    """Whether the audit saw a gradient at every adapter."""
-    try:
-        reach: Reach = evidence.get("reach")
-    except (Unavailable, NotApplicable):
-        return False
-    return not (reach.unreached or reach.dropped)
+    plan = projected_here(run)
+    return train_resolved(run, projected=plan, reached=reached, offline=offline, stream=stream, say=voice)
 
 
 def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: Callable[[Report], None]) -> bool:
