@@ -1,4 +1,4 @@
-"""Several GPUs: what each of them holds. DDP adds buckets, sharding divides. Nothing here was measured."""
+"""Several GPUs that divide a run among themselves: what each of them holds. Nothing here was measured."""
 
 from __future__ import annotations
 
@@ -10,26 +10,17 @@ from torch import nn
 from vlcheck.memory.layers import SHORTEST
 from vlcheck.memory.plan import LedgerLine, MemoryPlan
 from vlcheck.model.build import base_of
-from vlcheck.training.step import trainable
 
 WEIGHTS = ("quantised weights", "quantisation statistics", "embeddings", "experts", "other tensors", "adapters")
 STATES = ("gradients", "optimizer state")
 
 
-def spread(plan: MemoryPlan, model: nn.Module, *, gpus: int, sharded: bool) -> MemoryPlan:
+def spread(plan: MemoryPlan, model: nn.Module, *, gpus: int) -> MemoryPlan:
     """The plan of one of several GPUs.
 
-    DDP keeps gradients a second time, in the buckets that it reduces. FSDP and ZeRO-3 divide weights, gradients
-    and optimizer state among the GPUs, and gather two layers at a time: the one that runs, the next one early.
+    FSDP and ZeRO-3 divide weights, gradients and optimizer state among the GPUs, and gather two layers at a time: the
+    one that runs, the next one early.
     """
-    if not sharded:
-        buckets = sum(p.numel() * p.element_size() for p in trainable(model))
-        return replace(
-            plan,
-            lines=(*plan.lines, LedgerLine("gradient buckets (DDP)", buckets)),
-            reserved_bytes=plan.reserved_bytes + buckets,
-            doubts=(*plan.doubts, "DDP is projected, not measured"),
-        )
     lines = [
         LedgerLine(line.cause, -(-line.size // gpus))
         if line.cause.startswith(WEIGHTS) or line.cause in STATES

@@ -9,6 +9,7 @@ from torch import nn
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch
+from vlcheck.memory.ddp import Wrapping, wrapping_of
 from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
@@ -63,7 +64,7 @@ class Simulation:
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
         self.stored = tuple(stored(self.model))
-        self._tapes: dict[tuple[Shape, Arch, bool, bool], tuple[Tape, list[int], dict[str, int]]] = {}
+        self._tapes: dict[tuple[Shape, Arch, bool, bool, bool], tuple[Tape, list[int], dict[str, int]]] = {}
         self._plans: dict[tuple[Shape, Arch, int, StepSettings], MemoryPlan] = {}
 
     def shapes(self, rows: int) -> tuple[Shape, ...]:
@@ -94,26 +95,37 @@ class Simulation:
         if key not in self._plans:
             tape, gradients, kernels = self._micro_step(gpu, shape, settings)
             whole = whole_tape(
-                self.stored, self.step_model.parameters, settings, tape, gradients, (gpu.workspace_bytes,) * 2
-            )
+                self.stored, self.step_model.parameters, settings, tape, gradients, (gpu.workspace_bytes,) * 2,
+                self._wrapping(settings),
+            )  # fmt: skip
             managed = managed_size(self.step_model.parameters, settings.optimizer)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=kernels)
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
         plan = replace(self._plans[key], gpu=gpu, shape=shape, doubts=unsure)
-        if settings.gpus == 1:
-            return plan
-        return spread(plan, self.model, gpus=settings.gpus, sharded=settings.sharded)
+        return spread(plan, self.model, gpus=settings.gpus) if settings.sharded and settings.gpus > 1 else plan
+
+    def _wrapping(self, settings: StepSettings) -> Wrapping | None:
+        if not settings.replicated:
+            return None
+        return wrapping_of(self.model, leaves_frozen_out=settings.own_loop, finds_unused=self._finds_unused(settings))
+
+    def _finds_unused(self, settings: StepSettings) -> bool:
+        """Whether DDP looks for adapters without a gradient: vlcheck's own not where every row has an image."""
+        known = self.lengths or Lengths()
+        pictured = bool(known.rows) and not known.unread and all(row.images for row in known.rows)
+        return settings.replicated and not (settings.own_loop and pictured)
 
     def _micro_step(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> tuple[Tape, list[int], dict[str, int]]:
         arch = Arch(gpu.major, gpu.minor, gpu.amd).like
-        key = (shape, arch, settings.checkpointing, settings.supervised_only)
+        cloned = self._finds_unused(settings)
+        key = (shape, arch, settings.checkpointing, settings.supervised_only, cloned)
         if key not in self._tapes:
             switch_checkpointing(self.model, settings)
-            step = MicroStep(self.step_model, settings, shape, arch)
+            step = MicroStep(self.step_model, settings, shape, arch, cloned=cloned)
             try:
                 tape, gradients = step.run()
             except Unlike:  # no layer stands for another, then
-                step = MicroStep(self.step_model, settings, shape, arch, whole=True)
+                step = MicroStep(self.step_model, settings, shape, arch, whole=True, cloned=cloned)
                 tape, gradients = step.run()
             except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
                 reason = " ".join(str(error).split())[:300]
@@ -139,6 +151,8 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
         found.append(f"{asked} is projected as torch's own attention kernels")
     if settings.precision == "fp16":
         found.append("no fp16 run was measured")
+    if settings.replicated:
+        found.append("DDP is projected, not measured")
     if settings.logits in ("chunked", "fused"):
         found.append(
             f"logits: {settings.logits} is projected as logits at supervised positions only; "

@@ -48,6 +48,8 @@ class Rows:
     """Rows that are no conversation, and why."""
     stream: Callable[[], Iterator[Row | RowProblem]] | None = None
     """Begins the split anew."""
+    all_used: bool = False
+    """Each of them is known to give every adapter a gradient."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
     total = order.rows + len(rows.broken)
     unreadable = dict(rows.broken)
 
-    live, settings = build(spec, config, accelerator, order, patch), settings_of(spec)
+    live, settings = build(spec, config, accelerator, order, patch, all_used=rows.all_used), settings_of(spec)
     found, kept = keeper.resume(live.state)
     accelerator.wait_for_everyone()
     keeper.check_room(live.state)

@@ -41,6 +41,13 @@ class StepSettings:
     """GPUs that train together."""
     sharded: bool
     """Whether they divide weights, gradients and optimizer state among themselves."""
+    own_loop: bool
+    """Whether vlcheck's own loop trains: its DDP leaves frozen tensors out."""
+
+    @property
+    def replicated(self) -> bool:
+        """Whether several GPUs hold the whole model each: DDP."""
+        return self.gpus > 1 and not self.sharded
 
     @property
     def supervised_only(self) -> bool:
@@ -68,4 +75,5 @@ def settings_of(spec: RunSpec) -> StepSettings:
         max_grad_norm=training.max_grad_norm,
         gpus=spec.hardware.count,
         sharded=bool(training.fsdp),
+        own_loop=training.framework in (None, "vlcheck"),
     )

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import get_scheduler
 
 from vlcheck.model.build import Patch, Weights, base_of, build_model
+from vlcheck.model.ddp import leave_frozen_out
 from vlcheck.model.family import Values
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.training.order import Order
@@ -57,8 +58,7 @@ def make_accelerator(spec: RunSpec) -> Accelerator:
         if refused is not None:
             message = f"training.{field} is {refused}; vlcheck train allows: {allowed}"
             raise ConfigError(Problem(spec.where(f"training.{field}"), message))
-    # a row without an image leaves the vision tower's adapters without a gradient
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs()])
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         seen = accelerator.distributed_type.value
         message = f"accelerate was set up for {seen}; vlcheck train allows: one process, or several with DDP"
@@ -101,8 +101,12 @@ def order_of(spec: RunSpec, rows: int | None, processes: int) -> Order:
     return Order(rows, total, micro, accumulation, processes, settings.seed)
 
 
-def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order, patch: Patch | None) -> Live:
+def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order, patch: Patch | None, *,
+          all_used: bool = False) -> Live:  # fmt: skip
     """Model, optimizer and schedule, ready for the first step.
+
+    Args:
+        all_used: every micro-batch gives every adapter a gradient, so that DDP need not look for those without one.
 
     Raises:
         AdapterRefused, UnbuildableConfig: as `build_model` does.
@@ -119,9 +123,23 @@ def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order,
     warmup = settings.warmup_steps * (order.steps if settings.warmup_steps < 1 else 1)
     schedule = get_scheduler(settings.lr_scheduler_type, optimizer, math.ceil(warmup), order.steps)
     state = State(live_adapter(model), tuple(names.values()), optimizer, schedule, adapter_config(model))
-    called = accelerator.prepare_model(model, device_placement=False)
+    called = wrapped(model, accelerator, all_used=all_used)
     set_seed(settings.seed, device_specific=True)  # each process drops out differently
     return Live(called, base, names, state)
+
+
+def wrapped(model: nn.Module, accelerator: Accelerator, *, all_used: bool) -> nn.Module:
+    """The model as the loop calls it: where several processes train, inside a DDP that knows of what trains alone.
+
+    Args:
+        all_used: every micro-batch gives every adapter a gradient. A row without an image leaves the vision tower's
+            without one, and DDP then has to look for them in each backward pass.
+    """
+    if accelerator.num_processes > 1:
+        leave_frozen_out(model)
+        accelerator.ddp_handler.find_unused_parameters = not all_used
+    called: nn.Module = accelerator.prepare_model(model, device_placement=False)
+    return called
 
 
 def adapter_config(model: Any) -> str:
