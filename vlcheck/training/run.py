@@ -9,6 +9,7 @@ from vlcheck.processing.processor import check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.training import loop
 from vlcheck.training.loop import Trained
+from vlcheck.training.rows import read_training_rows
 
 
 def train_resolved(
@@ -36,7 +37,7 @@ def train_resolved(
     check_tokenizer(spec, run.processor)
     if spec.data.collator is not None:
         say("note: data.collator is audited, not used here: vlcheck trains with its own")
-    rows = loop.read_training_rows(spec, offline=offline, stream=stream)
+    rows = read_training_rows(spec, offline=offline, stream=stream)
     count = "a stream of" if rows.stream else f"{len(rows.conversations):,}"
     say(f"{count} rows of {spec.data.train_split!r}; processor: {run.processor.origin}")
     return loop.train(
