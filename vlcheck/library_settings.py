@@ -28,6 +28,7 @@ Modality: TypeAlias = Literal["image", "text", "audio", "video"]
 Framework: TypeAlias = Literal[
     "vlcheck", "trl", "transformers", "axolotl", "llamafactory", "ms-swift", "unsloth", "other"
 ]
+Tracker: TypeAlias = Literal["tensorboard", "wandb"]
 Attention: TypeAlias = Literal[
     "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"
 ]
@@ -182,6 +183,20 @@ class Training:
     (TRL), `fused` computes the loss inside the head (Liger, cut-cross-entropy)."""
     logging_steps: Positive = 500
     """Log every so many optimizer steps."""
+    eval_strategy: Literal["no", "steps", "epoch"] = "no"
+    """When to evaluate on data.eval_split while the run trains."""
+    eval_steps: Positive | None = None
+    """Evaluate every so many optimizer steps, or a share of all steps when below 1; unset is logging_steps."""
+    load_best_model_at_end: bool = False
+    """Publish the adapter of the best evaluation in place of the last step's."""
+    metric_for_best_model: Literal["eval_loss", "accuracy"] | None = None
+    """What the best evaluation is told by; unset is eval_loss. For accuracy the model answers every row."""
+    early_stopping_patience: Count | None = None
+    """End the run after so many evaluations in a row that are no better than the best."""
+    report_to: Tracker | tuple[Tracker, ...] | None = None
+    """Trackers that get every step, beside metrics.jsonl: tensorboard, wandb."""
+    run_name: Text | None = None
+    """What pictures and trackers call the run; unset is the name of output_dir."""
     save_strategy: Literal["no", "steps", "epoch", "best"] = "steps"
     """When to write a checkpoint."""
     save_steps: Positive = 500
@@ -206,5 +221,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.bf16 and self.fp16:
             raise ValueError("bf16 and fp16 exclude each other")
+        if self.eval_strategy == "no" and (self.load_best_model_at_end or self.early_stopping_patience):
+            asked = "load_best_model_at_end" if self.load_best_model_at_end else "early_stopping_patience"
+            raise ValueError(f"{asked} needs evaluations; eval_strategy may be steps or epoch")
         if self.framework == "vlcheck" and self.logits in ("chunked", "fused"):
             raise ValueError(f"logits: {self.logits} is not vlcheck's own loop, which takes supervised or all")

@@ -202,7 +202,9 @@ INTENTIONAL = {
 }
 
 
-OWN = frozenset({"framework", "framework_version", "kbit_preparation", "logits"})
+OWN = frozenset({
+    "framework", "framework_version", "kbit_preparation", "logits", "early_stopping_patience", "report_to",
+})  # fmt: skip
 """Fields that no library has: what a training script does around its trainer."""
 
 

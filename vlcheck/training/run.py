@@ -9,6 +9,7 @@ from vlcheck.processing.processor import check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.training import loop
 from vlcheck.training.loop import Trained
+from vlcheck.training.rows import read_training_rows
 
 
 def train_resolved(
@@ -38,7 +39,7 @@ def train_resolved(
     check_tokenizer(spec, run.processor)
     if spec.data.collator is not None:
         say("note: data.collator is audited, not used here: vlcheck trains with its own")
-    rows = loop.read_training_rows(spec, offline=offline, stream=stream)
+    rows = read_training_rows(spec, offline=offline, stream=stream)
     pictured = not stream and all(row.pictures for row in rows.conversations)
     rows = replace(rows, all_used=reached and pictured)
     count = "a stream of" if rows.stream else f"{len(rows.conversations):,}"

@@ -21,6 +21,7 @@ from vlcheck.training.order import Order
 from vlcheck.training.settings import settings_of
 from vlcheck.training.snapshot import State, live_adapter
 from vlcheck.training.step import make_optimizer, prepare
+from vlcheck.training.trackers import check_trackers
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ def make_accelerator(spec: RunSpec) -> Accelerator:
         if refused is not None:
             message = f"training.{field} is {refused}; vlcheck train allows: {allowed}"
             raise ConfigError(Problem(spec.where(f"training.{field}"), message))
+    check_trackers(spec)
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs()])
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         seen = accelerator.distributed_type.value
