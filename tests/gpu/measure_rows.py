@@ -47,8 +47,8 @@ from vlcheck.processing.collator import to_device
 from vlcheck.spec import RunSpec
 from vlcheck.training.effective import counted, weighed
 from vlcheck.training.feed import feed
-from vlcheck.training.loop import read_training_rows
 from vlcheck.training.order import Listed, Order
+from vlcheck.training.rows import read_training_rows
 from vlcheck.training.settings import settings_of
 from vlcheck.training.setup import make_accelerator, order_of, wrapped
 from vlcheck.training.step import autocast, finish, make_optimizer, micro_step, prepare, trainable
