@@ -378,9 +378,11 @@ def _write(out: Path, row: dict[str, Any]) -> None:
         part.get("allocated_bytes", 0) / 2**30 for part in (measured, row.get("projected", {}), row.get("worst", {}))
     )
     told = [row["name"], f"{real:.3f} GiB measured, {planned:.3f} projected, {worst:.3f} worst"]
-    told += [f"off {planned / real - 1:+.2%}"] * bool(real)
+    if real:
+        told.append(f"off {planned / real - 1:+.2%}")
     told += [str(row[key]) for key in ("seconds", "apart", "error") if key in row]
-    told += [f"wrapping {measured['wrapping']}"] * ("wrapping" in measured)
+    if "wrapping" in measured:
+        told.append(f"wrapping {measured['wrapping']}")
     print("; ".join(told), flush=True)
 
 
