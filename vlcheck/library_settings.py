@@ -182,6 +182,8 @@ class Training:
     (TRL), `fused` computes the loss inside the head (Liger, cut-cross-entropy)."""
     logging_steps: Positive = 500
     """Log every so many optimizer steps."""
+    eval_strategy: Literal["no", "steps", "epoch"] = "no"
+    """When to evaluate on data.eval_split while the run trains."""
     save_strategy: Literal["no", "steps", "epoch", "best"] = "steps"
     """When to write a checkpoint."""
     save_steps: Positive = 500

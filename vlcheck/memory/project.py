@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from torch import nn
 
@@ -27,6 +29,8 @@ from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
 from vlcheck.training.settings import StepSettings, settings_of
 from vlcheck.training.step import prepare, switch_checkpointing
+
+T = TypeVar("T")
 
 
 def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shape: Shape | None = None,
@@ -65,6 +69,7 @@ class Simulation:
         self.config = self.step_model.config
         self.stored = tuple(stored(self.model))
         self._tapes: dict[tuple[Shape, Arch, bool, bool, bool], tuple[Tape, list[int], dict[str, int]]] = {}
+        self._evaluations: dict[tuple[Shape, Arch, bool], Tape] = {}
         self._plans: dict[tuple[Shape, Arch, int, StepSettings], MemoryPlan] = {}
 
     def shapes(self, rows: int) -> tuple[Shape, ...]:
@@ -96,13 +101,24 @@ class Simulation:
             tape, gradients, kernels = self._micro_step(gpu, shape, settings)
             whole = whole_tape(
                 self.stored, self.step_model.parameters, settings, tape, gradients, (gpu.workspace_bytes,) * 2,
-                self._wrapping(settings),
+                self._wrapping(settings), self._evaluation(gpu, shape, settings),
             )  # fmt: skip
             managed = managed_size(self.step_model.parameters, settings.optimizer)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=kernels)
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
-        plan = replace(self._plans[key], gpu=gpu, shape=shape, doubts=unsure)
+        plan = replace(self._plans[key], gpu=gpu, shape=_told(shape, settings), doubts=unsure)
         return spread(plan, self.model, gpus=settings.gpus) if settings.sharded and settings.gpus > 1 else plan
+
+    def _evaluation(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> Tape | None:
+        """The forward pass over a batch of evaluation rows, each as full as the fullest training row."""
+        if not settings.eval_rows:
+            return None
+        shape = replace(shape, rows=settings.eval_rows)
+        arch = Arch(gpu.major, gpu.minor, gpu.amd).like
+        key = (shape, arch, settings.eval_supervised_only)
+        if key not in self._evaluations:
+            _, self._evaluations[key] = self._simulated(settings, shape, arch, MicroStep.evaluate)
+        return self._evaluations[key]
 
     def _wrapping(self, settings: StepSettings) -> Wrapping | None:
         if not settings.replicated:
@@ -121,20 +137,33 @@ class Simulation:
         key = (shape, arch, settings.checkpointing, settings.supervised_only, cloned)
         if key not in self._tapes:
             switch_checkpointing(self.model, settings)
-            step = MicroStep(self.step_model, settings, shape, arch, cloned=cloned)
-            try:
-                tape, gradients = step.run()
-            except Unlike:  # no layer stands for another, then
-                step = MicroStep(self.step_model, settings, shape, arch, whole=True, cloned=cloned)
-                tape, gradients = step.run()
-            except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
-                reason = " ".join(str(error).split())[:300]
-                raise Unavailable(
-                    f"a training step of this model cannot be simulated: {type(error).__name__}: {reason}",
-                    "measure it with `vlcheck probe` on a GPU",
-                ) from error
+            step, (tape, gradients) = self._simulated(settings, shape, arch, MicroStep.run, cloned=cloned)
             self._tapes[key] = tape, gradients, dict(step.functions.kernels)
         return self._tapes[key]
+
+    def _simulated(self, settings: StepSettings, shape: Shape, arch: Arch, work: Callable[[MicroStep], T], *,
+                   cloned: bool = False) -> tuple[MicroStep, T]:  # fmt: skip
+        """A micro-step and what it was asked for."""
+        step = MicroStep(self.step_model, settings, shape, arch, cloned=cloned)
+        try:
+            return step, work(step)
+        except Unlike:  # no layer stands for another, then
+            step = MicroStep(self.step_model, settings, shape, arch, whole=True, cloned=cloned)
+            return step, work(step)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise Unavailable(
+                f"a training step of this model cannot be simulated: {type(error).__name__}: {reason}",
+                "measure it with `vlcheck probe` on a GPU",
+            ) from error
+
+
+def _told(shape: Shape, settings: StepSettings) -> Shape:
+    """The shape, with what is assumed of the rows of an evaluation."""
+    told = f"evaluation of {settings.eval_rows} rows at a time, each as full as the fullest training row"
+    if not settings.eval_rows or told in shape.assumptions:
+        return shape
+    return replace(shape, assumptions=(*shape.assumptions, told))
 
 
 def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patch: str | None) -> tuple[str, ...]:
