@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
+from vlcheck.evidence.judged import judged
 from vlcheck.finding import Unavailable
 from vlcheck.memory.draws import SHAPES, shapes_of
 from vlcheck.memory.project import Simulation
@@ -94,7 +95,19 @@ def test_one_row_at_a_time_is_planned_as_it_is():
     (only,) = shapes([row(50, (6, 6), 9), row(20, (4,), 3)], size=1)
     assert (only.tokens, only.images, only.soft_tokens, only.supervised) == (75, 2, 6, 9)
     assert only.basis is Basis.ROWS
-    assert "1 x " in only.typical
+    assert "1 x " in str(only.typical)
+
+
+def test_the_typical_micro_batch_is_planned_beside_the_worst():
+    """Only where rows are known and unlike; at most what the worst takes."""
+    lengths = Lengths((row(4000, (6, 6), 9), row(20, (4,), 3), row(20, (4,), 3)))
+    run = spec(per_device_train_batch_size=1)
+    unlike, alike, unknown = (Simulation(run, QWEN, family_of(QWEN), lengths=rows)
+                              for rows in (lengths, Lengths(lengths.rows[1:]), None))  # fmt: skip
+    worst = unlike.plan(H100)
+    assert 0 < worst.typical_bytes < worst.driver_bytes
+    assert [each.plan(H100).typical_bytes for each in (alike, unknown)] == [0, 0]
+    assert judged({"memory_plan": worst})["memory"].endswith(" for middling rows")
 
 
 def test_few_micro_batches_stand_for_many_rows():

@@ -95,7 +95,11 @@ class Simulation:
         settings = settings or self.settings
         if shape is None:
             plans = [self.plan(gpu, each, settings) for each in self.shapes(settings.rows)]
-            return max(plans, key=lambda plan: (plan.allocated_bytes, plan.driver_bytes))
+            worst = max(plans, key=lambda plan: (plan.allocated_bytes, plan.driver_bytes))
+            typical = worst.shape.typical
+            if typical in (None, worst.shape) or settings != self.settings:
+                return worst
+            return replace(worst, typical_bytes=self.plan(gpu, typical, settings).driver_bytes)
         key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, settings)
         if key not in self._plans:
             tape, gradients, kernels = self._micro_step(gpu, shape, settings)
