@@ -16,6 +16,7 @@ from vlcheck.memory.attention import HOPPER, Arch
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.blocks import Blocks
 from vlcheck.memory.expansion import expand
+from vlcheck.memory.head import chunked_loss
 from vlcheck.memory.layers import Likeness, find_likeness, layers_of
 from vlcheck.memory.mixed import CudaFunctions
 from vlcheck.memory.shape import Shape
@@ -92,7 +93,7 @@ class MicroStep:
         with self._followed() as batch:
             self.blocks.tape.mark("forward")
             with self._casting():
-                loss = forward_loss(self.step_model.model, batch, supervised_only=self.settings.supervised_only)
+                loss = self._loss(batch, supervised_only=self.settings.supervised_only)
             self.blocks.tape.mark("backward of the loss")
             self.storages.phase = "backward"
             loss.backward()  # type: ignore[no-untyped-call]
@@ -110,12 +111,17 @@ class MicroStep:
         model.eval()
         try:
             with self._followed() as batch, torch.no_grad(), self._casting():
-                forward_loss(model, batch, supervised_only=self.settings.eval_supervised_only)
+                self._loss(batch, supervised_only=self.settings.eval_supervised_only)
         finally:
             for module in training:
                 module.training = True
         self.blocks.close()
         return expand(self.layers)[0]
+
+    def _loss(self, batch: Batch, *, supervised_only: bool) -> torch.Tensor:
+        if self.settings.logits == "chunked":
+            return chunked_loss(self.step_model.model, batch, self.functions.low, self.blocks)
+        return forward_loss(self.step_model.model, batch, supervised_only=supervised_only)
 
     @contextlib.contextmanager
     def _followed(self) -> Iterator[Batch]:

@@ -68,8 +68,8 @@ class Simulation:
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
         self.stored = tuple(stored(self.model))
-        self._tapes: dict[tuple[Shape, Arch, bool, bool, bool], tuple[Tape, list[int], dict[str, int]]] = {}
-        self._evaluations: dict[tuple[Shape, Arch, bool], Tape] = {}
+        self._tapes: dict[tuple[Shape, Arch, bool, str, bool], tuple[Tape, list[int], dict[str, int]]] = {}
+        self._evaluations: dict[tuple[Shape, Arch, str], Tape] = {}
         self._plans: dict[tuple[Shape, Arch, int, StepSettings], MemoryPlan] = {}
 
     def shapes(self, rows: int) -> tuple[Shape, ...]:
@@ -119,7 +119,7 @@ class Simulation:
             return None
         shape = replace(shape, rows=settings.eval_rows)
         arch = Arch(gpu.major, gpu.minor, gpu.amd).like
-        key = (shape, arch, settings.eval_supervised_only)
+        key = (shape, arch, settings.logits)
         if key not in self._evaluations:
             _, self._evaluations[key] = self._simulated(settings, shape, arch, MicroStep.evaluate)
         return self._evaluations[key]
@@ -138,7 +138,7 @@ class Simulation:
     def _micro_step(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> tuple[Tape, list[int], dict[str, int]]:
         arch = Arch(gpu.major, gpu.minor, gpu.amd).like
         cloned = self._finds_unused(settings)
-        key = (shape, arch, settings.checkpointing, settings.supervised_only, cloned)
+        key = (shape, arch, settings.checkpointing, settings.logits, cloned)
         if key not in self._tapes:
             switch_checkpointing(self.model, settings)
             step, (tape, gradients) = self._simulated(settings, shape, arch, MicroStep.run, cloned=cloned)
@@ -186,12 +186,11 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
         found.append("no fp16 run was measured")
     if settings.replicated:
         found.append("DDP is projected, not measured")
-    if settings.logits in ("chunked", "fused"):
-        found.append(
-            f"logits: {settings.logits} is projected as logits at supervised positions only; "
-            + ("what one chunk of positions takes was not measured" if settings.logits == "chunked"
-               else "what the fused kernel holds was not measured")
-        )  # fmt: skip
+    if settings.logits == "chunked":
+        found.append("logits: chunked is projected as TRL 1.16's head, which was read, not measured")
+    if settings.logits == "fused":
+        found.append("logits: fused is projected as logits at supervised positions only; what the kernel holds was not "
+                     "measured")  # fmt: skip
     if dora:
         found.append("no DoRA run was measured")
     if not family.measured:
