@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests import tiny
 from tests.memory.test_project import FEW, GEMMA, H100, spec
+from vlcheck.evidence.judged import judged
 from vlcheck.finding import Unavailable
 from vlcheck.memory.draws import SHAPES, shapes_of
 from vlcheck.memory.project import Simulation
@@ -94,7 +95,20 @@ def test_one_row_at_a_time_is_planned_as_it_is():
     (only,) = shapes([row(50, (6, 6), 9), row(20, (4,), 3)], size=1)
     assert (only.tokens, only.images, only.soft_tokens, only.supervised) == (75, 2, 6, 9)
     assert only.basis is Basis.ROWS
-    assert "1 x " in only.typical
+    assert "1 x " in str(only.typical)
+
+
+def test_the_typical_micro_batch_is_planned_beside_the_worst():
+    """Only where rows are known and unlike; at most what the worst takes."""
+    rows = (row(200, (6, 6), 9), row(20, (4,), 3), row(20, (4,), 3))
+    simulation = Simulation(spec(per_device_train_batch_size=1), QWEN, family_of(QWEN))
+    simulation.lengths = Lengths(rows[1:])
+    assert simulation.plan(H100).typical_bytes == 0
+    simulation.lengths = Lengths(rows)
+    worst = simulation.plan(H100)
+    assert 0 < worst.typical_bytes <= worst.driver_bytes
+    assert "one of middling rows is 1 x 29 tokens" in judged({"memory_plan": worst})["memory"]
+    assert judged({"memory_plan": worst})["memory"].endswith(" for middling rows")
 
 
 def test_few_micro_batches_stand_for_many_rows():

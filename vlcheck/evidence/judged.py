@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlcheck.memory.plan import MemoryPlan
 
 
 def judged(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -12,7 +15,8 @@ def judged(known: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         `processor` and `collator` as one phrase each; `rows` and `built_in_rows`, how many rows of the run's data
         and of vlcheck's own had their labels judged, without rows that the run cannot meet; `longest_row_tokens` of
-        these, images expanded; `scanned_rows`, rows of the data that were read in full; `gpu`, the card's title.
+        these, images expanded; `scanned_rows`, rows of the data that were read in full; `gpu`, the card's title;
+        `memory`, what is projected on it, and for which rows.
     """
     facts: dict[str, Any] = {}
     if (processor := known.get("processor")) is not None:
@@ -27,4 +31,20 @@ def judged(known: Mapping[str, Any]) -> dict[str, Any]:
         facts["scanned_rows"] = len(scan.rows.split)
     if (card := known.get("gpu")) is not None:
         facts["gpu"] = card.title
+    if (plan := known.get("memory_plan")) is not None:
+        facts["memory"] = _memory(plan)
     return facts
+
+
+def _memory(plan: MemoryPlan) -> str:
+    """The worst micro-batch, what is assumed of it, the typical one, and an evaluation where there is one."""
+    assumed = "; ".join(plan.shape.assumptions) or plan.shape.basis.value
+    told = [f"{_gib(plan.driver_bytes)} projected for {plan.shape} ({assumed})"]
+    told += [f"{_gib(plan.typical_bytes)} for middling rows"] * bool(plan.typical_bytes)
+    if (evaluation := plan.moments.get("evaluation")) is not None:
+        told.append(f"{_gib(evaluation)} allocated in an evaluation")
+    return ", ".join(told)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

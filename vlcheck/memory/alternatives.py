@@ -31,6 +31,8 @@ def changes(settings: StepSettings) -> list[tuple[str, StepSettings]]:
         done.append(change)
         found.append((", ".join(done), replace(before, **fields)))
 
+    if settings.eval_rows > 1:
+        then("per_device_eval_batch_size: 1", eval_rows=1)
     if settings.logits == "all":
         then("logits: supervised", logits="supervised")
     if not settings.optimizer.startswith("paged"):
@@ -41,7 +43,7 @@ def changes(settings: StepSettings) -> list[tuple[str, StepSettings]]:
     effective = rows * settings.accumulation
     while rows > 1:
         rows = next(n for n in range(rows // 2, 0, -1) if effective % n == 0)
-        if done and done[-1].startswith("per_device"):
+        if done and done[-1].startswith("per_device_train"):
             done.pop()
         then(f"per_device_train_batch_size: {rows} with gradient_accumulation_steps: {effective // rows}",
              rows=rows, accumulation=effective // rows)  # fmt: skip

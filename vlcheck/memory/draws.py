@@ -54,7 +54,7 @@ def shapes_of(lengths: Lengths, data: Data, family: Family, config: Values, *, r
         known.append(replace(_fullest(known), tokens=limit))
     drawn = _joined(_unbeaten(_draws(known, size)))
     return tuple(
-        replace(_shape(draw, data, family, config), basis=basis, typical=str(typical), assumptions=tuple(told))
+        replace(_shape(draw, data, family, config), basis=basis, typical=typical, assumptions=tuple(told))
         for draw in drawn
     )
 

@@ -16,6 +16,7 @@ from vlcheck.memory.attention import HOPPER, Arch
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.blocks import Blocks
 from vlcheck.memory.expansion import expand
+from vlcheck.memory.head import chunked_loss
 from vlcheck.memory.layers import Likeness, find_likeness, layers_of
 from vlcheck.memory.mixed import CudaFunctions
 from vlcheck.memory.shape import Shape
@@ -24,6 +25,7 @@ from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import settle
 from vlcheck.model.build import base_of
 from vlcheck.model.family import Family, Values
+from vlcheck.processing.collator import Batch
 from vlcheck.training.settings import StepSettings
 from vlcheck.training.step import forward_loss, trainable
 
@@ -87,10 +89,46 @@ class MicroStep:
 
     def run(self) -> tuple[Tape, list[int]]:
         """The tape, and the blocks of the gradients in the order in which they came."""
+        parameters = self.step_model.parameters
+        with self._followed() as batch:
+            self.blocks.tape.mark("forward")
+            with self._casting():
+                loss = self._loss(batch, supervised_only=self.settings.supervised_only)
+            self.blocks.tape.mark("backward of the loss")
+            self.storages.phase = "backward"
+            loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [self.blocks.block_of(p.grad) for p in parameters if p.grad is not None]
+        self.blocks.close()
+        for parameter in parameters:
+            parameter.grad = None
+        tape, made = expand(self.layers)
+        return tape, sorted(block for old in gradients if old is not None for block in made[old])
+
+    def evaluate(self) -> Tape:
+        """The tape of an evaluation's forward pass: no gradients, no dropout, nothing kept for a backward pass."""
+        model = self.step_model.model
+        training = [module for module in model.modules() if module.training]
+        model.eval()
+        try:
+            with self._followed() as batch, torch.no_grad(), self._casting():
+                self._loss(batch, supervised_only=self.settings.eval_supervised_only)
+        finally:
+            for module in training:
+                module.training = True
+        self.blocks.close()
+        return expand(self.layers)[0]
+
+    def _loss(self, batch: Batch, *, supervised_only: bool) -> torch.Tensor:
+        if self.settings.logits == "chunked":
+            return chunked_loss(self.step_model.model, batch, self.functions.low, self.blocks)
+        return forward_loss(self.step_model.model, batch, supervised_only=supervised_only)
+
+    @contextlib.contextmanager
+    def _followed(self) -> Iterator[Batch]:
+        """A batch on the device, and every storage followed from there on."""
         base: Any = base_of(self.step_model.model)
         self.storages.vocabulary = int(base.config.get_text_config().vocab_size)
         self.blocks.know(self.step_model.known)
-        parameters = self.step_model.parameters
         batch = make_batch(self.step_model.family, self.step_model.config, self.shape, pixels=META)
         with contextlib.ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
@@ -105,18 +143,7 @@ class MicroStep:
             stack.enter_context(self.functions)
             for tensor in batch.values():
                 self.blocks.hold(tensor, "input batch")
-            self.blocks.tape.mark("forward")
-            with self._casting():
-                loss = forward_loss(self.step_model.model, batch, supervised_only=self.settings.supervised_only)
-            self.blocks.tape.mark("backward of the loss")
-            self.storages.phase = "backward"
-            loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [self.blocks.block_of(p.grad) for p in parameters if p.grad is not None]
-        self.blocks.close()
-        for parameter in parameters:
-            parameter.grad = None
-        tape, made = expand(self.layers)
-        return tape, sorted(block for old in gradients if old is not None for block in made[old])
+            yield batch
 
     @contextlib.contextmanager
     def _casting(self) -> Iterator[None]:

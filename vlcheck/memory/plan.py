@@ -57,6 +57,8 @@ class MemoryPlan:
     """Where in the step the peak is reached."""
     moments: dict[str, int] = field(default_factory=dict)
     """Allocated peak of each moment, in the order of the step."""
+    typical_bytes: int = 0
+    """What the driver counts in a micro-batch of middling rows; 0 where rows are unknown, or all as long as these."""
     kernels: dict[str, int] = field(default_factory=dict)
     """Attention calls that were simulated, by kernel."""
     doubts: tuple[str, ...] = ()

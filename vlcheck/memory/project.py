@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from torch import nn
 
@@ -27,6 +29,8 @@ from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
 from vlcheck.training.settings import StepSettings, settings_of
 from vlcheck.training.step import prepare, switch_checkpointing
+
+T = TypeVar("T")
 
 
 def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shape: Shape | None = None,
@@ -64,7 +68,8 @@ class Simulation:
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
         self.stored = tuple(stored(self.model))
-        self._tapes: dict[tuple[Shape, Arch, bool, bool, bool], tuple[Tape, list[int], dict[str, int]]] = {}
+        self._tapes: dict[tuple[Shape, Arch, bool, str, bool], tuple[Tape, list[int], dict[str, int]]] = {}
+        self._evaluations: dict[tuple[Shape, Arch, str], Tape] = {}
         self._plans: dict[tuple[Shape, Arch, int, StepSettings], MemoryPlan] = {}
 
     def shapes(self, rows: int) -> tuple[Shape, ...]:
@@ -90,19 +95,34 @@ class Simulation:
         settings = settings or self.settings
         if shape is None:
             plans = [self.plan(gpu, each, settings) for each in self.shapes(settings.rows)]
-            return max(plans, key=lambda plan: (plan.allocated_bytes, plan.driver_bytes))
+            worst = max(plans, key=lambda plan: (plan.allocated_bytes, plan.driver_bytes))
+            typical = worst.shape.typical
+            if typical in (None, worst.shape) or settings != self.settings:
+                return worst
+            return replace(worst, typical_bytes=self.plan(gpu, typical, settings).driver_bytes)
         key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, settings)
         if key not in self._plans:
             tape, gradients, kernels = self._micro_step(gpu, shape, settings)
             whole = whole_tape(
                 self.stored, self.step_model.parameters, settings, tape, gradients, (gpu.workspace_bytes,) * 2,
-                self._wrapping(settings),
+                self._wrapping(settings), self._evaluation(gpu, shape, settings),
             )  # fmt: skip
             managed = managed_size(self.step_model.parameters, settings.optimizer)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=kernels)
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
-        plan = replace(self._plans[key], gpu=gpu, shape=shape, doubts=unsure)
+        plan = replace(self._plans[key], gpu=gpu, shape=_told(shape, settings), doubts=unsure)
         return spread(plan, self.model, gpus=settings.gpus) if settings.sharded and settings.gpus > 1 else plan
+
+    def _evaluation(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> Tape | None:
+        """The forward pass over a batch of evaluation rows, each as full as the fullest training row."""
+        if not settings.eval_rows:
+            return None
+        shape = replace(shape, rows=settings.eval_rows)
+        arch = Arch(gpu.major, gpu.minor, gpu.amd).like
+        key = (shape, arch, settings.logits)
+        if key not in self._evaluations:
+            _, self._evaluations[key] = self._simulated(settings, shape, arch, MicroStep.evaluate)
+        return self._evaluations[key]
 
     def _wrapping(self, settings: StepSettings) -> Wrapping | None:
         if not settings.replicated:
@@ -118,23 +138,36 @@ class Simulation:
     def _micro_step(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> tuple[Tape, list[int], dict[str, int]]:
         arch = Arch(gpu.major, gpu.minor, gpu.amd).like
         cloned = self._finds_unused(settings)
-        key = (shape, arch, settings.checkpointing, settings.supervised_only, cloned)
+        key = (shape, arch, settings.checkpointing, settings.logits, cloned)
         if key not in self._tapes:
             switch_checkpointing(self.model, settings)
-            step = MicroStep(self.step_model, settings, shape, arch, cloned=cloned)
-            try:
-                tape, gradients = step.run()
-            except Unlike:  # no layer stands for another, then
-                step = MicroStep(self.step_model, settings, shape, arch, whole=True, cloned=cloned)
-                tape, gradients = step.run()
-            except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
-                reason = " ".join(str(error).split())[:300]
-                raise Unavailable(
-                    f"a training step of this model cannot be simulated: {type(error).__name__}: {reason}",
-                    "measure it with `vlcheck probe` on a GPU",
-                ) from error
+            step, (tape, gradients) = self._simulated(settings, shape, arch, MicroStep.run, cloned=cloned)
             self._tapes[key] = tape, gradients, dict(step.functions.kernels)
         return self._tapes[key]
+
+    def _simulated(self, settings: StepSettings, shape: Shape, arch: Arch, work: Callable[[MicroStep], T], *,
+                   cloned: bool = False) -> tuple[MicroStep, T]:  # fmt: skip
+        """A micro-step and what it was asked for."""
+        step = MicroStep(self.step_model, settings, shape, arch, cloned=cloned)
+        try:
+            return step, work(step)
+        except Unlike:  # no layer stands for another, then
+            step = MicroStep(self.step_model, settings, shape, arch, whole=True, cloned=cloned)
+            return step, work(step)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise Unavailable(
+                f"a training step of this model cannot be simulated: {type(error).__name__}: {reason}",
+                "measure it with `vlcheck probe` on a GPU",
+            ) from error
+
+
+def _told(shape: Shape, settings: StepSettings) -> Shape:
+    """The shape, with what is assumed of the rows of an evaluation."""
+    told = f"evaluation of {settings.eval_rows} rows at a time, each as full as the fullest training row"
+    if not settings.eval_rows or told in shape.assumptions:
+        return shape
+    return replace(shape, assumptions=(*shape.assumptions, told))
 
 
 def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patch: str | None) -> tuple[str, ...]:
@@ -153,12 +186,11 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
         found.append("no fp16 run was measured")
     if settings.replicated:
         found.append("DDP is projected, not measured")
-    if settings.logits in ("chunked", "fused"):
-        found.append(
-            f"logits: {settings.logits} is projected as logits at supervised positions only; "
-            + ("what one chunk of positions takes was not measured" if settings.logits == "chunked"
-               else "what the fused kernel holds was not measured")
-        )  # fmt: skip
+    if settings.logits == "chunked":
+        found.append("logits: chunked is projected as TRL 1.16's head, which was read, not measured")
+    if settings.logits == "fused":
+        found.append("logits: fused is projected as logits at supervised positions only; what the kernel holds was not "
+                     "measured")  # fmt: skip
     if dora:
         found.append("no DoRA run was measured")
     if not family.measured:

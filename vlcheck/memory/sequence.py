@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -15,8 +16,8 @@ from vlcheck.training.settings import StepSettings
 
 def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], settings: StepSettings,
                micro: Tape, gradients: list[int], workspaces: tuple[int, ...] = (),
-               wrapping: Wrapping | None = None) -> Tape:  # fmt: skip
-    """Load, then two optimizer steps: the second meets the optimizer's state.
+               wrapping: Wrapping | None = None, evaluation: Tape | None = None) -> Tape:  # fmt: skip
+    """Load, then two optimizer steps, the second of which meets the optimizer's state, then an evaluation.
 
     Args:
         stored: the model's tensors.
@@ -25,6 +26,7 @@ def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], set
         gradients: blocks of `micro` that are gradients, in the order in which they came.
         workspaces: bytes of each block that cuBLAS holds from the first product on.
         wrapping: in DDP, where several processes train.
+        evaluation: the forward pass of an evaluation, where the run evaluates while it trains.
     """
     tape = Tape()
     tape.mark("loading")
@@ -47,6 +49,9 @@ def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], set
         state += step_blocks(parameters, settings, tape, first=not state)
         for block in kept:
             tape.release(block)
+    if evaluation is not None:
+        tape.mark("evaluation")
+        _play(tape, replace(evaluation, marks=[]), [])
     return tape
 
 

@@ -39,7 +39,7 @@ class Shape:
     """Supervised tokens of each of the first rows, the most first; of any row beyond, `supervised`."""
     basis: Basis = field(default=Basis.GIVEN, compare=False)
     """How far the rows of the run are known."""
-    typical: str = field(default="", compare=False)
+    typical: Shape | None = field(default=None, compare=False)
     """The micro-batch of middling rows, where rows were measured."""
     assumptions: tuple[str, ...] = field(default=(), compare=False)
     """What of this was assumed rather than read."""

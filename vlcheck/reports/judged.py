@@ -62,7 +62,8 @@ def _data(subject: Mapping[str, Any]) -> Iterator[str]:
 
 def _card(report: Report) -> Iterator[str]:
     if report.subject.get("gpu"):
-        yield f"card {report.subject['gpu']}"
+        memory = report.subject.get("memory")
+        yield f"card {report.subject['gpu']}" + (f": {memory}" if memory else "")
     elif report.spec.hardware.gpu is None and "adapter" not in report.subject:
         yield "no card named"
 

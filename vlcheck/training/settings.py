@@ -44,6 +44,14 @@ class StepSettings:
     own_loop: bool
     """Whether vlcheck's own loop trains: its DDP leaves frozen tensors out."""
 
+    eval_rows: int
+    """Rows that one GPU evaluates at once while the run trains; 0 where it does not."""
+
+    @property
+    def eval_supervised_only(self) -> bool:
+        """Whether evaluation computes logits only where a label needs one: Liger's fused loss is one of training."""
+        return self.logits not in ("all", "fused")
+
     @property
     def replicated(self) -> bool:
         """Whether several GPUs hold the whole model each: DDP."""
@@ -58,6 +66,7 @@ class StepSettings:
 def settings_of(spec: RunSpec) -> StepSettings:
     """What a run's steps read of it."""
     training = spec.training
+    evaluates = training.eval_strategy != "no" and spec.data.eval_split is not None
     return StepSettings(
         rows=training.per_device_train_batch_size,
         accumulation=training.gradient_accumulation_steps,
@@ -76,4 +85,5 @@ def settings_of(spec: RunSpec) -> StepSettings:
         gpus=spec.hardware.count,
         sharded=bool(training.fsdp),
         own_loop=training.framework in (None, "vlcheck"),
+        eval_rows=training.per_device_eval_batch_size if evaluates else 0,
     )

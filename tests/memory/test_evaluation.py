@@ -1,0 +1,69 @@
+"""The evaluation of a run that evaluates while it trains is a moment of its plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.memory.test_project import GEMMA, H100, spec
+from vlcheck.memory.alternatives import changes
+from vlcheck.memory.project import Simulation
+from vlcheck.memory.shape import Shape
+from vlcheck.model.families import family_of
+from vlcheck.spec import Data
+
+SHAPE = Shape(tokens=64, soft_tokens=20)
+VOCABULARY = 50_000
+VALUES = GEMMA | {"text_config": GEMMA["text_config"] | {"vocab_size": VOCABULARY}}
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Simulation:
+    """Of a run that evaluates 16 rows at a time."""
+    run = spec(eval_strategy="steps", per_device_eval_batch_size=16)
+    return Simulation(replace(run, data=Data(eval_split="test")), VALUES, family_of(VALUES))
+
+
+def test_a_large_evaluation_is_the_peak(simulation):
+    """It grows with its own batch size and with logits over whole rows; training's does not."""
+    settings = simulation.settings
+    plans = {
+        (rows, logits): simulation.plan(H100, SHAPE, replace(settings, eval_rows=rows, logits=logits))
+        for rows, logits in ((1, "all"), (16, "supervised"), (16, "all"), (16, "fused"))
+    }  # fmt: skip
+    moments = {key: plan.moments["evaluation"] for key, plan in plans.items()}
+    assert plans[16, "all"].moment == "evaluation"
+    assert moments[16, "all"] - moments[16, "supervised"] > 4 * 16 * 50 * VOCABULARY
+    assert moments[16, "fused"] == moments[16, "all"]
+    assert moments[1, "all"] < moments[16, "all"]
+    assert {key: plan.moments["forward"] for key, plan in plans.items() if key[1] == "all"} == {
+        (1, "all"): plans[1, "all"].moments["forward"], (16, "all"): plans[1, "all"].moments["forward"]
+    }  # fmt: skip
+    for plan in plans.values():
+        assert sum(line.size for line in plan.lines) == plan.allocated_bytes
+        assert plan.shape.assumptions[-1].startswith("evaluation of")
+
+
+def test_an_evaluation_keeps_nothing_for_a_backward_pass(simulation):
+    """At training's batch size it takes less than a training step, and leaves the model training."""
+    plan = simulation.plan(
+        H100, replace(SHAPE, rows=16), replace(simulation.settings, eval_rows=16, checkpointing=False)
+    )
+    assert plan.moments["evaluation"] < plan.moments["forward, between the parts"]
+    assert simulation.model.training
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("silent", [{"eval_strategy": "no"}, {"eval_strategy": "steps"}])
+def test_a_run_that_does_not_evaluate_has_no_such_moment(silent):
+    """Neither without a strategy nor without a split."""
+    run = spec(**silent)
+    run = replace(run, data=Data(eval_split="test" if silent["eval_strategy"] == "no" else None))
+    assert Simulation(run, GEMMA, family_of(GEMMA)).settings.eval_rows == 0
+
+
+def test_a_smaller_evaluation_is_the_first_remedy(simulation):
+    """It changes nothing of what is trained."""
+    assert changes(simulation.settings)[0][0] == "per_device_eval_batch_size: 1"
