@@ -323,3 +323,43 @@ def test_evaluations_are_no_steps(tmp_path):
     )
     assert [values["loss"] for values in read_metrics(tmp_path)] == [2]
     assert [json.dumps(values["eval_loss"]) for values in read_evaluations(tmp_path)] == ["3"]
+
+
+def test_the_summary_tells_the_best_and_what_comes_next(told, best):
+    """On the terminal, and in run.json, which alone tells what was trained."""
+    folder, said = told
+    closing = said[said.index(next(line for line in said if line.endswith("the adapter after 4 steps"))) + 1 :]
+    assert closing[0].startswith("4 steps in 0:00:0")
+    assert closing[1].startswith("best evaluation: step 2, loss ")
+    assert closing[1].endswith("accuracy 0.0%; the adapter is the last step's")
+    assert closing[-1] == f"next: vlcheck evaluate {recipe_file()} --adapter {folder / 'adapter'}"
+    document = json.loads((best / "run.json").read_text())
+    assert document["published"] == "the best evaluation's"
+    assert document["best_evaluation"]["step"] == verify(best / "adapter").step
+    assert document["last_evaluation"]["step"] == 4
+    assert {"data.rows", "data.evaluation", "model.base", "model.processor"} <= document["identity"].keys()
+    assert {"peak_allocated_bytes", "projected_bytes", "upper_bytes", "settings", "versions"} <= document.keys()
+
+
+def recipe_file() -> str:
+    from tests.training.runs import recipe
+
+    return recipe().where("model.id").file
+
+
+def test_a_summary_with_everything_known():
+    """Numbers written by hand."""
+    from vlcheck.training.summary import closing_lines
+
+    document = {
+        "trained_seconds": 7322.4, "steps": 60, "first_loss": 12.5, "last_loss": 7.25, "best_evaluation": None,
+        "unreadable": [("a", "b")] * 3, "peak_allocated_bytes": 3 * 2**30, "projected_bytes": 2.5 * 2**30,
+        "upper_bytes": 3.5 * 2**30, "cost": 4.077, "config": "pets.yaml", "adapter": "pets/adapter",
+    }  # fmt: skip
+    assert list(closing_lines(document)) == [
+        "60 steps in 2:02:02; loss 12.5000 at first, 7.2500 at last",
+        "3 rows were left out; they are listed in metrics.jsonl",
+        "peak 3.00 GiB allocated, 2.50 planned, at most 3.50",
+        "cost 4.08, by hardware.price_per_hour",
+        "next: vlcheck evaluate pets.yaml --adapter pets/adapter",
+    ]

@@ -37,7 +37,7 @@ from vlcheck.training.rows import Rows, check_share
 from vlcheck.training.settings import settings_of
 from vlcheck.training.setup import build, make_accelerator, order_of
 from vlcheck.training.step import autocast, finish, micro_step
-from vlcheck.training.summary import make_up, recorded, summary
+from vlcheck.training.summary import closing_lines, make_up, recorded, summary
 from vlcheck.training.watch import NotFinite, RunStopped, Watch, norms_by_part
 
 
@@ -232,10 +232,11 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
             keeper.publish_adapter(), step, begun_at, first_loss, last_loss, time.perf_counter() - start,
             tuple(sorted(unreadable.items())),
         )  # fmt: skip
-        record.finish(
-            f"{trained.adapter}: the adapter after {step} steps",
-            summary(vars(trained), spec, keeper.identity, processes),
-        )
+        if not rank:
+            document = summary(vars(trained), spec, keeper.identity, processes, keeper.folder)
+            record.finish(f"{trained.adapter}: the adapter after {trained.steps} steps", document)
+            for line in closing_lines(document):
+                say(line)
         accelerator.wait_for_everyone()
     return trained
 
