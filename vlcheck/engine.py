@@ -198,6 +198,7 @@ def train_run(
             `vlcheck.training.loop.train` does.
     """
     from vlcheck.evidence.card import projected_here, recommended_training
+    from vlcheck.training.begun import begun_before
     from vlcheck.training.run import train_resolved
     from vlcheck.training.setup import agreed, make_accelerator
 
@@ -212,7 +213,9 @@ def train_run(
         voice(line)
         spec = replace(spec, training=agreed(training))
     evidence = Evidence(spec, {}, **options)
-    if not agreed(_may_start(_judged(spec, choose(), evidence), force, voice, judged) if main else None):
+    if main and (known := begun_before(spec)):
+        voice("audit: this run was begun before, by the same settings and versions; it is not judged again")
+    if not agreed(main and (known or _may_start(_judged(spec, choose(), evidence), force, voice, judged))):
         raise NotStarted
     run: ResolvedRun = evidence.get("resolved_run")
     return train_resolved(run, projected=projected_here(run), offline=offline, stream=stream, say=voice)

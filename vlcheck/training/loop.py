@@ -38,7 +38,7 @@ from vlcheck.training.settings import settings_of
 from vlcheck.training.setup import build, make_accelerator, order_of
 from vlcheck.training.step import autocast, finish, micro_step
 from vlcheck.training.summary import closing_lines, make_up, recorded, summary
-from vlcheck.training.watch import NotFinite, RunStopped, Watch, norms_by_part
+from vlcheck.training.watch import NotFinite, RunStopped, Watch, check_processes, norms_by_part
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,15 @@ def train(
                 make_up(done, spec, keeper.identity, processes, say)
             say(f"nothing to do: {done} is the adapter that this very run has left")
             return Trained(done, order.steps, order.steps)
-        return _train_claimed(
-            spec, accelerator, keeper, source, order, config=config, family=family, collator=collator, rows=rows,
-            projected=projected, patch=patch, say=say,
-        )  # fmt: skip
+        try:
+            return _train_claimed(
+                spec, accelerator, keeper, source, order, config=config, family=family, collator=collator, rows=rows,
+                projected=projected, patch=patch, say=say,
+            )  # fmt: skip
+        except RuntimeError as broken:
+            if processes > 1:
+                check_processes(broken)
+            raise
 
 
 def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to bottom
