@@ -26,12 +26,13 @@ def begun_before(spec: RunSpec) -> bool:
             manifest = read_manifest(folder)
         except BrokenCheckpoint:
             continue
-        if _same_settings(spec, manifest):
+        if same_settings(spec, manifest):
             return folder.name == ADAPTER_FOLDER or _same_circumstances(spec, folder / STATE)
     return False
 
 
-def _same_settings(spec: RunSpec, manifest: Manifest) -> bool:
+def same_settings(spec: RunSpec, manifest: Manifest) -> bool:
+    """Whether a run of these settings wrote a checkpoint, whatever it learnt from."""
     theirs = manifest.identity
     content = {name: theirs[name] for name in CONTENT if name in theirs}
     return identity_of(spec, theirs.get("effective_batch", 0), content) == theirs

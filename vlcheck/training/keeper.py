@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from vlcheck.training.checkpoint import (
     verify,
 )
 from vlcheck.training.course import BEST, Course
+from vlcheck.training.extend import LENGTH
 from vlcheck.training.feed import MicroBatch
 from vlcheck.training.guard import Guard
 from vlcheck.training.identity import changes, identity_of
@@ -52,15 +54,22 @@ class Keeper:
         rank: of this process; only process 0 writes.
         content: digests of what the run learns from, see `content_of`.
         source: of the rows; a stream is told by what was consumed of it.
+        origin: checkpoint of a shorter run that this one goes on from.
     """
 
     def __init__(
-        self, spec: RunSpec, order: Order, rank: int, content: Mapping[str, str], source: Listed | Streamed
+        self,
+        spec: RunSpec,
+        order: Order,
+        rank: int,
+        content: Mapping[str, str],
+        source: Listed | Streamed,
+        origin: Path | None = None,
     ) -> None:
         self.folder = Path(spec.training.output_dir).expanduser()
         self._spec, self._order, self._rank = spec, order, rank
         self.identity = identity_of(spec, order.effective_batch, content)
-        self._source = source
+        self._source, self._origin = source, origin
         self.course = Course(spec.training)
         self._snapshots = Snapshots()
         self._on_disk: Checkpoint | None = None
@@ -128,13 +137,17 @@ class Keeper:
 
         Raises:
             OtherRun: if another run wrote it.
+            BrokenCheckpoint: if the one of a shorter run is damaged.
             StateMismatch: if it does not fit the model.
         """
         found = find_newest(self.folder, self.identity)
-        self._broken = found.broken
+        self._broken, self._on_disk = found.broken, found.checkpoint
+        if found.checkpoint is None and self._origin is not None:
+            begun = verify(self._origin)
+            check_same_run(begun, {**self.identity, **{name: begun.identity.get(name) for name in LENGTH}})
+            found = replace(found, checkpoint=begun)
         if found.checkpoint is None:
             return found, {}
-        self._on_disk = found.checkpoint
         kept = restore(found.checkpoint, state, self._rank, self._order.processes)
         self.course.take_up(kept, found.checkpoint)
         if isinstance(self._source, Streamed) and kept.get("stream"):
@@ -271,9 +284,11 @@ class Keeper:
 
     def _due(self, step: int) -> bool:
         settings, order = self._spec.training, self._order
+        if settings.save_strategy == "no":
+            return False
         if settings.save_strategy == "epoch":
-            return order.ends_epoch(step)
-        return settings.save_strategy != "no" and step % order.whole_steps(settings.save_steps) == 0
+            return step == order.steps or order.ends_epoch(step)
+        return step == order.steps or step % order.whole_steps(settings.save_steps) == 0
 
     def _tell_save_time(self, seconds: float, record: Record) -> None:
         platform, size = self._spec.launch.platform, self._snapshots.newest.content.size

@@ -55,7 +55,7 @@ class Trained:
     unreadable: tuple[tuple[str, str], ...] = ()
 
 
-def train(
+def train(  # noqa: PLR0913  the parts of a run
     spec: RunSpec,
     *,
     config: Values,
@@ -64,6 +64,7 @@ def train(
     rows: Rows,
     projected: tuple[int, int] | None = None,
     patch: Patch | None = None,
+    origin: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Trained:
     """Train a run's adapters, or take the run up where its newest checkpoint ends.
@@ -73,6 +74,7 @@ def train(
         collator: the object that the audit judges.
         projected: allocated bytes that the memory plan for this card expects, and its upper bound.
         patch: the user's monkeypatch, where they allowed it to run.
+        origin: checkpoint of a shorter run that this one goes on from, see `extended`.
         say: told one line at a time.
 
     Raises:
@@ -96,7 +98,7 @@ def train(
         evaluation=rows.evaluation if chosen(spec) else (), patch=patch,
     )  # fmt: skip
     source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
-    keeper = Keeper(spec, order, rank, content, source)
+    keeper = Keeper(spec, order, rank, content, source, origin)
     with contextlib.ExitStack() as claim:
         if keeper.finished() is None or not recorded(keeper.folder):
             claim.enter_context(keeper.claimed(say))

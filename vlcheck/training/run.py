@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from vlcheck.processing.processor import check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
@@ -18,6 +19,7 @@ def train_resolved(
     projected: tuple[int, int] | None = None,
     offline: bool = False,
     stream: bool = False,
+    origin: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Trained:
     """Train a run's adapters with the very objects that were judged, and nothing asked before.
@@ -26,6 +28,7 @@ def train_resolved(
         projected: allocated bytes that the memory plan for this card expects, and its upper bound.
         offline: read no rows from the Hub.
         stream: read rows when they are needed, instead of holding them.
+        origin: checkpoint of a shorter run that this one goes on from.
         say: told one line at a time.
 
     Raises:
@@ -48,5 +51,6 @@ def train_resolved(
         rows=rows,
         projected=projected,
         patch=run.patch,
+        origin=origin,
         say=say,
     )
