@@ -101,10 +101,10 @@ def test_the_title_is_not_cut_off(tmp_path, labels, title):
 
 
 def test_a_curve_is_smoothed_where_it_has_many_values():
-    """The mean of both neighbours; ends stay; what is straight stays straight."""
-    assert charts.smooth([(1, 1.0), (2, 4.0), (3, 1.0)]) == [(1, 1.0), (2, 2.0), (3, 1.0)]
+    """The mean of both neighbours, of one at either end; what is straight stays straight between them."""
+    assert charts.smooth([(1, 1.0), (2, 4.0), (3, 1.0)]) == [(1, 2.5), (2, 2.0), (3, 2.5)]
     line = [(number, 2.0 * number) for number in range(100)]
-    assert [y for _, y in charts.smooth(line)] == pytest.approx([y for _, y in line])
+    assert [y for _, y in charts.smooth(line)][3:-3] == pytest.approx([y for _, y in line][3:-3])
 
 
 def test_a_sheet_of_any_pictures(tmp_path):

@@ -126,8 +126,8 @@ def smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     sums = list(accumulate((y for _, y in points), initial=0.0))
     found = []
     for at, (x, _) in enumerate(points):
-        reach = min(half, at, len(points) - 1 - at)
-        found.append((x, (sums[at + reach + 1] - sums[at - reach]) / (2 * reach + 1)))
+        start, stop = max(0, at - half), min(len(points), at + half + 1)
+        found.append((x, (sums[stop] - sums[start]) / (stop - start)))
     return found
 
 
