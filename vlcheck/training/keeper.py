@@ -21,6 +21,7 @@ from vlcheck.training.checkpoint import (
     CheckpointNotWritten,
     Content,
     Found,
+    check_newest,
     check_same_run,
     check_writable,
     find_newest,
@@ -85,6 +86,7 @@ class Keeper:
             say: told that the run waits for another's end.
 
         Raises:
+            OtherRun: if another run's checkpoint lies there.
             ForeignFiles: if things that are not vlcheck's stand where this run would write or remove.
             FolderTaken: if another run writes there.
             CheckpointNotWritten: if the folder cannot be written to.
@@ -93,6 +95,7 @@ class Keeper:
             yield
             return
         check_ours(self.folder)
+        check_newest(self.folder, self.identity)
         check_writable(self.folder)
         with Lease(self.folder, say) as self._lease:
             adapter = self.folder / ADAPTER_FOLDER
@@ -284,11 +287,10 @@ class Keeper:
 
     def _due(self, step: int) -> bool:
         settings, order = self._spec.training, self._order
-        if settings.save_strategy == "no":
-            return False
-        if settings.save_strategy == "epoch":
-            return step == order.steps or order.ends_epoch(step)
-        return step == order.steps or step % order.whole_steps(settings.save_steps) == 0
+        if settings.save_strategy == "no" or step == order.steps:
+            return settings.save_strategy != "no"
+        by_epoch = settings.save_strategy == "epoch"
+        return order.ends_epoch(step) if by_epoch else step % order.whole_steps(settings.save_steps) == 0
 
     def _tell_save_time(self, seconds: float, record: Record) -> None:
         platform, size = self._spec.launch.platform, self._snapshots.newest.content.size
