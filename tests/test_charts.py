@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vlcheck import charts
 from vlcheck.charts import BAD, GOOD, draw_confusion, draw_curve, ticks
 
 FLOATS = st.floats(-1e12, 1e12, allow_nan=False)
@@ -85,3 +86,30 @@ def test_confusion_is_legible(tmp_path, count):
         assert max(picture.size) < 2000
     assert BAD in colours(tmp_path / "confusion.png")
     assert (GOOD in colours(tmp_path / "confusion.png")) == (count > 1)
+
+
+@pytest.mark.parametrize("labels", [2, 40])
+@pytest.mark.parametrize("title", ["a short one", f"by/{'long-' * 7}name, split validation: 1 of 5,678 correct"])
+def test_the_title_is_not_cut_off(tmp_path, labels, title):
+    """The picture is as wide as its title; right of the last letter there is paper."""
+    names = [f"label {number}" for number in range(labels)]
+    draw_confusion(names, {(name, name): 1 for name in names}, tmp_path / "a.png", title=title)
+    with Image.open(tmp_path / "a.png") as picture:
+        strip = picture.convert("L").crop((picture.width - 14, 8, picture.width, 30))
+        assert strip.getextrema() == (255, 255)
+        assert picture.width >= 16 + charts._font(16).getlength(title)
+
+
+def test_a_curve_is_smoothed_where_it_has_many_values():
+    """The mean of both neighbours, of one at either end; what is straight stays straight between them."""
+    assert charts.smooth([(1, 1.0), (2, 4.0), (3, 1.0)]) == [(1, 2.5), (2, 2.0), (3, 2.5)]
+    line = [(number, 2.0 * number) for number in range(100)]
+    assert [y for _, y in charts.smooth(line)][3:-3] == pytest.approx([y for _, y in line][3:-3])
+
+
+def test_a_sheet_of_any_pictures(tmp_path):
+    """Wide, high, none; and lines longer than a cell."""
+    pictures = [Image.new("RGB", (900, 20)), Image.new("L", (3, 700)), None]
+    charts.draw_sheet([(each, ("x" * 200, "y")) for each in pictures], tmp_path / "a.png", title="t" * 500)
+    with Image.open(tmp_path / "a.png") as sheet:
+        assert sheet.size == (900, 48 + 160 + 2 * 18 + 14)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,6 +22,8 @@ WIDEST_TITLE = 900
 """Pixels that a title may widen a picture to; a longer one is cut with dots."""
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 500, 90, 30, 50, 60
 
+CELL, COLUMNS = 160, 8
+"""Pixels of a picture on a sheet, and pictures side by side."""
 SMOOTHED = 0.06
 """Share of a curve's values that each point of its smooth line is the mean of."""
 MANY = 20
@@ -124,9 +126,41 @@ def smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     sums = list(accumulate((y for _, y in points), initial=0.0))
     found = []
     for at, (x, _) in enumerate(points):
-        reach = min(half, at, len(points) - 1 - at)
-        found.append((x, (sums[at + reach + 1] - sums[at - reach]) / (2 * reach + 1)))
+        start, stop = max(0, at - half), min(len(points), at + half + 1)
+        found.append((x, (sums[stop] - sums[start]) / (stop - start)))
     return found
+
+
+def draw_sheet(cells: Iterable[tuple[Image.Image | None, Sequence[str]]], file: Path, *, title: str) -> None:
+    """Draw pictures side by side, each with its lines below it.
+
+    Args:
+        cells: a picture of any size, None where it has none, and lines, which are cut to the width of their cell.
+        file: replaced as a whole.
+    """
+    held = [(_thumbnail(picture), lines) for picture, lines in cells]
+    font, columns = _font(12), max(1, min(COLUMNS, len(held)))
+    tall = CELL + 18 * max((len(lines) for _, lines in held), default=0) + 14
+    width, rows = max(WIDEST_TITLE, 16 + columns * (CELL + 16)), -(-len(held) // columns)
+    sheet = Image.new("RGB", (width, 48 + rows * tall), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((16, 12), _fitting(title, _font(16), width - 32), INK, _font(16))
+    for number, (picture, lines) in enumerate(held):
+        x, y = 16 + number % columns * (CELL + 16), 48 + number // columns * tall
+        pen.rectangle((x - 1, y - 1, x + CELL, y + CELL), outline=FAINT)
+        if picture is not None:
+            sheet.paste(picture, (x + (CELL - picture.width) // 2, y + (CELL - picture.height) // 2))
+        for at, line in enumerate(lines):
+            pen.text((x, y + CELL + 4 + 18 * at), _fitting(" ".join(line.split()), font, CELL), INK, font)
+    _save(sheet, file)
+
+
+def _thumbnail(picture: Image.Image | None) -> Image.Image | None:
+    if picture is None:
+        return None
+    small = picture.convert("RGB")
+    small.thumbnail((CELL, CELL))
+    return small
 
 
 def ticks(least: float, greatest: float, *, whole: bool = False) -> list[float]:

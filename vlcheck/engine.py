@@ -25,6 +25,8 @@ from vlcheck.spec import ConfigError, Intent, Location, Lora, ModelRef, Problem,
 from vlcheck.versions import installed, untested
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vlcheck.processing.resolved_run import ResolvedRun
     from vlcheck.training.loop import Trained
 
@@ -169,7 +171,7 @@ def assert_collator(
     return report
 
 
-def train_run(
+def train_run(  # noqa: PLR0913  one parameter an option
     spec: RunSpec,
     *,
     force: bool = False,
@@ -177,6 +179,7 @@ def train_run(
     allow_code: bool = False,
     offline: bool = False,
     stream: bool = False,
+    origin: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
     judged: Callable[[Report], None] = lambda report: None,
 ) -> Trained:
@@ -188,6 +191,7 @@ def train_run(
         force: train in spite of errors.
         auto_batch: let the memory plan split the effective batch for the card.
         allow_code, offline, stream: as for `audit`.
+        origin: checkpoint of a shorter run that this one goes on from.
         say: told one line at a time.
         judged: told the report where errors stand in it.
 
@@ -199,12 +203,14 @@ def train_run(
     """
     from vlcheck.evidence.card import projected_here, recommended_training
     from vlcheck.evidence.reached import every_adapter_reached
+    from vlcheck.training.begun import begun_before
     from vlcheck.training.run import train_resolved
     from vlcheck.training.setup import agreed, make_accelerator
 
     check_patch(spec, allow_code=allow_code)
-    main = make_accelerator(spec).is_main_process  # a bare PartialState would take CPU processes for single ones
-    voice = say if main else _nothing
+    accelerator = make_accelerator(spec)  # a bare PartialState would take CPU processes for single ones
+    main = accelerator.is_main_process
+    voice = say if main else lambda line: None
     options: dict[str, Any] = {"allow_code": allow_code, "offline": offline, "stream": stream}
     if auto_batch:
         training, line = spec.training, ""
@@ -213,12 +219,16 @@ def train_run(
         voice(line)
         spec = replace(spec, training=agreed(training))
     evidence = Evidence(spec, {}, **options)
-    if not agreed(_may_start(_judged(spec, choose(), evidence), force, voice, judged) if main else None):
+    if main and (known := begun_before(spec)):
+        voice("audit: this run was begun before, by the same settings and versions; it is not judged again")
+    if not agreed(main and (known or _may_start(_judged(spec, choose(), evidence), force, voice, judged))):
         raise NotStarted
-    reached = agreed(main and every_adapter_reached(evidence))
+    reached = accelerator.num_processes > 1 and agreed(main and every_adapter_reached(evidence))
     run: ResolvedRun = evidence.get("resolved_run")
     plan = projected_here(run)
-    return train_resolved(run, projected=plan, reached=reached, offline=offline, stream=stream, say=voice)
+    return train_resolved(
+        run, projected=plan, reached=reached, offline=offline, stream=stream, origin=origin, say=voice
+    )
 
 
 def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: Callable[[Report], None]) -> bool:
@@ -230,10 +240,6 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
         judged(report)
         say("forced: the run starts all the same" if force else "not started; --force starts the run all the same")
     return force or not errors
-
-
-def _nothing(line: str) -> None:
-    """What processes beside the main one say."""
 
 
 def _model_with(processor: Any) -> str:

@@ -163,6 +163,8 @@ class Hardware:
     """Memory of one GPU in GiB, as its driver reports it: for a card that has no name here, or a part of one."""
     count: Annotated[int, Ge(1), Le(4096)] = 1
     """GPUs."""
+    price_per_hour: Positive | None = None
+    """What the machine costs an hour, in any currency; the summary of a run then says what the run has cost."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.faults import write_sound
 from tests.photos import encoded, photo, write_json_lines, write_photo
@@ -150,3 +151,37 @@ def test_any_bytes_are_rows_or_problems(tmp_path_factory, content, suffix):
         assert isinstance(row, Row | RowProblem)
         assert row.name.startswith(f"train{suffix}:")
         row.name.encode()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_very_many_images_a_sample_is_decoded(tmp_path, monkeypatch, known):
+    """Every row is read; what is decoded is spread over all of them, and the rest is counted."""
+    from vlcheck.data import scan as module
+
+    for number in range(24):
+        place = tmp_path / "train" / ("red", "blue")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8 + number, 8)).save(place / f"{number:02}.png")
+    monkeypatch.setattr(module, "DECODED", 6)
+    monkeypatch.setattr(module, "STRIDE", 9)
+    if not known:
+        monkeypatch.setattr(module, "count_pictures", lambda data: None)
+    found = scan_data(Data(path=str(tmp_path)))
+
+    assert len(found.rows) == 24
+    assert found.looked_at + found.passed_over == 24
+    assert 5 <= found.looked_at <= 8
+    decoded = sorted(found.rows.names[row] for row in found.pictures.row)
+    assert {name.split("/")[1] for name in decoded} == {"red", "blue"}
+
+
+def test_a_sample_keeps_step_with_no_pattern():
+    """Of labels in turn, each is decoded as often as the others; and never more than are allowed, but for rounding."""
+    from vlcheck.data.scan import DECODED, is_decoded
+
+    for period in (2, 3, 5, 10, 37):
+        seen = [number for number in range(200_000) if is_decoded(number, 200_000)]
+        counts = [sum(number % period == rest for number in seen) for rest in range(period)]
+        assert abs(len(seen) - DECODED) <= 3
+        assert max(counts) - min(counts) <= 0.02 * DECODED
+    assert all(is_decoded(number, DECODED) for number in range(DECODED))

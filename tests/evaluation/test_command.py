@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vlcheck.evaluation.files import CHART, DOCUMENT, PREDICTIONS, SETTINGS
+from vlcheck.evaluation.files import CHART, DOCUMENT, PREDICTIONS, SETTINGS, WRONG
 
 SMALL = ("eval_split: test", "eval_split: test\n  eval_samples: 5\n  train_samples: 12")
 OUT = Path("tiny-shapes/evaluation-base")
+
+
+def asked(vlcheck, *arguments) -> dict:
+    code, out, err = vlcheck("evaluate", *arguments, "--format", "json")
+    assert (code, err) == (0, "")
+    return json.loads(out)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -49,7 +55,7 @@ def test_an_adapter(vlcheck, config, adapter):
     assert document == json.loads(Path("tiny-shapes/evaluation", DOCUMENT).read_text(encoding="utf-8"))
     assert len(document["settings"]["adapter"]["sha256"]) == 64
     assert document["n"] == 2
-    assert "only the first 2 rows of the split were evaluated (--limit 2)" in document["notes"]
+    assert "2 of the split's 5 rows were evaluated, every label in turn (--limit 2)" in document["notes"]
 
 
 def test_an_interrupted_evaluation_is_taken_up(vlcheck, config):
@@ -181,3 +187,53 @@ def test_an_empty_split(vlcheck, config, tmp_path):
 
     assert code == 2
     assert "split 'test' holds no rows, so there is nothing to evaluate" in err
+
+
+def test_a_limit_takes_every_label_in_turn(vlcheck, config):
+    """Of twelve rows, two a colour, the first of each; the sheet shows those that are wrong."""
+    document = asked(vlcheck, config(("eval_split: test", "eval_split: test\n  eval_samples: 12")), "--limit", "6")
+
+    assert len({row["expected"] for row in lines(OUT)}) == 6
+    assert [row["row"] for row in lines(OUT)] == list(range(6))
+    assert document["n"] == 6
+    with Image.open(OUT / WRONG) as sheet:
+        assert sheet.width >= 900
+        assert sheet.height > 160
+
+
+def test_a_prompt_that_lists_the_labels_and_shows_rows(vlcheck, config):
+    """What was asked is in the settings; the rows that are shown are of the training split."""
+    settings = asked(vlcheck, config(SMALL), "--class-list", "--few-shot", "2", "--limit", "1")["settings"]
+
+    prompt, listed = settings["first_prompt"], "Answer with one of: blue, green, purple, red, yellow."
+    assert settings["class_list"] == ["blue", "green", "purple", "red", "yellow"]
+    assert settings["few_shot"] == ["train[0]", "train[1]"]
+    assert prompt.count("<|image|>") == prompt.count(listed) == 3
+    assert prompt.count("<|turn>model\nred") == prompt.count("<|turn>model\ngreen") == 1
+    assert prompt.endswith("<|turn>model\n")
+
+
+def test_how_tokens_are_chosen_is_stated(vlcheck, config):
+    """Equal seeds draw equal answers."""
+    drawn = ("--temperature", "1.5", "--top-p", "0.9", "--limit", "2")
+    first = asked(vlcheck, config(SMALL), *drawn)
+    answers = [row["answer"] for row in lines(OUT)]
+    assert first["settings"]["decoding"] == "temperature 1.5, top_p 0.9, seed 42"
+    asked(vlcheck, config(SMALL), *drawn)
+    assert [row["answer"] for row in lines(OUT)] == answers
+    assert asked(vlcheck, config(SMALL), "--beams", "2", "--limit", "1")["settings"]["decoding"] == "greedy, 2 beams"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ((("eval_split: test", "eval_split: train"),), "that is the evaluation split"),
+        ((("eval_split: test", "eval_split: test\n  train_samples: 1"),), "--few-shot is 2; the training split has 1"),
+    ],
+)
+def test_rows_that_cannot_be_shown_are_told(vlcheck, config, changes, words):
+    code, _, err = vlcheck("evaluate", config(*changes), "--few-shot", "2")
+
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1

@@ -59,11 +59,35 @@ def test_a_comparison(vlcheck, tmp_path):
         "A wrong        6        0\n"
         "\n"
         "B - A  +62.5 points (95% interval +0.0 to +100.0), McNemar's exact p = 0.125\n"
+        "always 'red' would have 87.5%, 7 of 8 rows: the majority class\n"
         "B lost most    -1 of 1  blue\n"
         "B gained most  +6 of 7  red\n"
         "\n"
         "compared: adapter none and out/adapter\n"
+        "warning: A has 2 of 8 rows right; answering 'red' to every row would have 7\n"
+        "warning: B has 7 of 8 rows right; answering 'red' to every row would have 7\n"
     )
+
+
+def test_a_model_that_always_says_the_same_has_collapsed(vlcheck, tmp_path):
+    """Though it gains many points, and no chance explains them."""
+    names = "acdefghijklmb"
+    write(tmp_path / "base", rows("", names))
+    write(tmp_path / "tuned", dict.fromkeys(names, "Red."))
+    _, out, _ = vlcheck("compare", "base", "tuned")
+
+    assert "B - A  +92.3 points" in out
+    assert "warning: B has collapsed: it gives one answer to all 13 rows, 'red'\n" in out
+    assert "warning: A has collapsed: it gives one answer to all 13 rows, 'no'\n" in out
+
+
+def test_a_model_that_looks_has_no_such_warning(vlcheck, tmp_path):
+    """It is right about both labels."""
+    for name in ("base", "tuned"):
+        write(tmp_path / name, rows("abcdefgh"))
+    _, out, _ = vlcheck("compare", "base", "tuned")
+
+    assert "warning" not in out
 
 
 def test_the_same_for_programs(vlcheck, tmp_path):

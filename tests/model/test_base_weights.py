@@ -81,23 +81,23 @@ def test_a_base_that_is_not_whole_is_refused(base, tmp_path, change):
     folder = changed(base, tmp_path, change)
     with pytest.raises(UnbuildableConfig, match=MISFITS[change]) as refused:
         load_base(of(folder), "cpu")
-    assert str(refused.value).endswith(read_stored_base(of(folder), values(folder)).misfits)
+    assert str(refused.value).endswith(read_stored_base(folder, values(folder), "float32").misfits)
 
 
 def test_a_whole_base_is_loaded(base):
     """Its head is tied to the embedding, and in no file."""
     assert load_base(of(base), "cpu").lm_head.weight.isfinite().all()
-    assert read_stored_base(of(base), values(base)) == StoredBase(115)
+    assert read_stored_base(base, values(base), "float32") == StoredBase(115)
 
 
 def test_shards_are_read_where_the_index_names_them(base, tmp_path):
     model = load_base(of(base), "cpu")
     model.save_pretrained(tmp_path, max_shard_size="100KB")
     assert (tmp_path / "model.safetensors.index.json").exists()
-    assert read_stored_base(of(tmp_path), values(tmp_path)) == StoredBase(115)
+    assert read_stored_base(tmp_path, values(tmp_path), "float32") == StoredBase(115)
     next(tmp_path.glob("model-00002*")).unlink()
     with pytest.raises(Unavailable, match="which is no file of its folder"):
-        read_stored_base(of(tmp_path), values(tmp_path))
+        read_stored_base(tmp_path, values(tmp_path), "float32")
 
 
 def test_a_quantised_base_is_loaded_and_judged_then(base, tmp_path):
@@ -108,12 +108,38 @@ def test_a_quantised_base_is_loaded_and_judged_then(base, tmp_path):
     spec = replace(of(base), quantization=Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4"))
     load_base(spec, "cpu").save_pretrained(tmp_path)
     load_base(replace(spec, model=of(tmp_path).model), "cpu")
+    whole = read_stored_base(tmp_path, values(tmp_path), "float32")
+    assert whole == StoredBase(115)
+    foreign = {**values(tmp_path), "quantization_config": {"quant_method": "gptq"}}
     with pytest.raises(NotApplicable, match="saved quantised"):
-        read_stored_base(of(tmp_path), values(tmp_path))
+        read_stored_base(tmp_path, foreign, "float32")
     tensors = load_file(tmp_path / "model.safetensors")
     save_file({k: t for k, t in tensors.items() if not k.startswith(FIRST)}, tmp_path / "model.safetensors")
+    assert (
+        f"1 weights of the model are not in it: {FIRST}"
+        in read_stored_base(tmp_path, values(tmp_path), "float32").misfits
+    )
     with pytest.raises(UnbuildableConfig, match="cannot be loaded"):
         load_base(replace(spec, model=of(tmp_path).model), "cpu")
+
+
+def test_a_base_in_the_cache_of_the_hub_is_judged(base, tmp_path, monkeypatch):
+    """The headers of the snapshot that the config lies in; one without weights is told."""
+    from huggingface_hub import constants
+
+    from vlcheck.evidence.resolve import Evidence
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--someone--tiny" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("a" * 40)
+    (snapshot / "config.json").write_text((base / "config.json").read_text())
+    spec = replace(of(base), model=replace(of(base).model, id="someone/tiny"))
+    with pytest.raises(Unavailable, match=r"holds neither model\.safetensors"):
+        Evidence(spec, {}, offline=True).get("stored_base")
+    (snapshot / "model.safetensors").symlink_to(base / "model.safetensors")
+    assert Evidence(spec, {}, offline=True).get("stored_base") == StoredBase(115)
 
 
 def test_a_nan_in_the_base_is_refused(base, tmp_path):

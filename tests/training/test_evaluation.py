@@ -266,34 +266,33 @@ def test_the_bar_shows_count_and_time_left(width):
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
 def test_resumed_steps_are_not_logged_twice(tmp_path, name, monkeypatch):
     """Accelerate's own trackers, where they are installed."""
+    from accelerate import tracking
+
     pytest.importorskip(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    kind = {"tensorboard": tracking.TensorBoardTracker, "wandb": tracking.WandBTracker}[name]
+    logged, log = [], kind.log
+
+    def noting(self, values, step):
+        logged.append((step, set(values)))
+        log(self, values, step)
+
+    monkeypatch.setattr(kind, "log", noting)
     spec = judged(tmp_path / "run", report_to=name)
     interrupted(spec, 2)
     run(spec)
-    assert len(read_steps_of(tmp_path / "run", name)) == 4
 
-
-def read_steps_of(folder, name: str) -> list[int]:
-    """Steps whose loss a tracker has, as often as it has them."""
+    assert [step for step, keys in logged if "loss" in keys] == [1, 2, 3, 4]
+    assert [step for step, keys in logged if "eval_loss" in keys] == [2, 4]
     if name == "tensorboard":
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        return [event.step for event in EventAccumulator(str(folder / "tensorboard")).Reload().Scalars("loss")]
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
-    found = []
-    for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            keys = {item.key or item.nested_key[0] for item in record.history.item}
-            found += [1] if "loss" in keys else []
-    return found
+        events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+        assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
+        assert "grad_norm/vision" in events.Tags()["scalars"]
+    else:
+        assert len(list(tmp_path.glob("run/wandb/offline-run-*"))) == 2
 
 
 def test_each_step_is_handed_on_once(tmp_path):
@@ -323,3 +322,43 @@ def test_evaluations_are_no_steps(tmp_path):
     )
     assert [values["loss"] for values in read_metrics(tmp_path)] == [2]
     assert [json.dumps(values["eval_loss"]) for values in read_evaluations(tmp_path)] == ["3"]
+
+
+def test_the_summary_tells_the_best_and_what_comes_next(told, best):
+    """On the terminal, and in run.json, which alone tells what was trained."""
+    folder, said = told
+    closing = said[said.index(next(line for line in said if line.endswith("the adapter after 4 steps"))) + 1 :]
+    assert closing[0].startswith("4 steps in 0:00:0")
+    assert closing[1].startswith("best evaluation: step 2, loss ")
+    assert closing[1].endswith("accuracy 0.0%; the adapter is the last step's")
+    assert closing[-1] == f"next: vlcheck evaluate {recipe_file()} --adapter {folder / 'adapter'}"
+    document = json.loads((best / "run.json").read_text())
+    assert document["published"] == "the best evaluation's"
+    assert document["best_evaluation"]["step"] == verify(best / "adapter").step
+    assert document["last_evaluation"]["step"] == 4
+    assert {"data.rows", "data.evaluation", "model.base", "model.processor"} <= document["identity"].keys()
+    assert {"peak_allocated_bytes", "projected_bytes", "upper_bytes", "settings", "versions"} <= document.keys()
+
+
+def recipe_file() -> str:
+    from tests.training.runs import recipe
+
+    return recipe().where("model.id").file
+
+
+def test_a_summary_with_everything_known():
+    """Numbers written by hand."""
+    from vlcheck.training.summary import closing_lines
+
+    document = {
+        "trained_seconds": 7322.4, "steps": 60, "first_loss": 12.5, "last_loss": 7.25, "best_evaluation": None,
+        "unreadable": [("a", "b")] * 3, "peak_allocated_bytes": 3 * 2**30, "projected_bytes": 2.5 * 2**30,
+        "upper_bytes": 3.5 * 2**30, "cost": 4.077, "config": "pets.yaml", "adapter": "pets/adapter",
+    }  # fmt: skip
+    assert list(closing_lines(document)) == [
+        "60 steps in 2:02:02; loss 12.5000 at first, 7.2500 at last",
+        "3 rows were left out; they are listed in metrics.jsonl",
+        "peak 3.00 GiB allocated, 2.50 planned, at most 3.50",
+        "cost 4.08, by hardware.price_per_hour",
+        "next: vlcheck evaluate pets.yaml --adapter pets/adapter",
+    ]

@@ -156,7 +156,7 @@ def hold(tmp: Path, two_runs: tuple[Path, Path], done: list[tuple]) -> None:
     assert away.items() <= after.items()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(done=st.lists(changes, min_size=1, max_size=4))
 def test_any_change_of_the_folder(tmp_path_factory, two_runs, done):
     hold(tmp_path_factory.getbasetemp() / "hostile", two_runs, done)

@@ -194,7 +194,7 @@ def test_object_storage_is_told_by_its_mount(tmp_path, kind, found):
 
 def test_a_second_run_is_refused_and_the_first_goes_on(tmp_path):
     """The second is started in the middle of the first, by the same settings."""
-    spec, told = small(tmp_path, max_steps=2), []
+    spec, told = small(tmp_path, max_steps=2, gradient_accumulation_steps=1), []
 
     def say(line: str) -> None:
         if line.startswith("step 1/"):
@@ -208,7 +208,7 @@ def test_a_second_run_is_refused_and_the_first_goes_on(tmp_path):
 
 def test_a_run_that_lost_its_folder_writes_no_more(tmp_path):
     """Neither checkpoint nor adapter; the one who took it finds the folder as it was."""
-    spec = small(tmp_path, max_steps=4, save_steps=2)
+    spec = small(tmp_path, max_steps=4, save_steps=2, gradient_accumulation_steps=1)
 
     def say(line: str) -> None:
         if line.startswith("step 2/"):

@@ -39,7 +39,9 @@ class Seen:
 def seen(tmp_path_factory) -> Seen:
     """Two steps of the tiny recipe through what `vlcheck train` calls; what the loop builds is noted, not changed."""
     output = str(tmp_path_factory.mktemp("run"))
-    spec = replace(recipe(), training=replace(recipe().training, output_dir=output, max_steps=2))
+    spec = replace(
+        recipe(), training=replace(recipe().training, output_dir=output, max_steps=2, per_device_train_batch_size=1)
+    )
     noted: dict[str, Any] = {}
     real_build, real_train = loop.build, loop.train
 

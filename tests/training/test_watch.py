@@ -96,7 +96,7 @@ def test_a_run_that_becomes_nan_is_stopped_and_kept(tmp_path):
 
 def test_a_frozen_tower_that_was_meant_to_train_stops_the_run(tmp_path):
     """The intent trains the vision tower, the adapters leave it out."""
-    spec = small(tmp_path, max_steps=6)
+    spec = small(tmp_path, max_steps=4, gradient_accumulation_steps=1)
     spec = replace(spec, lora=replace(spec.lora, target_modules=r".*language_model.*_proj"))
     with pytest.raises(RunStopped, match=r"step 3: intent\.vision is train, but it has no adapter"):
         run(spec)

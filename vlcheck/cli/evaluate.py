@@ -30,8 +30,20 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
         typer.Option(min=1, help="Most tokens of an answer; by default the longest label's and 8.", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Evaluate the first N rows only.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", min=1, help="Evaluate N rows only, every label in turn.", show_default=False),
     ] = None,
+    class_list: Annotated[
+        bool, typer.Option("--class-list", help="List the split's labels behind each question.")
+    ] = False,
+    few_shot: Annotated[
+        int, typer.Option(metavar="N", min=0, max=64, help="Show N rows of the training split, with their answers.")
+    ] = 0,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=10.0, help="Draw tokens at this temperature; 0 takes the most probable.")
+    ] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1.0, help="Draw among this share of probability.")] = 1.0,
+    beams: Annotated[int, typer.Option(min=1, max=64, help="Follow so many answers at a time.")] = 1,
     form: Format = ReportFormat.TEXT,
     force: Annotated[bool, typer.Option("--force", help="Evaluate a run of another framework all the same.")] = False,
     allow_code: AllowCode = False,
@@ -52,6 +64,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.evaluation.run import evaluate_run
         from vlcheck.evidence.options import Options
+        from vlcheck.processing.generate import Decoding
 
         document = evaluate_run(
             spec,
@@ -59,6 +72,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
             adapter=adapter,
             max_new_tokens=max_new_tokens,
             limit=limit,
+            class_list=class_list,
+            few_shot=few_shot,
+            decoding=Decoding(temperature, top_p, beams, spec.training.seed),
             options=Options(allow_code=allow_code, offline=offline, stream=stream),
             progress=voice.progress,
         )

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlcheck.cli.streams import fail
+import typer
+
+from vlcheck.cli.streams import COULD_NOT_RUN, fail, process_number
 
 QUIET = {  # read by the libraries when they are imported
     "TRANSFORMERS_VERBOSITY": "error",
@@ -47,7 +49,7 @@ def working(debug: bool, *, allow_code: bool = False, spins: bool = True) -> Ite
     """
     if allow_code:
         sys.path.append(str(Path.cwd()))  # last, so that none is shadowed
-    reason = ""
+    reason, alone = "", False
     with (
         spinner() if spins else contextlib.nullcontext(_nothing) as progress,
         _lines() as line,
@@ -60,8 +62,12 @@ def working(debug: bool, *, allow_code: bool = False, spins: bool = True) -> Ite
             reason = _reason(stopped)
             if debug or not reason:
                 raise
+            alone = _alone(stopped)
     if reason:
-        fail(reason)
+        number = process_number()
+        if number and not alone:  # the first process says it
+            raise typer.Exit(COULD_NOT_RUN)
+        fail(f"process {number}: {reason}" if number else reason)
 
 
 def refusals() -> tuple[type[Exception], ...]:
@@ -82,6 +88,17 @@ def refusals() -> tuple[type[Exception], ...]:
         AdapterRefused, UnbuildableConfig, NotApplicable, Unavailable, NoSuchSplit, BadRow, CheckpointNotWritten,
         OtherRun, ForeignFiles, FolderTaken, StateMismatch, RunStopped, torch.OutOfMemoryError,
     )  # fmt: skip
+
+
+def _alone(stopped: Exception) -> bool:
+    """Whether one of several processes may have met with it, and no other."""
+    import torch
+
+    from vlcheck.data.conversation import BadRow
+    from vlcheck.training.watch import NotFinite, ProcessLost, RunStopped
+
+    told_by_all = isinstance(stopped, NotFinite | ProcessLost)
+    return isinstance(stopped, BadRow | RunStopped | torch.OutOfMemoryError) and not told_by_all
 
 
 def _reason(stopped: Exception) -> str:

@@ -33,6 +33,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except typer.Exit:
             raise
         except ConfigError as unusable:
+            if process_number():  # every process has read the same; the first one says it
+                raise typer.Exit(COULD_NOT_RUN) from None
             fail(*str(unusable).splitlines())
         except KeyboardInterrupt:
             _complain("interrupted")
@@ -48,6 +50,12 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(COULD_NOT_RUN) from None
 
     return guarding
+
+
+def process_number() -> int:
+    """Number of the process under a launcher of several; 0 alone."""
+    rank = os.environ.get("RANK", "0")
+    return int(rank) if rank.isdigit() else 0
 
 
 def say(text: str, *, utf8: bool = False) -> None:

@@ -20,6 +20,10 @@ def train(
     auto_batch: Annotated[
         bool, typer.Option("--auto-batch", help="Let the memory plan split the effective batch.")
     ] = False,
+    extend: Annotated[
+        str | None,
+        typer.Option(metavar="STEPS", help="Go on from the finished run: 20, or '2 epochs'.", show_default=False),
+    ] = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
     stream: Stream = False,
@@ -38,7 +42,11 @@ def train(
     with working(debug, allow_code=allow_code, spins=False) as voice:
         from vlcheck.engine import NotStarted, train_run
         from vlcheck.reports import text
+        from vlcheck.training.extend import extended
 
+        origin = None
+        if extend is not None:
+            spec, origin = extended(spec, extend)
         try:
             train_run(
                 spec,
@@ -47,6 +55,7 @@ def train(
                 allow_code=allow_code,
                 offline=offline,
                 stream=stream,
+                origin=origin,
                 say=voice.line,
                 judged=lambda report: voice.line(text.render(report)),
             )

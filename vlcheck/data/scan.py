@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -25,6 +26,11 @@ WORKERS = max(2, min(8, os.cpu_count() or 2))
 """Threads: Pillow and hashlib let the others run while they work."""
 AHEAD = 4 * WORKERS
 """Images that wait for a worker; what bounds the memory that undecoded bytes take."""
+DECODED = 20_000
+"""Images that are decoded at most where their number is known, evenly spread over the data."""
+STRIDE = 20
+"""Where it is not known, one of so many is decoded behind the first `DECODED`."""
+GOLDEN = 0.618033988749895
 NAMED = 20
 """Names kept of what may be a million."""
 
@@ -85,6 +91,8 @@ class Scan:
     """Rows in the format of LLaVA and ShareGPT: `conversations` of from and value."""
     unplaced: dict[str, Tally] = field(default_factory=dict)
     """Rows with images that no placeholder asks for, by what their user turns are: text, or parts."""
+    passed_over: int = 0
+    """Images that were not opened: of very many, a sample is decoded."""
     kinds: dict[ImageFormat, Tally] = field(default_factory=dict)
     rows: RowColumns = field(default_factory=RowColumns)
     pictures: PictureColumns = field(default_factory=PictureColumns)
@@ -109,7 +117,7 @@ class _Look:
 
 
 def scan_data(data: Data, *, offline: bool = False, progress: Callable[[str], None] = lambda step: None) -> Scan:
-    """Read every row of the splits that the run uses, and decode every image of theirs.
+    """Read every row of the splits that the run uses, and decode every image of theirs, or a sample of very many.
 
     Threads decode while the next rows are read. What is kept grows by about 140 bytes a row (see
     `columns`) and by nothing else; at most `WORKERS` images are decoded at a time.
@@ -128,15 +136,26 @@ def scan_data(data: Data, *, offline: bool = False, progress: Callable[[str], No
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's; what is wrong with an image is said by the rules
-            for row, picture, look in _looked_at(scan, data, pool, offline):
+            for row, picture, look in _looked_at(scan, data, pool, offline, total):
                 _note(scan, row, picture, look, root)
                 now = time.monotonic() - started
                 if now - shown > 0.2:
                     shown = now
-                    progress(_step(scan.looked_at, total, now))
+                    progress(_step(scan.looked_at + scan.passed_over, total, now))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return scan
+
+
+def is_decoded(number: int, total: int | None) -> bool:
+    """Whether the image of this number, counted from 0, is one of the sample.
+
+    Multiples of the golden ratio spread evenly and keep step with no pattern of the data, such as labels in turn.
+    """
+    if total is None and number < DECODED:
+        return True
+    share = 1 / STRIDE if total is None else DECODED / max(1, total)
+    return number * GOLDEN % 1 < share
 
 
 def _step(done: int, total: int | None, seconds: float) -> str:
@@ -148,15 +167,19 @@ def _step(done: int, total: int | None, seconds: float) -> str:
 
 
 def _looked_at(
-    scan: Scan, data: Data, pool: ThreadPoolExecutor, offline: bool
+    scan: Scan, data: Data, pool: ThreadPoolExecutor, offline: bool, total: int | None
 ) -> Iterator[tuple[int, Picture, _Look | str]]:
     """Each image with its row's index, in the data's order; a window of them is under way."""
     window: deque[tuple[int, Picture, Future[_Look | str]]] = deque()
+    seen = itertools.count()
     for number, (split, count) in enumerate(scan.splits.items()):
         for row in _rows(data, split, count, offline):
             index = len(scan.rows)
             _read(scan, row, number, count, data)
             for picture in row.pictures:
+                if not is_decoded(next(seen), total):
+                    scan.passed_over += 1
+                    continue
                 window.append((index, picture, pool.submit(_look, picture)))
                 if len(window) > AHEAD:
                     first, shown, looking = window.popleft()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from vlcheck.spec import ConfigError, Location, Problem
 SCHEMA = "vlcheck.comparison/1"
 SAME = ("normalisation", "data", "split")
 """Settings without which rows cannot be paired; the rows themselves are compared as well."""
-WEIGHED = ("instruction", "first_prompt", "max_soft_tokens", "processor", "max_new_tokens", "decoding",
-           "quantization", "dtype", "attn_implementation", "patch", "versions", "device")  # fmt: skip
+WEIGHED = ("instruction", "class_list", "few_shot", "first_prompt", "max_soft_tokens", "processor", "max_new_tokens",
+           "decoding", "quantization", "dtype", "attn_implementation", "patch", "versions", "device")  # fmt: skip
 """Settings that change answers beside what one usually means to compare; a difference is a warning."""
 SUBJECTS = ("model", "revision", "weights", "seed", "adapter")
 """What one usually means to compare."""
@@ -46,6 +46,8 @@ class Comparison:
     subjects: Mapping[str, tuple[Any, Any]]
     """What is compared: settings that differ and are meant to."""
     warnings: tuple[str, ...]
+    majority: tuple[str, int]
+    """The label that most of the rows have, and how many: what answering it to every row would get right."""
 
     def accuracy(self, second: bool) -> tuple[int, Interval]:
         """Rows that an evaluation has right, of those in both, and the interval of their share."""
@@ -73,6 +75,7 @@ def compare(first: Path, second: Path) -> Comparison:
     shared = [title for title in left if title in right]
     if not shared:
         raise _refusal(second, f"shares no row with {first}, by name and expected answer")
+    majority = Counter(label for _, label, _ in shared).most_common(1)[0]
     hits = [(bool(left[title]["correct"]), bool(right[title]["correct"])) for title in shared]
     return Comparison(
         one,
@@ -81,6 +84,8 @@ def compare(first: Path, second: Path) -> Comparison:
         _changes(shared, hits),
         {key: (ours.get(key), theirs.get(key)) for key in SUBJECTS if ours.get(key) != theirs.get(key)},
         (
+            *_hollow("A", [left[title] for title in shared], majority),
+            *_hollow("B", [right[title] for title in shared], majority),
             *_lost(one, first, len(shared)),
             *_lost(other, second, len(shared)),
             *(
@@ -89,6 +94,7 @@ def compare(first: Path, second: Path) -> Comparison:
                 if ours.get(key) != theirs.get(key)
             ),
         ),
+        majority,
     )
 
 
@@ -122,6 +128,7 @@ def comparison_document(found: Comparison) -> dict[str, Any]:
         "test": "McNemar, exact, two-sided",
         "classes": [vars(change) for change in found.classes],
         "differ": {key: list(values) for key, values in found.subjects.items()},
+        "majority": {"label": found.majority[0], "correct": found.majority[1]},
         "warnings": list(found.warnings),
     }
 
@@ -152,6 +159,19 @@ def _changes(shared: Iterable[tuple[str, str, int]], hits: Iterable[tuple[bool, 
 def _lost(evaluation: Evaluation, path: Path, shared: int) -> list[str]:
     lost = len(evaluation.predictions) - shared
     return [f"{lost} of {len(evaluation.predictions)} rows of {path} are not in the other and left out"] if lost else []
+
+
+def _hollow(side: str, predictions: Sequence[Mapping[str, Any]], majority: tuple[str, int]) -> Iterator[str]:
+    """An evaluation whose figure says nothing of the pictures: one answer for every row, or no better than that."""
+    answers = {normalise(prediction["answer"]) for prediction in predictions}
+    right, (label, count) = sum(bool(prediction["correct"]) for prediction in predictions), majority
+    if len(answers) == 1 and count < len(predictions):
+        yield f"{side} has collapsed: it gives one answer to all {len(predictions):,} rows, {next(iter(answers))!r}"
+    elif 0 < right <= count < len(predictions):
+        yield (
+            f"{side} has {right:,} of {len(predictions):,} rows right; answering {label!r} to every row would have "
+            f"{count:,}"
+        )
 
 
 def _shown(value: Any) -> str:

@@ -18,7 +18,8 @@ from vlcheck.data.atomic_write import write_whole
 from vlcheck.spec import ConfigError, Location, Problem
 
 SCHEMA, SETTINGS_SCHEMA = "vlcheck.evaluation.run/1", "vlcheck.evaluation.run.settings/1"
-DOCUMENT, SETTINGS, PREDICTIONS, CHART = "evaluation.json", "settings.json", "predictions.jsonl", "confusion.png"
+DOCUMENT, SETTINGS, PREDICTIONS = "evaluation.json", "settings.json", "predictions.jsonl"
+CHART, WRONG = "confusion.png", "wrong.png"
 LARGEST_JSON_BYTES = 256 * 2**20
 
 
@@ -38,7 +39,7 @@ def claim(folder: Path) -> None:
     Raises:
         ConfigError: if it holds files of these names that no evaluation of vlcheck's wrote, or cannot be written.
     """
-    there = [name for name in (DOCUMENT, SETTINGS, PREDICTIONS, CHART) if os.path.lexists(folder / name)]
+    there = [name for name in (DOCUMENT, SETTINGS, PREDICTIONS, CHART, WRONG) if os.path.lexists(folder / name)]
     ours = _schema(folder / DOCUMENT) == SCHEMA or _schema(folder / SETTINGS) == SETTINGS_SCHEMA
     if there and not ours:
         raise _refusal(folder / there[0], "is there and no evaluation of vlcheck's; name another folder with --output")
@@ -59,7 +60,7 @@ def begin(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     document = {"schema": SETTINGS_SCHEMA, **settings}
     finished, file = (folder / DOCUMENT).exists(), folder / PREDICTIONS
     kept = [] if finished or _read(folder / SETTINGS) != json.loads(_text(document)) else _lines(file)
-    for name in (DOCUMENT, CHART):
+    for name in (DOCUMENT, CHART, WRONG):
         (folder / name).unlink(missing_ok=True)
     if not kept:
         file.unlink(missing_ok=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.read import NoSuchSplit, Row, RowProblem, read_rows
+from vlcheck.evaluation.prompting import Prompting, spread
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable
 from vlcheck.processing.collator import Collator
@@ -36,13 +36,25 @@ class Survey:
     """Different thinking blocks of answers."""
     notes: list[str] = field(default_factory=list)
     first: Conversation | None = None
+    chosen: frozenset[int] | None = None
+    """Rows that are asked; None asks all."""
 
-    def first_prompt(self, collator: Collator) -> str:
+    @property
+    def asked(self) -> int:
+        """How many rows are asked, readable or not."""
+        return self.rows if self.chosen is None else len(self.chosen)
+
+    def asks(self, row: int) -> bool:
+        """Whether a row is asked."""
+        return self.chosen is None or row in self.chosen
+
+    def first_prompt(self, collator: Collator, prompting: Prompting) -> str:
         """The first row's prompt as text; empty if it has none."""
         if self.first is None:
             return ""
         try:
-            return collator.template.prompt(self.first, self.first.answers[-1]).text
+            first = prompting(self.first)
+            return collator.template.prompt(first, first.answers[-1]).text
         except BadRow:
             return ""
 
@@ -52,6 +64,7 @@ class Survey:
             prediction["row"]: prediction
             for prediction in predictions
             if 0 <= prediction["row"] < self.rows
+            and self.asks(prediction["row"])
             and self.titles[prediction["row"]] == (prediction["name"], prediction["expected"])
         }
         return list(by_row.values())
@@ -87,8 +100,8 @@ class Quarantine:
             )
 
 
-def wanted_rows(spec: RunSpec, options: Options, limit: int | None) -> Iterator[Row | RowProblem]:
-    """The rows of the evaluation split in order, the first `limit` of them.
+def wanted_rows(spec: RunSpec, options: Options) -> Iterator[Row | RowProblem]:
+    """The rows of the evaluation split in order.
 
     Raises:
         ConfigError: if the run names no evaluation split, or its data has none of this name.
@@ -99,7 +112,7 @@ def wanted_rows(spec: RunSpec, options: Options, limit: int | None) -> Iterator[
         message = "data.eval_split is not set; allowed: the split to evaluate on, for example `eval_split: test`"
         raise ConfigError(Problem(spec.where("data.eval_split"), message))
     try:
-        yield from islice(read_rows(spec.data, split, offline=_offline(options)), limit)
+        yield from read_rows(spec.data, split, offline=_offline(options))
     except NoSuchSplit as missing:
         raise ConfigError(Problem(spec.where("data.eval_split"), f"data.eval_split: {missing}")) from missing
     except NotApplicable as none:
@@ -109,12 +122,15 @@ def wanted_rows(spec: RunSpec, options: Options, limit: int | None) -> Iterator[
 def survey(spec: RunSpec, options: Options, limit: int | None) -> Survey:
     """Count the split's rows and read its answers, and hold them against the training split's.
 
+    Args:
+        limit: choose so many rows, every label in turn; rows that cannot be read are not chosen.
+
     Raises:
         ConfigError: as `wanted_rows`; if the split is empty or too much of it cannot be read.
         Unavailable: as `read_rows`.
     """
     found = Survey(spec.data.eval_split or "")
-    for row in wanted_rows(spec, options, limit):
+    for row in wanted_rows(spec, options):
         if isinstance(row, Row):
             _note(found, row)
         else:
@@ -125,8 +141,13 @@ def survey(spec: RunSpec, options: Options, limit: int | None) -> Survey:
         message = f"split {found.split!r} holds no rows, so there is nothing to evaluate"
         raise ConfigError(Problem(spec.where("data.eval_split"), message))
     Quarantine(spec, found)
-    if limit is not None:
-        found.notes.append(f"only the first {found.rows} rows of the split were evaluated (--limit {limit})")
+    if limit is not None and limit < found.rows:
+        usable = [number for number, (name, _) in enumerate(found.titles) if name]
+        picked = spread([found.titles[number][1] for number in usable], limit)
+        found.chosen = frozenset(usable[number] for number in picked)
+        found.notes.append(
+            f"{found.asked:,} of the split's {found.rows:,} rows were evaluated, every label in turn (--limit {limit})"
+        )
     found.notes += _spellings(found)
     if len(found.labels) <= MOST_LABELS:
         found.notes += _foreign_labels(spec, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,8 +16,10 @@ from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import Row, RowProblem
 from vlcheck.evaluation import files
 from vlcheck.evaluation.attach import build_evaluated, differences, digest
+from vlcheck.evaluation.prompting import prompting_of
 from vlcheck.evaluation.rows import Quarantine, Survey, survey, wanted_rows
 from vlcheck.evaluation.scores import Scores, score
+from vlcheck.evaluation.wrong import draw_wrong
 from vlcheck.evidence.options import Options
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Unavailable
@@ -25,7 +27,7 @@ from vlcheck.model.build import AdapterRefused, check_patch
 from vlcheck.model.targets import resolve
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.exact_match import NORMALISATION, matches, normalise
-from vlcheck.processing.generate import MARGIN, Answer, Unasked, answer_tokens, evaluate
+from vlcheck.processing.generate import GREEDY, MARGIN, Answer, Decoding, Unasked, answer_tokens, evaluate
 from vlcheck.processing.processor import FoundProcessor, check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
@@ -38,13 +40,16 @@ MOST_DRAWN = 60
 """Labels of a confusion matrix that is drawn; a picture of more is larger than a screen can show."""
 
 
-def evaluate_run(
+def evaluate_run(  # noqa: PLR0913  one parameter an option
     spec: RunSpec,
     folder: Path,
     *,
     adapter: Path | None = None,
     max_new_tokens: int | None = None,
     limit: int | None = None,
+    class_list: bool = False,
+    few_shot: int = 0,
+    decoding: Decoding = GREEDY,
     options: Options = ALLOW_NOTHING,
     progress: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
@@ -54,7 +59,10 @@ def evaluate_run(
         folder: of the evaluation; one that was interrupted there under equal settings is taken up.
         adapter: folder of a saved adapter; None evaluates the base alone.
         max_new_tokens: most tokens of an answer; None takes those of the longest label and `MARGIN` more.
-        limit: evaluate the first rows only.
+        limit: evaluate so many rows only, every label in turn.
+        class_list: list the split's labels behind each question.
+        few_shot: rows of the training split that are shown before each question, with their answers.
+        decoding: how tokens are chosen.
         options: what the caller allows; `rows` has no meaning here.
         progress: told what is being done.
 
@@ -74,12 +82,18 @@ def evaluate_run(
     run: ResolvedRun = evidence.get("resolved_run")
     check_tokenizer(spec, run.processor)
     tokens = _tokens(run.collator, found, max_new_tokens, spec.where("data"))
+    prompting = prompting_of(
+        spec, found.labels, class_list=class_list, few_shot=few_shot, offline=options.offline or not options.stream
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = {
         **_settings(spec, saved, run.processor, device),
         "limit": limit,
         "max_new_tokens": tokens,
-        "first_prompt": found.first_prompt(run.collator),
+        "decoding": str(decoding),
+        "class_list": list(prompting.labels),
+        "few_shot": [str(row) for row in prompting.examples],
+        "first_prompt": found.first_prompt(run.collator, prompting),
     }
     kept = found.agreeing(files.begin(folder, settings))
     progress("building the model")
@@ -94,16 +108,22 @@ def evaluate_run(
 
     def ask(conversations: Iterator[Conversation]) -> Replies:
         size = spec.training.per_device_eval_batch_size
-        return evaluate(model, run.collator, conversations, batch_size=size, max_new_tokens=tokens, device=device)
+        return evaluate(
+            model, run.collator, map(prompting, conversations), batch_size=size, max_new_tokens=tokens, device=device,
+            decoding=decoding,
+        )  # fmt: skip
 
     quarantine = Quarantine(spec, found)
     with (folder / files.PREDICTIONS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
         rows = list(kept)
-        for prediction in _predicted(wanted_rows(spec, options, limit), {row["row"] for row in kept}, ask, quarantine):
+        done = {row["row"] for row in kept}
+        numbered = enumerate(wanted_rows(spec, options))
+        wanted = ((number, row) for number, row in numbered if found.asks(number) and number not in done)
+        for prediction in _predicted(wanted, ask, quarantine):
             stream.write(files.line(prediction))
             stream.flush()
             rows.append(prediction)
-            progress(f"evaluating: {len(rows):,} of {found.rows:,} rows")
+            progress(f"evaluating: {len(rows):,} of {found.asked:,} rows")
     rows.sort(key=lambda row: int(row["row"]))
     seconds = time.perf_counter() - start
     if not rows:
@@ -113,6 +133,7 @@ def evaluate_run(
         title = f"{spec.model.id}, split {found.split}: {scores.correct:,} of {scores.n:,} correct"
         labels = [row.label for row in scores.classes]
         draw_confusion(labels, scores.confusion, folder / files.CHART, title=title)
+    draw_wrong(spec, options, rows, folder)
     asked = len(rows) - len(kept)
     document = _document(scores, rows, quarantine, settings, notes) | {
         "batch_size": spec.training.per_device_eval_batch_size,
@@ -164,7 +185,6 @@ def _settings(spec: RunSpec, saved: SavedAdapter | None, processor: FoundProcess
         "max_soft_tokens": data.max_soft_tokens,
         "processor": processor.origin,
         "normalisation": NORMALISATION,
-        "decoding": "greedy",
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "versions": installed(),
     }
@@ -179,17 +199,16 @@ def _named(spec: RunSpec, reference: Any, family: Any) -> list[str] | None:
 
 
 def _predicted(
-    rows: Iterator[Row | RowProblem],
-    done: Collection[int],
+    rows: Iterator[tuple[int, Row | RowProblem]],
     ask: Callable[[Iterator[Conversation]], Replies],
     quarantine: Quarantine,
 ) -> Iterator[dict[str, Any]]:
-    """Predictions of the rows that are not done, as they come; what cannot be asked goes into quarantine."""
+    """Predictions of numbered rows, as they come; what cannot be asked goes into quarantine."""
     asked: list[int] = []
 
     def conversations() -> Iterator[Conversation]:
-        for number, row in enumerate(rows):
-            if isinstance(row, Row) and number not in done:
+        for number, row in rows:
+            if isinstance(row, Row):
                 asked.append(number)
                 yield row.conversation
 

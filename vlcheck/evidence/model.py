@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
@@ -185,20 +184,21 @@ def heads(reference: nn.Module) -> Heads:
 
 @collector("holding the headers of the base's weights against its model")
 def stored_base(spec: RunSpec, config: ModelConfig, skeleton: Skeleton) -> StoredBase:
-    """What the safetensors of a local base hold of its model, from their headers alone.
+    """What the safetensors of a base hold of its model, from their headers alone: of a folder, or of the Hub's cache.
 
     Raises:
         NotApplicable: if weights are random, or the model was handed in.
-        Unavailable: if the base is no local folder, or its files cannot be read.
+        Unavailable: if the base lies neither in a folder nor in the cache, or its files cannot be read.
     """
     if spec.model.weights == "random":
         raise NotApplicable("model.weights is random: no checkpoint is read")
     if skeleton.live:
         raise NotApplicable("the model that was handed in has its weights")
-    if not Path(spec.model.id).expanduser().is_dir():
-        raise Unavailable("needs weights: model.id is no local folder", "download the checkpoint")
+    if config.folder is None:
+        reason = "needs weights: model.id is no local folder, and the Hugging Face cache does not hold it"
+        raise Unavailable(reason, "download the checkpoint")
     try:
-        return read_stored_base(spec, config.values)
+        return read_stored_base(config.folder, config.values, spec.model.dtype)
     except UnbuildableConfig as error:
         raise Unavailable(str(error)) from error
 

@@ -124,7 +124,13 @@ class Evidence:
         return (patches, *doubt, *framework, *told, *self._unread_data())
 
     def _unread_data(self) -> tuple[str, ...]:
-        """That nothing was seen of data which the run names."""
+        """That nothing was seen of data which the run names, or not every image."""
+        scan = self._known.get("scan")
+        if scan is not None and scan.passed_over:
+            return (
+                f"{scan.looked_at:,} of {scan.looked_at + scan.passed_over:,} images were decoded, spread over the "
+                "data: duplicates and broken files among the others were not looked for; lengths are those of all rows",
+            )
         if not isinstance(self._failed.get("scan"), Unavailable):
             return ()
         return ("NO DATA WAS READ: no row of the run was judged",)

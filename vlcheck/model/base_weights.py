@@ -7,6 +7,7 @@ load, or before one on tensors without storage, made of the headers of local saf
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from vlcheck.model.family import Values
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 EXAMPLES = 3
+PACKED = re.compile(
+    r"^(.*)\.(SCB|weight_format|absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.bitsandbytes__\w+)$"
+)
+"""What bitsandbytes 0.50 saves beside a packed weight."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,27 @@ def stored_misfits(folder: Path, config: Values, model: type[Any], own: Any, dty
 
     Raises:
         Unavailable: if there are no safetensors, or they cannot be read.
-        NotApplicable: if they were quantised before they were saved.
+        NotApplicable: if they were quantised before they were saved, by another library than bitsandbytes.
     """
-    if config.get("quantization_config"):
+    quantised = config.get("quantization_config") or {}
+    if quantised and (not isinstance(quantised, Mapping) or quantised.get("quant_method") != "bitsandbytes"):
         raise NotApplicable("the checkpoint was saved quantised: its tensors are judged when they are loaded")
     stored = stored_tensors(folder)
+    packed, stored = _unpacked(stored) if quantised else (frozenset[str](), stored)
     _, told = model.from_pretrained(
         None, config=own, state_dict=dict(stored), dtype=getattr(torch, dtype), device_map="meta",
         output_loading_info=True, ignore_mismatched_sizes=True,
     )  # fmt: skip
-    return StoredBase(len(stored), misfits(told))
+    shapes = [entry for entry in told["mismatched_keys"] if entry[0] not in packed]
+    return StoredBase(len(stored), misfits({**told, "mismatched_keys": shapes}))
+
+
+def _unpacked(stored: Mapping[str, torch.Tensor]) -> tuple[frozenset[str], dict[str, torch.Tensor]]:
+    """Weights that bitsandbytes has packed, whose shape says nothing, and all tensors but what belongs to them."""
+    extra = {name: PACKED.search(name) for name in stored}
+    owners = {match[1] + (".weight" if match[2] == "SCB" else "") for match in extra.values() if match}
+    kept = {name: tensor for name, tensor in stored.items() if extra[name] is None}
+    return frozenset(owners), kept
 
 
 def stored_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -20,7 +20,6 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 from vlcheck.model.base_weights import StoredBase, stored_misfits
 from vlcheck.model.build import UnbuildableConfig, build_base, transformers_config
 from vlcheck.model.family import Values
-from vlcheck.spec import RunSpec
 
 
 def build_reference(config: Values) -> nn.Module:
@@ -37,15 +36,18 @@ def build_reference(config: Values) -> nn.Module:
         return build_base(config)
 
 
-def read_stored_base(spec: RunSpec, config: Values) -> StoredBase:
-    """What `load_base` would refuse of a local folder's weights, from their headers.
+def read_stored_base(folder: Path, config: Values, dtype: str) -> StoredBase:
+    """What `load_base` would refuse of a folder's weights, from their headers.
+
+    Args:
+        folder: with the safetensors: the user's, or that of a revision in the Hugging Face cache.
 
     Raises:
         Unavailable, NotApplicable: as `stored_misfits` does.
         UnbuildableConfig: if transformers rejects the config.
     """
-    folder = Path(spec.model.id).expanduser()
-    return stored_misfits(folder, config, _model_class(config), transformers_config(config), spec.model.dtype)
+    plain = {key: value for key, value in config.items() if key != "quantization_config"}
+    return stored_misfits(folder, config, _model_class(plain), transformers_config(plain), dtype)
 
 
 def attention_support(model: nn.Module, implementation: str) -> dict[str, bool]:

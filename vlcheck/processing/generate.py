@@ -1,4 +1,4 @@
-"""Ask a model: conversations in, what it answers out; greedy, batched, padded on the left.
+"""Ask a model: conversations in, what it answers out; batched, padded on the left, greedy unless told otherwise.
 
 Prompts come from the collator that training uses, so that template, image budget and pixels are those of training.
 A trainer may call this between steps: mode, cache and generation settings are put back after every batch.
@@ -26,6 +26,28 @@ MARGIN = 8
 """Tokens beyond the longest answer, so that one that goes on is seen to go on."""
 KEPT = ("suppress_tokens", "begin_suppress_tokens")
 """Generation settings of a checkpoint that stay; those of sampling, and whatever else bends the argmax, do not."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the next token is chosen; by default the most probable one, which is the same every time."""
+
+    temperature: float = 0.0
+    """0 chooses the most probable token, more draws one."""
+    top_p: float = 1.0
+    """Draw among the most probable tokens that hold this share together."""
+    beams: int = 1
+    """Answers that are followed at a time."""
+    seed: int = 0
+    """Of the draws."""
+
+    def __str__(self) -> str:
+        drawn = f"temperature {self.temperature:g}, top_p {self.top_p:g}, seed {self.seed}"
+        way = drawn if self.temperature else "greedy"
+        return f"{way}, {self.beams} beams" if self.beams > 1 else way
+
+
+GREEDY = Decoding()
 
 
 @dataclass(frozen=True)
@@ -64,6 +86,7 @@ def evaluate(
     batch_size: int,
     max_new_tokens: int,
     device: str = "cpu",
+    decoding: Decoding = GREEDY,
 ) -> Generator[Answer | Unasked, None, None]:
     """Let a model answer the last turn of each conversation, greedily.
 
@@ -76,6 +99,7 @@ def evaluate(
         batch_size: rows a batch.
         max_new_tokens: most tokens of an answer; see `answer_tokens`.
         device: of the model's inputs.
+        decoding: how tokens are chosen.
 
     Yields:
         One `Answer` or `Unasked` a conversation, in their order.
@@ -84,10 +108,10 @@ def evaluate(
     for number, conversation in enumerate(conversations):
         waiting.append((number, conversation))
         if len(waiting) == batch_size:
-            yield from _answered(model, collator, waiting, max_new_tokens, device)
+            yield from _answered(model, collator, waiting, max_new_tokens, device, decoding)
             waiting = []
     if waiting:
-        yield from _answered(model, collator, waiting, max_new_tokens, device)
+        yield from _answered(model, collator, waiting, max_new_tokens, device, decoding)
 
 
 def answer_tokens(collator: Collator, answers: Iterable[str], thinking: Iterable[str] = ()) -> int:
@@ -106,8 +130,16 @@ def answer_tokens(collator: Collator, answers: Iterable[str], thinking: Iterable
     return longest(list(answers)) + longest([text + marks for text in thinking]) + 1
 
 
-def generate(model: nn.Module, batch: Batch, *, ends: Sequence[int], pad: int, max_new_tokens: int) -> torch.Tensor:
-    """The most probable next token, again and again, until every row has ended.
+def generate(
+    model: nn.Module,
+    batch: Batch,
+    *,
+    ends: Sequence[int],
+    pad: int,
+    max_new_tokens: int,
+    decoding: Decoding = GREEDY,
+) -> torch.Tensor:
+    """The next token, again and again, until every row has ended.
 
     Args:
         batch: what `Collator.prompts` made, on the model's device.
@@ -120,11 +152,11 @@ def generate(model: nn.Module, batch: Batch, *, ends: Sequence[int], pad: int, m
     base: Any = base_of(model)
     own = getattr(base, "generation_config", None) or GenerationConfig()
     settings = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
+        do_sample=decoding.temperature > 0,
+        num_beams=decoding.beams,
+        temperature=decoding.temperature or None,
+        top_p=decoding.top_p if decoding.temperature else None,
+        top_k=0 if decoding.temperature else None,
         use_cache=True,
         max_new_tokens=max_new_tokens,
         eos_token_id=list(ends),
@@ -132,8 +164,13 @@ def generate(model: nn.Module, batch: Batch, *, ends: Sequence[int], pad: int, m
         bos_token_id=own.bos_token_id,
         **{name: getattr(own, name, None) for name in KEPT},
     )
-    with _answering(model, base, settings), warnings.catch_warnings(), torch.no_grad():
+    ids = batch["input_ids"]
+    with (
+        torch.random.fork_rng(devices=[ids.device] if ids.is_cuda else []), _answering(model, base, settings),
+        warnings.catch_warnings(), torch.no_grad(),
+    ):  # fmt: skip
         warnings.simplefilter("ignore")
+        torch.manual_seed(decoding.seed)
         ids_BT: torch.Tensor = base.generate(**batch, generation_config=settings)
     return ids_BT[:, batch["input_ids"].shape[1] :]
 
@@ -155,6 +192,7 @@ def _answered(
     rows: Sequence[tuple[int, Conversation]],
     max_new_tokens: int,
     device: str,
+    decoding: Decoding,
 ) -> Iterator[Answer | Unasked]:
     try:
         turns = [conversation.answers[-1] for _, conversation in rows]
@@ -165,12 +203,12 @@ def _answered(
             yield Unasked(number, str(conversation), str(bad).removeprefix(f"{conversation}: "))
         else:  # one by one, to find which; the others are asked
             for row in rows:
-                yield from _answered(model, collator, [row], max_new_tokens, device)
+                yield from _answered(model, collator, [row], max_new_tokens, device, decoding)
         return
     ends, tokenizer = end_ids(model, collator), collator.processor.tokenizer
     pad = ends[-1] if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
     batch = {key: values.to(device) for key, values in prompts.items()}
-    ids_BN = generate(model, batch, ends=ends, pad=pad, max_new_tokens=max_new_tokens).tolist()
+    ids_BN = generate(model, batch, ends=ends, pad=pad, max_new_tokens=max_new_tokens, decoding=decoding).tolist()
     lengths = prompts["attention_mask"].sum(1).tolist()
     for (number, conversation), ids, length in zip(rows, ids_BN, lengths, strict=True):
         at = next((place for place, token in enumerate(ids) if token in ends), None)

@@ -66,6 +66,9 @@ def render_comparison(document: Document, *, width: int = 100, color: bool = Fal
     low, high = document["interval"]
     _say(console, f"B - A  {100 * document['difference']:+.1f} points (95% interval {100 * low:+.1f} to "
                   f"{100 * high:+.1f}), McNemar's exact p = {document['p']:.3g}", "bold")  # fmt: skip
+    majority = document["majority"]
+    _say(console, f"always {majority['label']!r} would have {majority['correct'] / document['n']:.1%}, "
+                  f"{majority['correct']:,} of {document['n']:,} rows: the majority class")  # fmt: skip
     moved = [row for row in document["classes"] if row["first"] != row["second"]]
     lost = [row for row in moved if row["second"] < row["first"]][:MOST_CHANGES]
     gained = [row for row in reversed(moved) if row["second"] > row["first"]][:MOST_CHANGES]

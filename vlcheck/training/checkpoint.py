@@ -146,6 +146,18 @@ def find_newest(root: Path, identity: Identity) -> Found:
     return Found(None, broken)
 
 
+def check_newest(root: Path, identity: Identity) -> None:
+    """Refuse a folder whose newest checkpoint is another run's, by its manifest alone, before a model is built.
+
+    Raises:
+        OtherRun: listing the settings that differ.
+    """
+    for folder in folders(root)[:1]:
+        with contextlib.suppress(BrokenCheckpoint):
+            manifest = read_manifest(folder)
+            check_same_run(Checkpoint(folder, manifest.step, manifest.identity), identity)
+
+
 def check_same_run(found: Checkpoint, identity: Identity) -> None:
     """Refuse what a run with other settings wrote.
 

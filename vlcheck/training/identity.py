@@ -28,6 +28,10 @@ SPLIT = frozenset(("training.per_device_train_batch_size", "training.gradient_ac
 """How an effective batch is divided; the effective batch itself counts."""
 
 
+CONTENT = ("data.rows", "data.evaluation", "model.base", "model.processor", "model.patch.source")
+"""Digests of an identity, see `content_of`."""
+
+
 def identity_of(spec: RunSpec, effective_batch: int, content: Mapping[str, str] | None = None) -> Identity:
     """What decides a run's result, as flat JSON values: settings, and digests of what it learns from.
 

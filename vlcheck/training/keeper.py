@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vlcheck.training.checkpoint import (
     CheckpointNotWritten,
     Content,
     Found,
+    check_newest,
     check_same_run,
     check_writable,
     find_newest,
@@ -29,6 +31,7 @@ from vlcheck.training.checkpoint import (
     verify,
 )
 from vlcheck.training.course import BEST, Course
+from vlcheck.training.extend import LENGTH
 from vlcheck.training.feed import MicroBatch
 from vlcheck.training.guard import Guard
 from vlcheck.training.identity import changes, identity_of
@@ -52,15 +55,22 @@ class Keeper:
         rank: of this process; only process 0 writes.
         content: digests of what the run learns from, see `content_of`.
         source: of the rows; a stream is told by what was consumed of it.
+        origin: checkpoint of a shorter run that this one goes on from.
     """
 
     def __init__(
-        self, spec: RunSpec, order: Order, rank: int, content: Mapping[str, str], source: Listed | Streamed
+        self,
+        spec: RunSpec,
+        order: Order,
+        rank: int,
+        content: Mapping[str, str],
+        source: Listed | Streamed,
+        origin: Path | None = None,
     ) -> None:
         self.folder = Path(spec.training.output_dir).expanduser()
         self._spec, self._order, self._rank = spec, order, rank
         self.identity = identity_of(spec, order.effective_batch, content)
-        self._source = source
+        self._source, self._origin = source, origin
         self.course = Course(spec.training)
         self._snapshots = Snapshots()
         self._on_disk: Checkpoint | None = None
@@ -76,6 +86,7 @@ class Keeper:
             say: told that the run waits for another's end.
 
         Raises:
+            OtherRun: if another run's checkpoint lies there.
             ForeignFiles: if things that are not vlcheck's stand where this run would write or remove.
             FolderTaken: if another run writes there.
             CheckpointNotWritten: if the folder cannot be written to.
@@ -84,6 +95,7 @@ class Keeper:
             yield
             return
         check_ours(self.folder)
+        check_newest(self.folder, self.identity)
         check_writable(self.folder)
         with Lease(self.folder, say) as self._lease:
             adapter = self.folder / ADAPTER_FOLDER
@@ -128,13 +140,17 @@ class Keeper:
 
         Raises:
             OtherRun: if another run wrote it.
+            BrokenCheckpoint: if the one of a shorter run is damaged.
             StateMismatch: if it does not fit the model.
         """
         found = find_newest(self.folder, self.identity)
-        self._broken = found.broken
+        self._broken, self._on_disk = found.broken, found.checkpoint
+        if found.checkpoint is None and self._origin is not None:
+            begun = verify(self._origin)
+            check_same_run(begun, {**self.identity, **{name: begun.identity.get(name) for name in LENGTH}})
+            found = replace(found, checkpoint=begun)
         if found.checkpoint is None:
             return found, {}
-        self._on_disk = found.checkpoint
         kept = restore(found.checkpoint, state, self._rank, self._order.processes)
         self.course.take_up(kept, found.checkpoint)
         if isinstance(self._source, Streamed) and kept.get("stream"):
@@ -271,9 +287,10 @@ class Keeper:
 
     def _due(self, step: int) -> bool:
         settings, order = self._spec.training, self._order
-        if settings.save_strategy == "epoch":
-            return order.ends_epoch(step)
-        return settings.save_strategy != "no" and step % order.whole_steps(settings.save_steps) == 0
+        if settings.save_strategy == "no" or step == order.steps:
+            return settings.save_strategy != "no"
+        by_epoch = settings.save_strategy == "epoch"
+        return order.ends_epoch(step) if by_epoch else step % order.whole_steps(settings.save_steps) == 0
 
     def _tell_save_time(self, seconds: float, record: Record) -> None:
         platform, size = self._spec.launch.platform, self._snapshots.newest.content.size

@@ -37,8 +37,8 @@ from vlcheck.training.rows import Rows, check_share
 from vlcheck.training.settings import settings_of
 from vlcheck.training.setup import build, make_accelerator, order_of
 from vlcheck.training.step import autocast, finish, micro_step
-from vlcheck.training.summary import make_up, recorded, summary
-from vlcheck.training.watch import NotFinite, RunStopped, Watch, norms_by_part
+from vlcheck.training.summary import closing_lines, make_up, recorded, summary
+from vlcheck.training.watch import NotFinite, RunStopped, Watch, check_processes, norms_by_part
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Trained:
     unreadable: tuple[tuple[str, str], ...] = ()
 
 
-def train(
+def train(  # noqa: PLR0913  the parts of a run
     spec: RunSpec,
     *,
     config: Values,
@@ -64,6 +64,7 @@ def train(
     rows: Rows,
     projected: tuple[int, int] | None = None,
     patch: Patch | None = None,
+    origin: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Trained:
     """Train a run's adapters, or take the run up where its newest checkpoint ends.
@@ -73,6 +74,7 @@ def train(
         collator: the object that the audit judges.
         projected: allocated bytes that the memory plan for this card expects, and its upper bound.
         patch: the user's monkeypatch, where they allowed it to run.
+        origin: checkpoint of a shorter run that this one goes on from, see `extended`.
         say: told one line at a time.
 
     Raises:
@@ -96,7 +98,7 @@ def train(
         evaluation=rows.evaluation if chosen(spec) else (), patch=patch,
     )  # fmt: skip
     source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
-    keeper = Keeper(spec, order, rank, content, source)
+    keeper = Keeper(spec, order, rank, content, source, origin)
     with contextlib.ExitStack() as claim:
         if keeper.finished() is None or not recorded(keeper.folder):
             claim.enter_context(keeper.claimed(say))
@@ -106,10 +108,15 @@ def train(
                 make_up(done, spec, keeper.identity, processes, say)
             say(f"nothing to do: {done} is the adapter that this very run has left")
             return Trained(done, order.steps, order.steps)
-        return _train_claimed(
-            spec, accelerator, keeper, source, order, config=config, family=family, collator=collator, rows=rows,
-            projected=projected, patch=patch, say=say,
-        )  # fmt: skip
+        try:
+            return _train_claimed(
+                spec, accelerator, keeper, source, order, config=config, family=family, collator=collator, rows=rows,
+                projected=projected, patch=patch, say=say,
+            )  # fmt: skip
+        except RuntimeError as broken:
+            if processes > 1:
+                check_processes(broken)
+            raise
 
 
 def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to bottom
@@ -232,10 +239,11 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
             keeper.publish_adapter(), step, begun_at, first_loss, last_loss, time.perf_counter() - start,
             tuple(sorted(unreadable.items())),
         )  # fmt: skip
-        record.finish(
-            f"{trained.adapter}: the adapter after {step} steps",
-            summary(vars(trained), spec, keeper.identity, processes),
-        )
+        if not rank:
+            document = summary(vars(trained), spec, keeper.identity, processes, keeper.folder)
+            record.finish(f"{trained.adapter}: the adapter after {trained.steps} steps", document)
+            for line in closing_lines(document):
+                say(line)
         accelerator.wait_for_everyone()
     return trained
 

@@ -93,8 +93,7 @@ class Record:
     def finish(self, text: str, summary: dict[str, Any]) -> None:
         """The end of the run: its summary and its loss curve, beside the metrics."""
         self.event("finished", text)
-        peaks = [values["allocated_bytes"] for values in read_metrics(self._folder) if "allocated_bytes" in values]
-        document = {"schema": SUMMARY_SCHEMA, **summary, "peak_allocated_bytes": max(peaks, default=None)}
+        document = {"schema": SUMMARY_SCHEMA, **summary}
         write_whole(self._folder / SUMMARY, json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n")
         self._draw()
 
@@ -185,10 +184,15 @@ def evaluation_line(values: Mapping[str, Any], *, better: bool) -> str:
 def read_evaluations(folder: Path) -> Iterator[dict[str, Any]]:
     """The evaluations of a run in order; where one was taken again after a resume, the last time counts."""
     found: dict[int, dict[str, Any]] = {}
-    for values in _lines(folder):
-        if values.get("event") == "evaluation" and _is_step({**values, "loss": values.get("eval_loss")}):
+    for values in read_events(folder, "evaluation"):
+        if _is_step({**values, "loss": values.get("eval_loss")}):
             found[values["step"]] = values
     yield from (found[number] for number in sorted(found))
+
+
+def read_events(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """What happened between the steps of a run, of one kind, in order."""
+    return (values for values in _lines(folder) if values.get("event") == kind)
 
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:

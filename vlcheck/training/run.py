@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from vlcheck.processing.processor import check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
@@ -19,6 +20,7 @@ def train_resolved(
     reached: bool = False,
     offline: bool = False,
     stream: bool = False,
+    origin: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Trained:
     """Train a run's adapters with the very objects that were judged, and nothing asked before.
@@ -28,6 +30,7 @@ def train_resolved(
         reached: a row with an image gives every adapter a gradient, as the audit has seen.
         offline: read no rows from the Hub.
         stream: read rows when they are needed, instead of holding them.
+        origin: checkpoint of a shorter run that this one goes on from.
         say: told one line at a time.
 
     Raises:
@@ -52,5 +55,6 @@ def train_resolved(
         rows=rows,
         projected=projected,
         patch=run.patch,
+        origin=origin,
         say=say,
     )

@@ -139,8 +139,13 @@ def _restored(checkpoint: Checkpoint, state: State, rank: int, processes: int) -
     saved: dict[str, Any] = json.loads(checkpoint.text(STATE))
     load_adapter(state.adapter, checkpoint.tensors(ADAPTER), str(checkpoint.folder))
     load_optimizer(state.optimizer, state.parameters, checkpoint.tensors(OPTIMIZER), saved["optimizer"])
-    state.schedule.load_state_dict(saved["schedule"])
-    for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
+    schedule = state.schedule
+    schedule.load_state_dict(saved["schedule"])
+    rates = [
+        base * rate(schedule.last_epoch) for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    schedule.load_state_dict({**schedule.state_dict(), "_last_lr": rates})  # of this run, should it be a longer one
+    for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     tensors = {
         name.removeprefix(f"{rank}."): tensor

@@ -2,31 +2,73 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from vlcheck.spec import RunSpec
 from vlcheck.training.checkpoint import verify
+from vlcheck.training.course import metric_of
 from vlcheck.training.identity import Identity, settings_of
 from vlcheck.training.ours import CURVE, METRICS, SUMMARY
-from vlcheck.training.record import Record, read_metrics
+from vlcheck.training.record import Record, read_evaluations, read_events, read_metrics
 from vlcheck.versions import installed
 
 
-def summary(trained: Mapping[str, Any], spec: RunSpec, identity: Identity, processes: int) -> dict[str, Any]:
-    """What run.json holds, beside the memory that was measured.
+def summary(
+    trained: Mapping[str, Any], spec: RunSpec, identity: Identity, processes: int, folder: Path
+) -> dict[str, Any]:
+    """What run.json holds: what was trained and from what, how it went, and what it took.
 
     Args:
         trained: adapter, steps, losses, seconds and rows that were left out.
+        folder: of the run, whose metrics tell the rest.
     """
+    training, price = spec.training, spec.hardware.price_per_hour
+    steps, evaluations = list(read_metrics(folder)), list(read_evaluations(folder))
+    seconds = math.fsum(values["seconds"] for values in steps if isinstance(values.get("seconds"), float))
+    peaks = [values["allocated_bytes"] for values in steps if "allocated_bytes" in values]
+    planned = next((line for line in read_events(folder, "memory") if "projected" in line), {})
+    best = _best(evaluations, metric_of(training))
     return {
         **trained, "adapter": str(trained["adapter"]), "identity": identity, "settings": settings_of(spec),
-        "processes": processes, "versions": installed(),
+        "config": spec.where("model.id").file, "processes": processes, "versions": installed(),
+        "trained_seconds": seconds, "cost": None if price is None else seconds / 3600 * price,
+        "metric": metric_of(training), "best_evaluation": best,
+        "last_evaluation": evaluations[-1] if evaluations else None,
+        "published": "the best evaluation's" if training.load_best_model_at_end and best else "the last step's",
+        "peak_allocated_bytes": max(peaks, default=None), "projected_bytes": planned.get("projected"),
+        "upper_bytes": planned.get("upper"),
     }  # fmt: skip
+
+
+def closing_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """A finished run for a reader, and the command that comes next."""
+    span = timedelta(seconds=round(document["trained_seconds"]))
+    first, last = (float(document[name]) for name in ("first_loss", "last_loss"))
+    yield f"{document['steps']} steps in {span}; loss {first:.4f} at first, {last:.4f} at last"
+    if best := document["best_evaluation"]:
+        accuracy = f", accuracy {float(best['eval_accuracy']):.1%}" if "eval_accuracy" in best else ""
+        told = f"best evaluation: step {best['step']}, loss {float(best['eval_loss']):.4f}{accuracy}"
+        yield f"{told}; the adapter is {document['published']}"
+    if lost := len(document["unreadable"]):
+        yield f"{lost:,} rows were left out; they are listed in {METRICS}"
+    if peak := document["peak_allocated_bytes"]:
+        plan = document["projected_bytes"]
+        beside = f", {plan / 2**30:.2f} planned, at most {document['upper_bytes'] / 2**30:.2f}" if plan else ""
+        yield f"peak {peak / 2**30:.2f} GiB allocated{beside}"
+    if document["cost"] is not None:
+        yield f"cost {document['cost']:.2f}, by hardware.price_per_hour"
+    yield f"next: vlcheck evaluate {document['config']} --adapter {document['adapter']}"
+
+
+def _best(evaluations: Sequence[dict[str, Any]], metric: str) -> dict[str, Any] | None:
+    """The first of the best; of values that are numbers."""
+    name, sign = ("eval_accuracy", -1) if metric == "accuracy" else ("eval_loss", 1)
+    numbers = [each for each in evaluations if math.isfinite(float(each.get(name, math.nan)))]
+    return min(numbers, key=lambda each: sign * float(each[name]), default=None)
 
 
 def recorded(folder: Path) -> bool:
@@ -36,17 +78,14 @@ def recorded(folder: Path) -> bool:
 
 def make_up(adapter: Path, spec: RunSpec, identity: Identity, processes: int, say: Callable[[str], None]) -> None:
     """Write the summary and the curve of a run that died between its adapter and these, from its metrics."""
-    folder, steps = adapter.parent, verify(adapter).step
-    metrics = list(read_metrics(folder))
-    rows = {}
-    resumed = 0
-    for line in (folder / METRICS).read_text("utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError, RecursionError, KeyError, TypeError):
-            event = json.loads(line)
-            if event["event"] == "resumed":
-                resumed = event["after"]
-            elif event["event"] == "unreadable":
-                rows[event["row"]] = event["text"].partition(f"{event['row']}: ")[2]
+    folder, metrics = adapter.parent, list(read_metrics(adapter.parent))
+    steps = metrics[-1]["step"] if metrics else verify(adapter).step
+    resumed = ([0] + [line["after"] for line in read_events(folder, "resumed") if type(line.get("after")) is int])[-1]
+    rows = {
+        line["row"]: str(line.get("text")).partition(f"{line['row']}: ")[2]
+        for line in read_events(folder, "unreadable")
+        if isinstance(line.get("row"), str)
+    }
     own = [values for values in metrics if values["step"] > resumed] or [{}]
     trained = {
         "adapter": adapter, "steps": steps, "resumed_from": resumed,
@@ -54,4 +93,5 @@ def make_up(adapter: Path, spec: RunSpec, identity: Identity, processes: int, sa
         "seconds": sum(values.get("seconds", 0.0) for values in own), "unreadable": sorted(rows.items()),
     }  # fmt: skip
     with Record(folder, steps, say, spec, identity) as record:
-        record.finish(f"{adapter}: the adapter after {steps} steps", summary(trained, spec, identity, processes))
+        document = summary(trained, spec, identity, processes, folder)
+        record.finish(f"{adapter}: the adapter after {steps} steps", document)

@@ -32,6 +32,25 @@ class NotFinite(RunStopped):
     """Loss or gradient is not a number; the batch that made it is kept."""
 
 
+class ProcessLost(RunStopped):
+    """Another process of the same run has ended."""
+
+
+def check_processes(broken: RuntimeError) -> None:
+    """Tell a run that lost one of its processes from a fault.
+
+    Raises:
+        ProcessLost: if what was raised says that another process no longer answers.
+    """
+    words = ("connection closed by peer", "connection reset by peer", "broken pipe", "remote process exited")
+    kind = getattr(torch.distributed, "DistError", ())
+    if isinstance(broken, kind) or any(word in str(broken).lower() for word in words):
+        raise ProcessLost(
+            "another process of this run has ended; the last finished step is on disk, and the same command goes on "
+            "from there, with as many processes or fewer"
+        ) from broken
+
+
 def norms_by_part(parameters: Mapping[str, nn.Parameter], family: Family) -> dict[str, torch.Tensor]:
     """Norm of the gradients of each part, 0-dimensional tensors on the parameters' device.
 
