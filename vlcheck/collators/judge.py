@@ -14,6 +14,7 @@ from vlcheck.collators.layout import Expected, lay_out
 from vlcheck.collators.pixels import ImageFaults, look_at_images
 from vlcheck.collators.probes import Probe, ProbeKind, budget, built_in, few_tiles, grown
 from vlcheck.collators.regions import TokenMap, map_tokens
+from vlcheck.collators.remembered import remembered
 from vlcheck.collators.rows import RowCheck, check_row
 from vlcheck.collators.shapes import shape_probes
 from vlcheck.data.conversation import BadRow, Conversation
@@ -107,6 +108,18 @@ def judge(
         answers: which of a conversation's answers the run means to train.
         batch: rows a batch.
     """
+    with remembered(collator.processor.image_processor):
+        return _judged(candidate, collator, conversations, instruction, answers, batch)
+
+
+def _judged(
+    candidate: Candidate,
+    collator: Collator,
+    conversations: Sequence[Conversation],
+    instruction: str | None,
+    answers: str,
+    batch: int,
+) -> CollatorChecks:
     token_map = map_tokens(collator.template)
     oracle = Oracle(candidate, collator, token_map, answers == "last")
     checks = CollatorChecks((), (), {}, (), (), 0, candidate.origin, candidate.ours)
