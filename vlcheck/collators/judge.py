@@ -158,7 +158,7 @@ def _add(
     with budget(oracle.collator, first.budget):
         asked = first.kind not in ("grown", "shape") and not checks.of(first.kind)
         try:
-            twice = made is None and (not candidate.ours or first.kind != "data")
+            twice = made is None and (not candidate.ours or first.kind != "data" or oracle.last)
             expected = _expected(oracle.collator, conversations, prompts=asked, twice=twice)
         except BadRow as bad:  # a built-in probe may have a shape that the family takes no picture of
             return _refused(checks, probes, str(bad)) if first.kind == "data" else checks
@@ -221,7 +221,7 @@ def _expected(collator: Collator, conversations: Sequence[Conversation], *, prom
     """Each pass over the images costs as much as the collator itself.
 
     So prompts are made of the first batch of each kind, and without `twice` the tensors are left to the collator
-    that is judged, which is ours: it hands the processor's on as they are.
+    that is judged, which is ours and trains all answers: it hands the processor's on as they are.
     """
     rows = tuple(collator.template.rows(conversation) for conversation in conversations)
     return Expected(
