@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.seen_images import remembering
 from vlcheck.cli.app import main
 
 
@@ -18,6 +17,8 @@ def pictures_are_cut_up_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if "transformers" in sys.modules:
             from transformers.image_processing_utils import BaseImageProcessor
+
+            from vlcheck.collators.remembered import remembering
 
             patch.setattr(BaseImageProcessor, "__call__", remembering(BaseImageProcessor.__call__))
         yield

@@ -13,6 +13,7 @@ from vlcheck.adapters.saved import SavedAdapter, read_adapter
 from vlcheck.collators.batch import Candidate
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.sources.held import as_conversations
+from vlcheck.evidence.model import known_model
 from vlcheck.evidence.options import ROWS
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Severity, Unavailable, Verdict
@@ -137,7 +138,7 @@ def check_collator(
         lora=Lora(target_modules="all-linear"),
         intent=Intent(answers=answers),
     )
-    given: dict[str, Any] = {"processor": processor, "conversations": as_conversations(conversations)}
+    given = {"processor": processor, "conversations": as_conversations(conversations), **known_model(spec)}
     if isinstance(collator, Collator):
         given["candidate"] = Candidate(collator, "vlcheck's collator", ours=True)
     else:

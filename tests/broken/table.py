@@ -32,7 +32,6 @@ SMOL, PALI = "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "google/paligemma2-3b
 EVERY = (QWEN, GEMMA3, LLAVA, QWEN25, GEMMA4, INTERN, SMOL)
 LIGHT = (QWEN, LLAVA, QWEN25, PALI)
 """Families whose images take few tiles or pixels."""
-HEAVY = (GEMMA3, SMOL, GEMMA4, INTERN)
 CHAT = (QWEN, GEMMA3, QWEN25, GEMMA4, INTERN)
 GRIDS = (QWEN, QWEN25)
 

@@ -12,10 +12,13 @@ import vlcheck
 from tests.broken import collators
 from vlcheck import Conversation, Picture, Severity, Turn, assert_collator, check_collator
 from vlcheck.data.sources.held import as_conversations
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Verdict
 from vlcheck.model.catalogue import lookup
 from vlcheck.model.families import family_of
+from vlcheck.processing.collator import Collator
 from vlcheck.processing.fallback import build_fallback
+from vlcheck.spec import Intent, Lora, ModelRef, RunSpec
 
 QWEN = "Qwen/Qwen3-VL-2B-Instruct"
 IMAGE = collators.grey((64, 48))
@@ -120,6 +123,43 @@ def test_training_the_last_answer_may_be_meant(answers, wrong):
 
     assert ("VLC206" in {outcome.rule.code for outcome in report.found()}) == wrong
     assert ("VLC202" in {outcome.rule.code for outcome in report.found()}) is False
+
+
+@pytest.mark.parametrize("hub_id", [QWEN, "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"])
+@pytest.mark.parametrize("thinking", ["", "A spotted coat."])
+def test_our_own_collator_trains_the_last_answer_alone(hub_id, thinking):
+    """Its labels are the last answer with its end, in one row a conversation, whatever rows its template asks for."""
+    values = lookup(hub_id).config
+    dialogue = family_of(values).dialogue
+    last = Turn("assistant", ("Yes.",), thinking if dialogue.thought else "")
+    row = Conversation((Turn("user", (Picture(IMAGE), "Breed?")), Turn("assistant", ("Bengal",)),
+                        Turn("user", ("Sure?",)), last), "two answers")  # fmt: skip
+    collator = Collator(build_fallback(family_of(values), values), dialogue, answers="last")
+
+    batch = collator([row, row])
+
+    held = batch["labels"] != -100
+    assert len(held) == 2
+    said = collator.processor.tokenizer.decode(batch["input_ids"][0][held[0]])
+    assert said.strip().removesuffix(dialogue.end).endswith("Yes.")
+    assert "Bengal" not in said
+
+
+@pytest.mark.parametrize(("answers", "codes"), [("last", set()), ("all", {"VLC206"})])
+def test_the_rules_take_our_collator_at_the_runs_word(answers, codes):
+    """Trained on last answers, it is right where the run means that, and lacks answers where it does not."""
+    own = Collator(processor(), family_of(lookup(QWEN).config).dialogue, answers="last")
+
+    report = check_collator(own, processor(), model=QWEN, answers=answers, ignore=("VLC219", "VLC223", "VLC224"))
+
+    assert {outcome.rule.code for outcome in report.found(Severity.WARNING)} == codes
+
+
+def test_a_run_that_means_the_last_answer_gets_a_collator_that_trains_it():
+    """`intent.answers` reaches the collator of audit and training."""
+    spec = RunSpec(model=ModelRef(id=QWEN), lora=Lora(), intent=Intent(answers="last"))
+
+    assert Evidence(spec, {}, offline=True).get("own_collator").answers == "last"
 
 
 def test_drawn_conversations_shrink_to_one_picture_and_one_turn():

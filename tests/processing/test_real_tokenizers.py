@@ -84,8 +84,9 @@ def test_backward_search_at_280_soft_tokens_gets_two_notes(processor, size):
     assert report.found(Severity.ERROR) == ()
 
 
+@pytest.mark.slow
 def test_backward_search_at_1120_soft_tokens_is_an_error(processor, size):
-    """With `max_length` 1024 the processor refuses rows whose image was cut."""
+    """With `max_length` 1024 the processor refuses rows whose image was cut; the next test cuts answers alone."""
     with budget(Collator(processor, DIALOGUE), 1120):
         report = check_collator(collators.backward_search(processor), processor, [photo()], model=SIZES[size])
 

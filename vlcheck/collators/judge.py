@@ -14,6 +14,7 @@ from vlcheck.collators.layout import Expected, lay_out
 from vlcheck.collators.pixels import ImageFaults, look_at_images
 from vlcheck.collators.probes import Probe, ProbeKind, budget, built_in, few_tiles, grown
 from vlcheck.collators.regions import TokenMap, map_tokens
+from vlcheck.collators.remembered import remembered
 from vlcheck.collators.rows import RowCheck, check_row
 from vlcheck.collators.shapes import shape_probes
 from vlcheck.data.conversation import BadRow, Conversation
@@ -107,6 +108,18 @@ def judge(
         answers: which of a conversation's answers the run means to train.
         batch: rows a batch.
     """
+    with remembered(collator.processor.image_processor):
+        return _judged(candidate, collator, conversations, instruction, answers, batch)
+
+
+def _judged(
+    candidate: Candidate,
+    collator: Collator,
+    conversations: Sequence[Conversation],
+    instruction: str | None,
+    answers: str,
+    batch: int,
+) -> CollatorChecks:
     token_map = map_tokens(collator.template)
     oracle = Oracle(candidate, collator, token_map, answers == "last")
     checks = CollatorChecks((), (), {}, (), (), 0, candidate.origin, candidate.ours)
@@ -145,7 +158,7 @@ def _add(
     with budget(oracle.collator, first.budget):
         asked = first.kind not in ("grown", "shape") and not checks.of(first.kind)
         try:
-            twice = made is None and (not candidate.ours or first.kind != "data")
+            twice = made is None and (not candidate.ours or first.kind != "data" or oracle.last)
             expected = _expected(oracle.collator, conversations, prompts=asked, twice=twice)
         except BadRow as bad:  # a built-in probe may have a shape that the family takes no picture of
             return _refused(checks, probes, str(bad)) if first.kind == "data" else checks
@@ -208,7 +221,7 @@ def _expected(collator: Collator, conversations: Sequence[Conversation], *, prom
     """Each pass over the images costs as much as the collator itself.
 
     So prompts are made of the first batch of each kind, and without `twice` the tensors are left to the collator
-    that is judged, which is ours: it hands the processor's on as they are.
+    that is judged, which is ours and trains all answers: it hands the processor's on as they are.
     """
     rows = tuple(collator.template.rows(conversation) for conversation in conversations)
     return Expected(

@@ -15,6 +15,7 @@ from torch import nn
 from vlcheck.collators.batch import Candidate, readable
 from vlcheck.collators.crossing import IMAGES, ROUNDING, change, crossing
 from vlcheck.collators.probes import BUDGETS, ask, budget, few_tiles, picture
+from vlcheck.collators.remembered import remembered
 from vlcheck.data.conversation import Conversation
 from vlcheck.processing.collator import Batch, Collator
 from vlcheck.processing.labels import IGNORE_INDEX
@@ -71,6 +72,13 @@ def try_out(
         build: makes the tiny model; called once, and only if there is a batch.
         unlike: named batches whose number of soft tokens is not the processor's.
     """
+    with remembered(collator.processor.image_processor):
+        return _tried(candidate, collator, build, unlike)
+
+
+def _tried(
+    candidate: Candidate, collator: Collator, build: Callable[[], nn.Module], unlike: Sequence[tuple[str, Batch]]
+) -> Trial:  # fmt: skip
     first, other = (_row(SHORT, seed) for seed in (0, 1))
     try:
         batch = candidate.batch([first])

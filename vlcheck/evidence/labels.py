@@ -55,14 +55,16 @@ def processor(
 
 
 @collector("reading the chat template")
-def own_collator(processor: FoundProcessor, dialogue: Dialogue) -> Collator:
+def own_collator(spec: RunSpec, processor: FoundProcessor, dialogue: Dialogue) -> Collator:
     """Vlcheck's own collator over the run's processor, without a limit of length.
+
+    It labels the answers that `intent.answers` names.
 
     Raises:
         Unavailable: if the template gives no way to tell answers from prompts.
     """
     try:
-        return Collator(processor.processor, dialogue)
+        return Collator(processor.processor, dialogue, answers=spec.intent.answers)
     except BadRow as bad:
         raise Unavailable(f"labels cannot be placed with the {processor.origin}: {bad}") from bad
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -86,6 +88,18 @@ def family(spec: RunSpec, config: ModelConfig, reference: nn.Module) -> Family:
             return derive(config.values, reference)
         except LookupError as unknown:
             raise ConfigError(Problem(spec.where("model.id"), f"{config.origin}: {unknown}")) from unknown
+
+
+def known_model(spec: RunSpec) -> dict[str, Any]:
+    """Config and family of a model, by name of evidence, without building it; of an unknown family the config alone.
+
+    Raises:
+        ConfigError: as `config`.
+    """
+    found = find_config(spec, offline=True)
+    with suppress(LookupError):
+        return {"config": found, "family": family_of(found.values)}
+    return {"config": found}
 
 
 @collector("building the untouched model, full size, without storage")

@@ -62,6 +62,7 @@ class Collator:
         max_length: longest row in tokens after image expansion. Nothing is ever truncated.
         overflow: what becomes of a longer row: `error` raises, `drop` leaves it out and says so.
         padding_side: of every per-token key; training pads right, generation left.
+        answers: which of a conversation's answers are labelled; of `last`, a conversation gives its last row alone.
     """
 
     processor: Any
@@ -69,6 +70,7 @@ class Collator:
     max_length: int | None = None
     overflow: Literal["error", "drop"] = "error"
     padding_side: Literal["left", "right"] = "right"
+    answers: Literal["all", "last"] = "all"
     template: Template = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +90,18 @@ class Collator:
             BadRow: naming the row: unreadable image, text that no tokenizer takes, a marker of an image in
                 its text, a row longer than `max_length` under `overflow="error"`, or no row left.
         """
-        return self.collate_rows([row for conversation in conversations for row in self.template.rows(conversation)])
+        return self.collate_rows([row for conversation in conversations for row in self.rows(conversation)])
+
+    def rows(self, conversation: Conversation) -> tuple[RowText, ...]:
+        """The rows that train a conversation, with the answers that are labelled in each.
+
+        Raises:
+            BadRow: as `Template.rows`.
+        """
+        rows = self.template.rows(conversation)
+        if self.answers == "all":
+            return rows
+        return (replace(rows[-1], places=rows[-1].places[-1:]),)
 
     def cut_labels(self, labels: Sequence[str]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
         """Ids of each label alone, and behind the header of a turn."""

@@ -83,7 +83,7 @@ class _Measure:
         rows, images = [], []
         for conversation in conversations:
             try:
-                for row in self.collator.template.rows(conversation):
+                for row in self.collator.rows(conversation):
                     images.append([self._image(*read_size(picture)) for picture in row.pictures])
                     rows.append(row)
             except (BadRow, BadPicture):  # the rules of the data and of the labels name them

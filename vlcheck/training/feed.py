@@ -86,8 +86,7 @@ def collate_rows(collator: Collator, rows: Sequence[Conversation]) -> MicroBatch
             unreadable.append((str(row), str(bad).removeprefix(f"{row}: ")))
             continue
         texts += [
-            replace(text, pictures=tuple(opened[picture] for picture in text.pictures))
-            for text in collator.template.rows(row)
+            replace(text, pictures=tuple(opened[picture] for picture in text.pictures)) for text in collator.rows(row)
         ]
     if not texts:
         return MicroBatch(None, (), 0, tuple(unreadable))

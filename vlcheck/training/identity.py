@@ -55,7 +55,8 @@ def chosen(spec: RunSpec) -> bool:
 def settings_of(spec: RunSpec) -> dict[str, Any]:
     """Every setting of a run that training reads, as flat JSON values."""
     sections = {name: getattr(spec, name) for name in ("model", "quantization", "lora", "data", "training")}
-    return json.loads(json.dumps(dict(_flat("", sections)), default=dict))  # type: ignore[no-any-return]
+    flat = {**dict(_flat("", sections)), "intent.answers": spec.intent.answers}
+    return json.loads(json.dumps(flat, default=dict))  # type: ignore[no-any-return]
 
 
 def changes(kept: Mapping[str, Any], split: Sequence[int], versions: Mapping[str, str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor
 
 from tests.model.families.models import entry
-from tests.seen_images import remembering
+from vlcheck.collators.remembered import remembered, remembering
 from vlcheck.model.families import family_of
 from vlcheck.processing.fallback import build_fallback
 
@@ -55,3 +55,35 @@ def test_nothing_else_is_taken_for_it(processor, change):
     other = {"colour": picture("blue"), "size": picture(size=(48, 64))}.get(change, picture())
     call(processor, [other], **({"do_normalize": True} if change == "option" else {}))
     assert len(calls) == 2
+
+
+def test_a_processor_remembers_for_a_while(processor):
+    """Its class is its own again behind the block, and inside it is one by name and kind; nested, nothing changes."""
+    kind = type(processor)
+    with remembered(processor):
+        inside = type(processor)
+        assert issubclass(inside, kind)
+        assert inside.__name__ == kind.__name__
+        with remembered(processor):
+            assert type(processor) is inside
+        assert type(processor) is inside
+    assert type(processor) is kind
+
+
+def test_what_cannot_be_told_by_its_print_is_not_remembered():
+    """An option that holds an array, or a picture that is one."""
+    calls = []
+
+    def process(self, images, **options):
+        calls.append(images)
+        return {}
+
+    call = remembering(process)
+    for images, options in (([picture()], {"mean": torch.ones(3)}), ([torch.ones(3, 4, 4)], {})):
+        call(object.__new__(Bare), images, **options)
+        call(object.__new__(Bare), images, **options)
+    assert len(calls) == 4
+
+
+class Bare:
+    """An image processor without settings."""
