@@ -47,6 +47,18 @@ def check_function(name: str, path: str | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttentionByPart:
+    """An attention implementation for each sub-config of a model; one that is left out chooses its own."""
+
+    text_config: Attention | None = None
+    """Language model."""
+    vision_config: Attention | None = None
+    """Vision tower."""
+    audio_config: Attention | None = None
+    """Audio tower."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quantization:
     """Fields of transformers' `BitsAndBytesConfig`. Leave the section out for an unquantised base."""
 

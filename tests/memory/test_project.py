@@ -18,11 +18,12 @@ from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.weights import pack, stored
+from vlcheck.model.attention import attention_support
 from vlcheck.model.build import Weights, build_model, transformers_config
 from vlcheck.model.families import described, family_of
 from vlcheck.model.families.generic import derive
 from vlcheck.model.reference import build_reference
-from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec, Training
+from vlcheck.spec import AttentionByPart, Lora, ModelRef, Quantization, RunSpec, Training
 
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
 H100 = gpu("h100")
@@ -146,6 +147,25 @@ def test_packed_weights_take_what_bitsandbytes_takes():
     pack(meta)
     real = build_model(run, Weights.RANDOM, config=GEMMA, device="cpu")
     assert [s.size for s in stored(meta)] == [s.size for s in stored(real)]
+
+
+def test_attention_by_part_is_projected_or_refused():
+    """Each tower runs what it is asked for; one that refuses it ends the run before its first step."""
+    values, shape = tiny.gemma4(clip=False, audio=True), Shape(rows=2, tokens=64, soft_tokens=20)
+
+    def at(asked):
+        run = replace(spec(), model=ModelRef(id="tiny", attn_implementation=asked))
+        return project_memory(run, values, family_of(values), H100, shape)
+
+    by_part = at(AttentionByPart(text_config="eager", vision_config="sdpa"))
+    assert 0 < sum(by_part.kernels.values()) < sum(at(None).kernels.values())
+    assert by_part.allocated_bytes != at("eager").allocated_bytes
+    assert at(AttentionByPart(text_config="flash_attention_2")).doubts == (
+        "flash_attention_2 is projected as torch's own attention kernels",
+    )
+    if not all(attention_support(build_reference(values), "sdpa").values()):
+        with pytest.raises(Unavailable, match="Gemma4AudioModel refuses attn_implementation 'sdpa', so the base"):
+            at("sdpa")
 
 
 def test_projection_leaves_no_trace():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
+from vlcheck.model.attention import Requested, attention_support, head_widths
 from vlcheck.model.base_weights import StoredBase
 from vlcheck.model.build import (
     AdapterRefused,
@@ -27,7 +27,7 @@ from vlcheck.model.families import family_of
 from vlcheck.model.families.generic import derive
 from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable, tabulate
-from vlcheck.model.reference import attention_support, build_reference, read_stored_base
+from vlcheck.model.reference import build_reference, read_stored_base
 from vlcheck.model.targets import Targets, resolve
 from vlcheck.spec import ConfigError, Problem, RunSpec
 
@@ -52,15 +52,16 @@ class Skeleton:
 class Attention:
     """The attention implementation that the run asks for, and which submodels accept it."""
 
-    requested: str
+    requested: Requested
     accepted: Mapping[str, bool]
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Attention heads of the untouched model: width to number of layers."""
+    """Attention heads of the untouched model."""
 
-    widths: Mapping[int, int]
+    widths: Mapping[str, Mapping[int, int]]
+    """Layers by the implementation that they are asked for and the width of a head."""
 
 
 @collector("finding the model's config")
@@ -170,17 +171,23 @@ def attention(spec: RunSpec, reference: nn.Module) -> Attention:
     Raises:
         NotApplicable: if the run requests none.
     """
-    requested = spec.model.attn_implementation
+    requested = spec.model.attention
     if requested is None:
         raise NotApplicable("no attention implementation is requested; each submodel chooses its own")
     return Attention(requested, attention_support(reference, requested))
 
 
 @collector("measuring the attention heads")
-def heads(reference: nn.Module) -> Heads:
-    """Width of each attention head (elements) to the number of modules that have it, in the untouched model."""
-    widths = (getattr(module, "head_dim", None) for module in reference.modules() if list(module.parameters()))
-    return Heads(Counter(width for width in widths if isinstance(width, int)))
+def heads(spec: RunSpec, reference: nn.Module) -> Heads:
+    """Width of each attention head (elements) to the number of layers that have it, in the untouched model.
+
+    Raises:
+        NotApplicable: if the run requests no attention implementation.
+    """
+    requested = spec.model.attention
+    if requested is None:
+        raise NotApplicable("no attention implementation is requested; each submodel chooses its own")
+    return Heads(head_widths(reference, requested))
 
 
 @collector("holding the headers of the base's weights against its model")

@@ -20,7 +20,8 @@ from vlcheck.memory.sequence import whole_tape
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import pack, stored
-from vlcheck.model.build import Weights, build_model
+from vlcheck.model.attention import attention_support
+from vlcheck.model.build import Weights, base_of, build_model
 from vlcheck.model.family import Family, Values
 from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
@@ -58,6 +59,7 @@ class Simulation:
         """
         self.spec, self.family, self.settings, self.lengths = spec, family, settings_of(spec), lengths
         self.model = build_model(spec, Weights.META, config=config) if model is None else model
+        _check_attention(self.model, spec)
         pack(self.model)
         prepare(self.model, self.settings)
         self.step_model = step_model(self.model, family)
@@ -125,6 +127,21 @@ class Simulation:
         return self._tapes[key]
 
 
+def _check_attention(model: nn.Module, spec: RunSpec) -> None:
+    """Refuse a run whose base does not load.
+
+    Raises:
+        Unavailable: if a submodel refuses the attention implementation that the run asks for.
+    """
+    asked = spec.model.attention
+    support = {} if asked is None else attention_support(base_of(model), asked)
+    if refusing := [name for name, accepts in support.items() if not accepts]:
+        raise Unavailable(
+            f"{', '.join(refusing)} refuses attn_implementation {asked!r}, so the base does not load, see VLC110",
+            "remove attn_implementation",
+        )
+
+
 def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patch: str | None) -> tuple[str, ...]:
     """What is less certain about a run than about those that were measured, one phrase each.
 
@@ -135,8 +152,10 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
     found = []
     if not gpu.measured:
         found.append(f"extrapolated: nothing was measured on a {gpu.title}{gpu.assumed and f'; {gpu.assumed}'}")
-    if (asked := settings.attention) not in (None, "sdpa", "eager"):
-        found.append(f"{asked} is projected as torch's own attention kernels")
+    asked = settings.attention
+    kinds = {asked} if asked is None or isinstance(asked, str) else {kind for _, kind in asked}
+    foreign = sorted(kind for kind in kinds if kind not in (None, "sdpa", "eager"))
+    found += [f"{kind} is projected as torch's own attention kernels" for kind in foreign]
     if settings.precision == "fp16":
         found.append("no fp16 run was measured")
     if settings.logits in ("chunked", "fused"):

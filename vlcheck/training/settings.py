@@ -23,8 +23,8 @@ class StepSettings:
     """Mixed precision: `bf16`, `fp16`, or None without it."""
     kbit_preparation: bool
     """Whether every unquantised 16-bit tensor becomes fp32."""
-    attention: str | None
-    """Attention implementation that is asked for; None lets each submodel choose."""
+    attention: str | tuple[tuple[str, str], ...] | None
+    """Attention implementation that is asked for, or pairs of a sub-config and its own; None lets each choose."""
     logits: str
     """Positions that logits are computed at: `supervised`, `all`, `chunked` or `fused`."""
     optimizer: str
@@ -50,7 +50,7 @@ class StepSettings:
 
 def settings_of(spec: RunSpec) -> StepSettings:
     """What a run's steps read of it."""
-    training = spec.training
+    training, asked = spec.training, spec.model.attention
     return StepSettings(
         rows=training.per_device_train_batch_size,
         accumulation=training.gradient_accumulation_steps,
@@ -58,7 +58,7 @@ def settings_of(spec: RunSpec) -> StepSettings:
         reentrant=training.reentrant,
         precision="bf16" if training.bf16 else "fp16" if training.fp16 else None,
         kbit_preparation=training.kbit_preparation,
-        attention=spec.model.attn_implementation,
+        attention=asked if asked is None or isinstance(asked, str) else tuple(asked.items()),
         logits=training.logits,
         optimizer=training.optim,
         learning_rate=training.learning_rate,
