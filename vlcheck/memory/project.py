@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
-from vlcheck.memory.attention import Arch
+from vlcheck.memory.attention import Arch, Call, Kernel, choose
 from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
@@ -45,6 +45,19 @@ def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shap
     return Simulation(spec, config, family, lengths=lengths).plan(gpu, shape)
 
 
+@dataclass(frozen=True)
+class TakenStep:
+    """A micro-step that was simulated, and the kernels that it was simulated with."""
+
+    tape: Tape
+    gradients: list[int]
+    """Blocks of the gradients in the order in which they came."""
+    kernels: dict[str, int]
+    """Attention calls by kernel."""
+    chosen: dict[Call, Kernel]
+    """What each kind of attention call was given; another card that gives them the same takes this step too."""
+
+
 class Simulation:
     """A run's model, ready for steps of any shape on any card."""
 
@@ -65,8 +78,8 @@ class Simulation:
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
         self.stored = tuple(stored(self.model))
-        self._tapes: dict[tuple[Shape, Arch, bool, bool], tuple[Tape, list[int], dict[str, int]]] = {}
-        self._plans: dict[tuple[Shape, Arch, int, StepSettings], MemoryPlan] = {}
+        self._tapes: dict[tuple[Shape, bool, bool], list[TakenStep]] = {}
+        self._plans: dict[tuple[Shape, int, int, StepSettings], MemoryPlan] = {}
 
     def shapes(self, rows: int) -> tuple[Shape, ...]:
         """Micro-batches of so many rows, one of which takes the most that the run can draw.
@@ -92,24 +105,26 @@ class Simulation:
         if shape is None:
             plans = [self.plan(gpu, each, settings) for each in self.shapes(settings.rows)]
             return max(plans, key=lambda plan: (plan.allocated_bytes, plan.driver_bytes))
-        key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, settings)
+        taken = self._micro_step(gpu, shape, settings)
+        key = (shape, id(taken), gpu.workspace_bytes, settings)
         if key not in self._plans:
-            tape, gradients, kernels = self._micro_step(gpu, shape, settings)
             whole = whole_tape(
-                self.stored, self.step_model.parameters, settings, tape, gradients, (gpu.workspace_bytes,) * 2
-            )
+                self.stored, self.step_model.parameters, settings, taken.tape, taken.gradients,
+                (gpu.workspace_bytes,) * 2,
+            )  # fmt: skip
             managed = managed_size(self.step_model.parameters, settings.optimizer)
-            self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=kernels)
+            self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=taken.kernels)
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
         plan = replace(self._plans[key], gpu=gpu, shape=shape, doubts=unsure)
         if settings.gpus == 1:
             return plan
         return spread(plan, self.model, gpus=settings.gpus, sharded=settings.sharded)
 
-    def _micro_step(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> tuple[Tape, list[int], dict[str, int]]:
-        arch = Arch(gpu.major, gpu.minor, gpu.amd).like
-        key = (shape, arch, settings.checkpointing, settings.supervised_only)
-        if key not in self._tapes:
+    def _micro_step(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> TakenStep:
+        arch = Arch(gpu.major, gpu.minor, gpu.amd)
+        taken = self._tapes.setdefault((shape, settings.checkpointing, settings.supervised_only), [])
+        known = next((step for step in taken if all(choose(arch, c) is k for c, k in step.chosen.items())), None)
+        if known is None:
             switch_checkpointing(self.model, settings)
             step = MicroStep(self.step_model, settings, shape, arch)
             try:
@@ -123,8 +138,9 @@ class Simulation:
                     f"a training step of this model cannot be simulated: {type(error).__name__}: {reason}",
                     "measure it with `vlcheck probe` on a GPU",
                 ) from error
-            self._tapes[key] = tape, gradients, dict(step.functions.kernels)
-        return self._tapes[key]
+            known = TakenStep(tape, gradients, dict(step.functions.kernels), step.functions.chosen)
+            taken.append(known)
+        return known
 
 
 def _check_attention(model: nn.Module, spec: RunSpec) -> None:
