@@ -121,19 +121,23 @@ class Run:
         framework = self.changes.get("framework", spec.training.framework or "vlcheck")
         return replace(spec, training=replace(spec.training, framework=framework))
 
-    def known(self) -> dict[str, Any]:
-        """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
+    def handed(self) -> dict[str, Any]:
+        """Evidence that this run is described by, beside its config."""
         usual: dict[str, Any] = {} if "hardware" in self.changes else {"projection": tiny.no_projection}
         if "stored" not in self.changes:  # the sound base stores its clip bounds, and its weights nowhere
             usual["stored_base"] = StoredBase(115)
+        own = self.changes.get("given")
+        return {**usual, **(own(self.model()) if own else {}), **self.given}
+
+    def known(self) -> dict[str, Any]:
+        """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
+        shared: dict[str, Any] = {}
         if self.changes.keys() <= {"data", "given"}:
-            usual |= adapted_model(self.model)
-        if (own := self.changes.get("given")) is not None:
-            return {**usual, **own(self.model()), **self.given}
+            shared |= adapted_model(self.model)
         other_collator = getattr(self.changes.get("data"), "collator", None) is not None
-        if other_collator or self.changes.keys() & {"patch", "framework"}:
-            return {**usual, **self.given}
-        return {**usual, **judged_labels(self.model, with_rows="data" not in self.changes), **self.given}
+        if not (other_collator or self.changes.keys() & {"patch", "framework", "given"}):
+            shared |= judged_labels(self.model, with_rows="data" not in self.changes)
+        return shared | self.handed()
 
     def audit(self, folder: Path, **options: Any) -> Report:
         """Audit it, undoing whatever its patch changed."""

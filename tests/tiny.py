@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,14 @@ def write_checkpoint(folder: Path, scalars: dict[str, float]) -> None:
 
 def wrappers(values: dict[str, Any]) -> list[str]:
     """Paths of a model's clip wrappers."""
-    family = family_of(values)
-    return [n for n, m in build_reference(values).named_modules() if type(m).__name__ == family.clip_wrapper]
+    return _wrappers(json.dumps(values))
+
+
+@cache
+def _wrappers(values: str) -> list[str]:
+    config = json.loads(values)
+    family = family_of(config)
+    return [n for n, m in build_reference(config).named_modules() if type(m).__name__ == family.clip_wrapper]
 
 
 def shrunken(hub_id: str) -> dict[str, Any]:
@@ -105,10 +112,15 @@ def _roomy(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shrunk(values: dict[str, Any], text: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    full = transformers_config(values).to_dict()
-    family = family_of(values)
-    layers = {path: _one_of_each(kinds) for path, kinds in family.layer_kinds(full).items()} | text
-    return json.loads(json.dumps(family.shrink(full, layers)))
+    return json.loads(_shrunk_text(json.dumps(values), tuple(text.items())))
+
+
+@cache
+def _shrunk_text(values: str, text: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
+    parsed = json.loads(values)
+    full, family = transformers_config(parsed).to_dict(), family_of(parsed)
+    layers = {path: _one_of_each(kinds) for path, kinds in family.layer_kinds(full).items()} | dict(text)
+    return json.dumps(family.shrink(full, layers))
 
 
 def _one_of_each(kinds: Any) -> tuple[int, ...]:

@@ -47,29 +47,42 @@ class Trail:
         self._leaves = _leaves()
         self._thread = threading.local()
         self._now: FrameType | None = None
+        self._places: dict[CodeType, str] = {}
 
     def __enter__(self) -> Trail:
-        threading.setprofile(self._see)
-        sys.setprofile(self._see)
+        threading.settrace(self._called)
+        sys.settrace(self._called)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-        threading.setprofile(None)
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
 
-    def _see(self, frame: FrameType, event: str, _: Any) -> None:
-        if not hasattr(self._thread, "leaf"):
-            self._thread.leaf = self._now  # a thread that was started below a leaf stays below it
-        leaf = self._thread.leaf
-        if leaf is not None:
-            if event == "return" and frame is leaf:
-                self._thread.leaf = self._now = None
-        elif event == "call" and frame.f_code.co_filename.startswith(f"{PRODUCT}{os.sep}"):
-            place = Path(frame.f_code.co_filename).relative_to(PRODUCT).as_posix()
-            if self._is_leaf(frame.f_code, place):
-                self._thread.leaf = self._now = frame
-            else:
-                self.files.setdefault(place, frame.f_code.co_qualname)
+    def _called(self, frame: FrameType, event: str, _: Any) -> Any:
+        """Told of every call; whoever returns nothing is told of no line, and of no return."""
+        code = frame.f_code
+        place = self._places.get(code)
+        if place is None:
+            ours = code.co_filename.startswith(f"{PRODUCT}{os.sep}")
+            place = self._places[code] = Path(code.co_filename).relative_to(PRODUCT).as_posix() if ours else ""
+        if not place:
+            if not hasattr(self._thread, "leaf"):
+                self._thread.leaf = self._now  # a thread that was started below a leaf stays below it
+            return None
+        if getattr(self._thread, "leaf", self._now) is not None:
+            return None
+        if self._is_leaf(code, place):
+            self._thread.leaf = self._now = frame
+            frame.f_trace_lines = False
+            return self._left
+        self.files.setdefault(place, code.co_qualname)
+        return None
+
+    def _left(self, frame: FrameType, event: str, _: Any) -> Any:
+        """Told when a leaf returns, or yields: what is called afterwards is not below it."""
+        if event == "return" and frame is self._thread.leaf:
+            self._thread.leaf = self._now = None
+        return self._left
 
     def _is_leaf(self, code: CodeType, place: str) -> bool:
         return code.co_name == "<module>" or place.startswith("reports/") or code in self._leaves

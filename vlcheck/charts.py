@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,8 +16,16 @@ if TYPE_CHECKING:
 
 INK, FAINT, PAPER, LINE = (30, 30, 30), (215, 215, 215), (255, 255, 255), (31, 79, 214)
 GOOD, BAD = (31, 119, 80), (200, 60, 40)
+PALE, MARK = (178, 196, 240), (224, 122, 24)
 NO_LABEL = "no label"
+WIDEST_TITLE = 900
+"""Pixels that a title may widen a picture to; a longer one is cut with dots."""
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 500, 90, 30, 50, 60
+
+SMOOTHED = 0.06
+"""Share of a curve's values that each point of its smooth line is the mean of."""
+MANY = 20
+"""Values from which on a curve is smoothed."""
 
 Colour: TypeAlias = tuple[int, int, int]
 Font: TypeAlias = Any
@@ -37,9 +47,10 @@ def draw_confusion(
     shown = [_cut(label) for label in labels]
     margin = 16 + int(max(font.getlength(name) for name in (*shown, NO_LABEL)))
     left, top = margin + 30, margin + 70
-    picture = Image.new("RGB", (left + cell * len(answers) + 30, top + cell * len(labels) + 30), PAPER)
+    width = max(left + cell * len(answers) + 30, min(32 + math.ceil(_font(16).getlength(title)), WIDEST_TITLE))
+    picture = Image.new("RGB", (width, top + cell * len(labels) + 30), PAPER)
     pen = ImageDraw.Draw(picture)
-    pen.text((16, 12), title, INK, _font(16))
+    pen.text((16, 12), _fitting(title, _font(16), width - 32), INK, _font(16))
     pen.text((16, 36), "rows: expected, columns: answered", INK, font)
     for column, name in enumerate((*shown, NO_LABEL)):
         _write_upwards(picture, name, left + cell * column + cell // 2, top - 6, font)
@@ -59,42 +70,63 @@ def draw_confusion(
                 pen.text((x + cell // 2, y + cell // 2), str(count), ink, size, anchor="mm")
     x = left + cell * len(labels)
     pen.line((x, top, x, top + cell * len(labels)), INK, 2)
-    picture.save(file, "PNG")
+    _save(picture, file)
 
 
-def draw_curve(points: Sequence[tuple[int, float]], file: Path, *, title: str, x_label: str, y_label: str) -> None:
-    """Draw values over steps as one line.
+def draw_curve(
+    points: Sequence[tuple[int, float]],
+    file: Path,
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    marks: Sequence[tuple[int, float]] = (),
+) -> None:
+    """Draw values over steps: each faintly, and over them their mean over `SMOOTHED` of the steps around each.
 
     Values that are not finite are left out, the line is broken there, and a note in the picture counts them.
 
     Args:
         points: step and value, steps ascending; there may be none.
+        file: replaced as a whole.
+        marks: step and value of evaluations, drawn as dots.
     """
     picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     pen, font = ImageDraw.Draw(picture), _font(14)
-    finite = [(x, y) for x, y in points if math.isfinite(y)]
-    pen.text((LEFT, 14), title, INK, _font(16))
+    finite = [(x, y) for x, y in (*points, *marks) if math.isfinite(y)]
+    pen.text((LEFT, 14), _fitting(title, _font(16), WIDTH - LEFT - 330), INK, _font(16))
     pen.text((WIDTH // 2, HEIGHT - 12), x_label, INK, font, anchor="ms")
     pen.text((LEFT - 8, TOP - 8), y_label, INK, font, anchor="rs")
-    if lost := len(points) - len(finite):
+    if lost := sum(not math.isfinite(y) for _, y in points):
         note = f"{lost} of {len(points)} values not finite, left out"
         pen.text((WIDTH - RIGHT, 14), note, BAD, font, anchor="ra")
+    elif marks:
+        pen.text((WIDTH - RIGHT, 14), "dots: evaluation split", MARK, font, anchor="ra")
     if not finite:
         pen.text((WIDTH // 2, HEIGHT // 2), "no values", INK, font, anchor="mm")
     else:
         across = ticks(min(x for x, _ in finite), max(x for x, _ in finite), whole=True)
         up = ticks(min(y for _, y in finite), max(y for _, y in finite))
         _draw_axes(pen, across, up, font)
-        for stretch in _stretches(points):
-            spots = [
-                (_scaled(x, across, LEFT, WIDTH - RIGHT), _scaled(y, up, HEIGHT - BOTTOM, TOP)) for x, y in stretch
-            ]
-            if len(spots) == 1:
-                x, y = spots[0]
-                pen.ellipse((x - 2, y - 2, x + 2, y + 2), LINE)
-            else:
-                pen.line(spots, LINE, 2, joint="curve")
-    picture.save(file, "PNG")
+        stretches, smoothed = _stretches(points), len(finite) >= MANY
+        for stretch in stretches:
+            _draw_line(pen, stretch, across, up, PALE if smoothed else LINE)
+        for stretch in stretches if smoothed else ():
+            _draw_line(pen, smooth(stretch), across, up, LINE)
+        for x, y in _placed([mark for mark in marks if math.isfinite(mark[1])], across, up):
+            pen.ellipse((x - 4, y - 4, x + 4, y + 4), MARK, PAPER)
+    _save(picture, file)
+
+
+def smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The mean of each value and its neighbours, a share of `SMOOTHED` of all; fewer of them at both ends."""
+    half = max(1, round(len(points) * SMOOTHED / 2))
+    sums = list(accumulate((y for _, y in points), initial=0.0))
+    found = []
+    for at, (x, _) in enumerate(points):
+        reach = min(half, at, len(points) - 1 - at)
+        found.append((x, (sums[at + reach + 1] - sums[at - reach]) / (2 * reach + 1)))
+    return found
 
 
 def ticks(least: float, greatest: float, *, whole: bool = False) -> list[float]:
@@ -129,6 +161,42 @@ def _draw_axes(pen: Pen, across: Sequence[float], up: Sequence[float], font: Fon
         pen.line((x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 5), INK)
         pen.text((x, HEIGHT - BOTTOM + 8), _number(value), INK, font, anchor="ma")
     pen.line((LEFT, TOP, LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM), INK)
+
+
+def _placed(
+    points: Sequence[tuple[int, float]], across: Sequence[float], up: Sequence[float]
+) -> list[tuple[float, float]]:
+    return [(_scaled(x, across, LEFT, WIDTH - RIGHT), _scaled(y, up, HEIGHT - BOTTOM, TOP)) for x, y in points]
+
+
+def _draw_line(
+    pen: Pen, stretch: Sequence[tuple[int, float]], across: Sequence[float], up: Sequence[float], colour: Colour
+) -> None:
+    spots = _placed(stretch, across, up)
+    if len(spots) == 1:
+        x, y = spots[0]
+        pen.ellipse((x - 2, y - 2, x + 2, y + 2), colour)
+    else:
+        pen.line(spots, colour, 2, joint="curve")
+
+
+def _save(picture: Image.Image, file: Path) -> None:
+    """Put a picture in the place of the one before, so that nobody sees half of it."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        picture.save(draft, "PNG")
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _fitting(text: str, font: Font, width: float) -> str:
+    """A text, cut to a width in pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}...") > width:
+        text = text[:-1]
+    return f"{text}..."
 
 
 def _stretches(points: Sequence[tuple[int, float]]) -> list[list[tuple[int, float]]]:

@@ -198,6 +198,7 @@ def train_run(
             `vlcheck.training.loop.train` does.
     """
     from vlcheck.evidence.card import projected_here, recommended_training
+    from vlcheck.evidence.reached import every_adapter_reached
     from vlcheck.training.run import train_resolved
     from vlcheck.training.setup import agreed, make_accelerator
 
@@ -214,8 +215,10 @@ def train_run(
     evidence = Evidence(spec, {}, **options)
     if not agreed(_may_start(_judged(spec, choose(), evidence), force, voice, judged) if main else None):
         raise NotStarted
+    reached = agreed(main and every_adapter_reached(evidence))
     run: ResolvedRun = evidence.get("resolved_run")
-    return train_resolved(run, projected=projected_here(run), offline=offline, stream=stream, say=voice)
+    plan = projected_here(run)
+    return train_resolved(run, projected=plan, reached=reached, offline=offline, stream=stream, say=voice)
 
 
 def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: Callable[[Report], None]) -> bool:

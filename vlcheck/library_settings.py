@@ -28,6 +28,7 @@ Modality: TypeAlias = Literal["image", "text", "audio", "video"]
 Framework: TypeAlias = Literal[
     "vlcheck", "trl", "transformers", "axolotl", "llamafactory", "ms-swift", "unsloth", "other"
 ]
+Tracker: TypeAlias = Literal["tensorboard", "wandb"]
 Attention: TypeAlias = Literal[
     "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"
 ]
@@ -131,6 +132,32 @@ class CheckpointingKwargs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Offload:
+    """Where DeepSpeed keeps something."""
+
+    device: Literal["none", "cpu", "nvme"] = "none"
+    """`none` leaves it on the GPUs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroOptimization:
+    """Fields of DeepSpeed's `zero_optimization`."""
+
+    stage: Literal[0, 1, 2, 3] = 0
+    """What GPUs divide: 1 the optimizer state, 2 gradients too, 3 weights too; 0 nothing."""
+    offload_optimizer: Offload | None = None
+    """Where the optimizer state lies."""
+    offload_param: Offload | None = None
+    """Where the weights lie between their uses; stage 3 only."""
+
+    def __post_init__(self) -> None:
+        if self.offload_param is not None and self.stage != 3:
+            raise ValueError("offload_param needs stage 3")
+        if self.offload_optimizer is not None and self.stage == 0:
+            raise ValueError("offload_optimizer needs a stage from 1 to 3")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """The fields of transformers' `TrainingArguments` that matter here, and some about the script around it."""
 
@@ -194,6 +221,20 @@ class Training:
     (TRL), `fused` computes the loss inside the head (Liger, cut-cross-entropy)."""
     logging_steps: Positive = 500
     """Log every so many optimizer steps."""
+    eval_strategy: Literal["no", "steps", "epoch"] = "no"
+    """When to evaluate on data.eval_split while the run trains."""
+    eval_steps: Positive | None = None
+    """Evaluate every so many optimizer steps, or a share of all steps when below 1; unset is logging_steps."""
+    load_best_model_at_end: bool = False
+    """Publish the adapter of the best evaluation in place of the last step's."""
+    metric_for_best_model: Literal["eval_loss", "accuracy"] | None = None
+    """What the best evaluation is told by; unset is eval_loss. For accuracy the model answers every row."""
+    early_stopping_patience: Count | None = None
+    """End the run after so many evaluations in a row that are no better than the best."""
+    report_to: Tracker | tuple[Tracker, ...] | None = None
+    """Trackers that get every step, beside metrics.jsonl: tensorboard, wandb."""
+    run_name: Text | None = None
+    """What pictures and trackers call the run; unset is the name of output_dir."""
     save_strategy: Literal["no", "steps", "epoch", "best"] = "steps"
     """When to write a checkpoint."""
     save_steps: Positive = 500
@@ -205,7 +246,16 @@ class Training:
     remove_unused_columns: bool = True
     """transformers' Trainer drops columns that the model's forward does not name; vlcheck's own loop drops none."""
     fsdp: Text | None = None
-    """Shard parameters, gradients and optimizer state, for example `full_shard auto_wrap`."""
+    """What FSDP shards, as TrainingArguments takes it: `full_shard`, `shard_grad_op`, `no_shard` or a hybrid of the
+    first two, with `offload` or `auto_wrap` after it."""
+    zero_optimization: ZeroOptimization | None = None
+    """What DeepSpeed shards, as in its own config."""
+    packing: bool = False
+    """TRL's: several conversations in one row of max_length tokens."""
+    padding_free: bool = False
+    """TRL's: the rows of a micro-batch one after another, without padding."""
+    activation_offloading: bool = False
+    """TRL's: activations wait in main memory for the backward pass."""
     seed: Index = 42
     """Seed of every random number generator."""
 
@@ -218,5 +268,10 @@ class Training:
     def __post_init__(self) -> None:
         if self.bf16 and self.fp16:
             raise ValueError("bf16 and fp16 exclude each other")
+        if self.eval_strategy == "no" and (self.load_best_model_at_end or self.early_stopping_patience):
+            asked = "load_best_model_at_end" if self.load_best_model_at_end else "early_stopping_patience"
+            raise ValueError(f"{asked} needs evaluations; eval_strategy may be steps or epoch")
+        if self.fsdp and self.zero_optimization is not None:
+            raise ValueError("fsdp and zero_optimization exclude each other")
         if self.framework == "vlcheck" and self.logits in ("chunked", "fused"):
             raise ValueError(f"logits: {self.logits} is not vlcheck's own loop, which takes supervised or all")

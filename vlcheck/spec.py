@@ -33,6 +33,7 @@ from vlcheck.library_settings import (
     Share,
     Text,
     Training,
+    ZeroOptimization,
     check_function,
 )
 
@@ -52,6 +53,7 @@ __all__ = [
     "Quantization",
     "RunSpec",
     "Training",
+    "ZeroOptimization",
 ]
 
 

@@ -331,8 +331,9 @@ def test_patch_cannot_speak_or_end_the_audit(vlcheck, config, tmp_path, monkeypa
         config.write_text(sound.replace("lora:", f"  patch: fixes:{function}\nlora:"))
         return vlcheck("audit", config, "--offline", "--select", "VLC103", "--allow-code", "--verbose")
 
-    assert "note to the reader: model.patch fixes:chat was run\n" in audit("chat")[1]
-    assert audit("chat")[2] == ""
+    _, out, err = audit("chat")
+    assert "note to the reader: model.patch fixes:chat was run\n" in out
+    assert err == ""
     assert audit("leave") == (2, "", "error: code that the audit ran called sys.exit(0)\n")
     assert audit("interrupt") == (130, "", "interrupted\n")
 

@@ -10,7 +10,8 @@ import pytest
 
 from vlcheck.evaluation.compare import compare, comparison_document
 from vlcheck.evaluation.files import DOCUMENT, PREDICTIONS, SCHEMA, begin, finish, line
-from vlcheck.evaluation.scores import matches, mcnemar, score
+from vlcheck.evaluation.scores import mcnemar, score
+from vlcheck.processing.exact_match import matches
 from vlcheck.spec import ConfigError
 
 SETTINGS = {

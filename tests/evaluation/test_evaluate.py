@@ -13,9 +13,9 @@ from transformers import GenerationConfig
 
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.data.conversation import Conversation, Picture, Turn
-from vlcheck.evaluation.generate import Answer, Unasked, answer_tokens, end_ids, evaluate, generate, spoken
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.model.build import base_of, prepare_for_training
+from vlcheck.processing.generate import Answer, Unasked, answer_tokens, end_ids, evaluate, generate, spoken
 from vlcheck.processing.labels import IGNORE_INDEX
 from vlcheck.spec import Lora, ModelRef, RunSpec
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vlcheck.evaluation.scores import Paired, matches, mcnemar, normalise, pair, score, wilson
+from vlcheck.evaluation.scores import Paired, mcnemar, pair, score, wilson
+from vlcheck.processing.exact_match import matches, normalise
 
 ANSWERS = st.sampled_from(("red", "Red.", "blue", "light_blue", "", "Unknown", "red or blue", "no"))
 COUNTS = st.integers(0, 300)

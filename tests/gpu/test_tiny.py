@@ -16,7 +16,8 @@ from vlcheck.evaluation.compare import compare
 from vlcheck.evaluation.run import evaluate_run
 from vlcheck.processing.collator import Collator
 from vlcheck.spec import Quantization, RunSpec
-from vlcheck.training.loop import read_training_rows, train
+from vlcheck.training.loop import train
+from vlcheck.training.rows import read_training_rows
 
 pytestmark = [
     pytest.mark.gpu,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import tiny
-from tests.memory.test_project import GEMMA, H100, spec
+from tests.memory.test_project import FEW, GEMMA, H100, spec
 from vlcheck.finding import Unavailable
 from vlcheck.memory.draws import SHAPES, shapes_of
 from vlcheck.memory.project import Simulation
@@ -61,7 +61,7 @@ def drawn(rows, logits):
 
 
 @pytest.mark.parametrize("logits", ["supervised", "all"])
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@FEW
 @given(rows=ROWS, data=st.data())
 def test_no_micro_batch_takes_more_than_the_worst(logits, rows, data):
     """Any two rows, also the same one twice: the end of an epoch and the beginning of the next."""
@@ -74,7 +74,7 @@ def test_no_micro_batch_takes_more_than_the_worst(logits, rows, data):
 
 
 @pytest.mark.parametrize("logits", ["supervised", "all"])
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@FEW
 @given(rows=ROWS, more=st.sampled_from(["answer", "images", "longer", "another row"]))
 def test_more_never_lowers_the_plan(logits, rows, more):
     """More answer tokens, more images, a longer row, one more row."""

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, gpu
+from vlcheck.library_settings import Offload
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.micro import MicroStep
 from vlcheck.memory.project import Simulation, project_memory
@@ -23,11 +24,14 @@ from vlcheck.model.build import Weights, build_model, transformers_config
 from vlcheck.model.families import described, family_of
 from vlcheck.model.families.generic import derive
 from vlcheck.model.reference import build_reference
-from vlcheck.spec import AttentionByPart, Lora, ModelRef, Quantization, RunSpec, Training
+from vlcheck.spec import AttentionByPart, Lora, ModelRef, Quantization, RunSpec, Training, ZeroOptimization
+from vlcheck.training.settings import settings_of
 
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
 H100 = gpu("h100")
 GEMMA = tiny.gemma4(clip=False)
+FEW = settings(max_examples=settings.default.max_examples // 25)
+"""A plan takes a second: 4 examples by default, 200 under the thorough profile."""
 FAMILIES = {
     "google/gemma-4-31B-it": 20, "google/gemma-4-26B-A4B-it": 20, "google/gemma-4-E4B-it": 20,
     "Qwen/Qwen2.5-VL-7B-Instruct": 20, "google/gemma-3-4b-it": 4, "Qwen/Qwen3-VL-8B-Instruct": 20,
@@ -94,7 +98,7 @@ def test_undescribed_family_is_refused():
         shape_of(spec().data, derived, transformers_config(values).to_dict(), rows=1)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@FEW
 @given(st.integers(1, 3), st.integers(0, 2), st.booleans())
 def test_more_rows_or_tokens_never_lower_the_peak(rows, more, checkpointing):
     simulation = Simulation(spec(gradient_checkpointing=checkpointing), GEMMA, family_of(GEMMA))
@@ -182,16 +186,83 @@ def test_another_card_widens_the_band_and_says_why():
     assert {row.name: row.basis for row in GPUS}["h100"] == "measured"
 
 
-def test_several_cards_add_buckets_or_divide():
+def test_sharding_divides():
     run = spec()
     family, shape = family_of(GEMMA), Shape(tokens=64, soft_tokens=20)
-    ddp = replace(run, hardware=replace(run.hardware, count=4))
-    sharded = replace(ddp, training=replace(run.training, fsdp="full_shard"))
-    one, many, parts = (project_memory(each, GEMMA, family, H100, shape) for each in (run, ddp, sharded))
-    assert many.allocated_bytes - one.allocated_bytes == many.of("gradient buckets")
+    sharded = replace(run, hardware=replace(run.hardware, count=4), training=replace(run.training, fsdp="full_shard"))
+    one, parts = (project_memory(each, GEMMA, family, H100, shape) for each in (run, sharded))
     assert parts.of("quantised weights") * 4 - one.of("quantised weights") in range(4)
-    assert many.doubts
     assert parts.doubts
+
+
+def on_four(**training):
+    """A run on four GPUs, its base and its optimizer large enough to tell what is divided."""
+    run = spec(optim="adamw_torch_fused", **training)
+    return replace(run, hardware=replace(run.hardware, count=4))
+
+
+def zero(stage, **more):
+    return on_four(zero_optimization=ZeroOptimization(stage=stage, **more))
+
+
+CPU = Offload(device="cpu")
+WHOLE = {"quantised weights": 1, "gradients": 1, "optimizer state": 1}
+"""Causes, and by how many their bytes are divided; one that is left out of a strategy's lies on the host."""
+DIVIDED = {
+    "FSDP full_shard": (on_four(fsdp="full_shard auto_wrap"), dict.fromkeys(WHOLE, 4)),
+    "FSDP shard_grad_op": (on_four(fsdp="shard_grad_op"), {**WHOLE, "gradients": 4, "optimizer state": 4}),
+    "FSDP no_shard": (on_four(fsdp="no_shard"), WHOLE),
+    "FSDP full_shard, offload": (on_four(fsdp="full_shard offload"), {"gradients": 4}),
+    "ZeRO-1": (zero(1), {**WHOLE, "optimizer state": 4}),
+    "ZeRO-2": (zero(2), {**WHOLE, "gradients": 4, "optimizer state": 4}),
+    "ZeRO-3": (zero(3), dict.fromkeys(WHOLE, 4)),
+    "ZeRO-2, offload": (zero(2, offload_optimizer=CPU), {"quantised weights": 1, "gradients": 4}),
+    "ZeRO-3, offload": (zero(3, offload_optimizer=CPU, offload_param=CPU), {"gradients": 4}),
+}
+
+
+@pytest.fixture(scope="module")
+def undivided() -> Simulation:
+    run = spec(optim="adamw_torch_fused")
+    return Simulation(run, GEMMA, family_of(GEMMA))
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_what_is_divided_and_what_lies_on_the_host(undivided, name):
+    """Each strategy by its own division, to the byte; what lies on the host is no line."""
+    run, shares = DIVIDED[name]
+    shape = Shape(tokens=64, soft_tokens=20)
+    one = undivided.plan(H100, shape)
+    each = undivided.plan(H100, shape, settings_of(run))
+    for cause in WHOLE:
+        before, after = (sum(x.size for x in p.lines if x.cause.partition(" (")[0] == cause) for p in (one, each))
+        assert after == (-(-before // shares[cause]) if cause in shares else 0), cause
+    assert any(doubt.startswith(f"{name.partition(',')[0]} is projected, not measured") for doubt in each.doubts)
+
+
+@pytest.mark.parametrize("name", ["packing", "padding_free", "activation_offloading"])
+def test_what_no_simulated_step_does_is_refused_by_name(name):
+    with pytest.raises(Unavailable, match=f"training.{name} has no memory model: "):
+        plan(**{name: True})
+
+
+def test_parts_trained_in_full_count_their_gradients_and_state():
+    """A projector in `modules_to_save`: a copy of its weights, its gradients, its optimizer state."""
+    values = tiny.shrunken("llava-hf/llava-1.5-7b-hf")
+    shape = Shape(rows=2, tokens=64, soft_tokens=16)
+    run = replace(spec(optim="adamw_torch_fused", gradient_accumulation_steps=2), quantization=None)
+    saved = replace(run, lora=replace(run.lora, exclude_modules=".*multi_modal_projector.*",
+                                      modules_to_save=("multi_modal_projector",)))  # fmt: skip
+    without = replace(run, lora=replace(run.lora, exclude_modules=".*multi_modal_projector.*"))
+    one, other = (Simulation(each, values, family_of(values)) for each in (saved, without))
+    tensors = [p for n, p in one.model.named_parameters() if "modules_to_save" in n and p.requires_grad]
+    size = sum(p.numel() * p.element_size() for p in tensors)
+    more, less = (each.plan(H100, shape) for each in (one, other))
+    assert tensors
+    assert more.of("optimizer state") - less.of("optimizer state") == 2 * size + 4 * len(tensors)
+    assert more.of("adapters") - less.of("adapters") == size
+    held = [sum(line.size for line in p.lines if line.cause == "gradients") for p in (more, less)]
+    assert held[0] - held[1] == size
 
 
 def test_rows_say_what_they_assume():

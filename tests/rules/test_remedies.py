@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
@@ -24,7 +25,6 @@ from tests.samples import (
     TRAIN_ALL,
     VISION,
     Run,
-    adapted_model,
     audio,
     experts,
     llava,
@@ -34,7 +34,9 @@ from tests.samples import (
 )  # fmt: skip
 from vlcheck import spec as description
 from vlcheck.engine import audit
+from vlcheck.evidence.collectors import COLLECTORS
 from vlcheck.finding import Finding, Report
+from vlcheck.rules import RULES
 from vlcheck.spec import AttentionByPart, Hardware, Intent, RunSpec, Training
 
 SECTIONS: Mapping[str, type] = {
@@ -43,7 +45,7 @@ SECTIONS: Mapping[str, type] = {
     "launch": description.Launch, "intent": description.Intent,
 }  # fmt: skip
 HOME = {field.name: section for section, of in SECTIONS.items() for field in fields(of)}
-FAST = ("VLC1", "VLC4", "VLC8")
+SETTINGS = ("VLC1", "VLC4", "VLC8")
 """Rules of what settings of the model and the adapters do; a card and a collator bring their own."""
 TWICE = {"memory_gib"}
 """Keys of two sections: a fix has to name the section."""
@@ -121,27 +123,46 @@ BROTHERS: dict[str, Run] = {
 RUNS = {**BROKEN, **BROTHERS}
 
 
+def needs(evidence: str, *, of: Callable[..., Any]) -> bool:
+    """Whether a rule or a collector asks for this evidence, itself or by way of what it asks for."""
+    asked = inspect.signature(of).parameters.keys() & COLLECTORS.keys()
+    return evidence in asked or any(needs(evidence, of=COLLECTORS[name]) for name in asked)
+
+
+STRUCTURAL = tuple(rule.code for rule in RULES if rule.code.startswith(SETTINGS) and not needs("tiny", of=rule.check))
+"""Rules of settings that are judged without running a miniature."""
+
+
+@pytest.mark.parametrize("beside", [
+    pytest.param(STRUCTURAL, id="structure"), pytest.param(SETTINGS, id="behaviour", marks=pytest.mark.slow),
+])  # fmt: skip
 @pytest.mark.parametrize("name", RUNS)
-def test_advice_works(name, tmp_path):
+def test_advice_works(name, beside, tmp_path):
     """Every alternative of a fix that is settings is applied: that finding goes, nothing as bad comes.
 
     An alternative that writes `key: value` of the config is settings from its first word to its last, and each
     brother has one.
+
+    Args:
+        beside: rules of which nothing new may speak up. Those that run a miniature speak in the slow run, and where
+            they gave the advice.
     """
     if reason := unknown_here(name):
         pytest.skip(reason)
     sample = RUNS[name]
-    spec = sample.spec(tmp_path)
-    before = judged(sample, spec, (name,) if name in BROKEN else FAST)
+    collected = sample.collected(tmp_path, [rule for rule in RULES if rule.code == name])
+    before = collected.audit(select=(name,) if name in BROKEN else SETTINGS)
     advised = [(o.rule, f, a) for o in before.found() for f in o.findings for a in alternatives(f)]
     for rule, _, advice in advised:
         written = {*re.findall(r"\b(\w+): ", advice)} & {*HOME, *SECTIONS}
         assert settings(advice) or not written, f"{rule.code}: {advice!r} cannot be typed"
     advised = [(rule, finding, advice) for rule, finding, advice in advised if settings(advice)]
     assert advised or name in BROKEN
-    selected = (*FAST, "VLC3") if "gpu" in sample.given else (*FAST, name) if name.startswith("VLC2") else FAST
+    memory = ("VLC3",) if "gpu" in sample.given else ()
+    selected = (*{*beside, *memory, *(rule.code for rule, _, _ in advised)},)
     if advised and name in BROKEN:
-        before = judged(sample, spec, selected)
+        before = collected.audit(select=selected)
+    spec = collected.spec
     for rule, finding, advice in advised:
         after = judged(sample, applied(spec, settings(advice)), selected)
         assert key(rule.code, finding) not in keys(after), f"{rule.code}: {advice!r} leaves {finding.message}"
@@ -157,12 +178,7 @@ def test_advice_works(name, tmp_path):
 def judged(sample: Run, spec: RunSpec, selected: tuple[str, ...]) -> Report:
     """The report on a run that differs from a sample's in its description alone."""
     with patches.undone():
-        return audit(spec, allow_code=True, offline=True, rows=ROWS, select=selected, **described(sample))
-
-
-def described(sample: Run) -> dict[str, Any]:
-    """Evidence of the sample that advice about its settings leaves as it is: not its adapted model."""
-    return {name: value for name, value in sample.known().items() if name not in adapted_model(sample.model)}
+        return audit(spec, allow_code=True, offline=True, rows=ROWS, select=selected, **sample.handed())
 
 
 def key(code: str, finding: Finding) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from tests import tiny
 from tests.rules.test_rules import emptied
 from tests.saved_adapters import FAULTS, HEAD, SOUND, judge, save, spec_of
 from vlcheck.finding import Report, Verdict
+from vlcheck.model import bounded_regex
 from vlcheck.model.build import Weights, build_model
 from vlcheck.rules import ADAPTER_RULES, choose
 
@@ -25,6 +26,12 @@ MODELS = {
 PLANTED = [(model, fault) for model in ("gemma4", "gemma3") for fault in FAULTS if FAULTS[fault].where(MODELS[model])]
 WRONG = {code: name for name, fault in reversed(FAULTS.items()) for code in fault.codes.split()}
 RIGHT = {"VLC706": "with a full copy", "VLC707": "with a full copy", "VLC713": "of this base"}
+
+
+@pytest.fixture(autouse=True)
+def one_second_for_a_regex(monkeypatch):
+    """A regex that never ends is given less time than a user's."""
+    monkeypatch.setattr(bounded_regex, "SECONDS", 1.0)
 
 
 def found(report: Report) -> set[str]:

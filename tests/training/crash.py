@@ -5,6 +5,7 @@
     python -m tests.training.crash --terminate 50 --log crash.jsonl    SIGTERM through the fork server
     python -m tests.training.crash --pairs 50 --log crash.jsonl        two runs on one folder
     python -m tests.training.crash --workers 20 --log crash.jsonl      a process that collates is killed
+    python -m tests.training.crash --evaluation 30 --log crash.jsonl   kill -9 and SIGTERM in evaluations
     python -m tests.training.crash --full 20 --log crash.jsonl         the disk fills up (root only: mounts one)
 
 The fork server imports once and builds nothing; each trial is a child of its own that builds the model, trains and
@@ -30,6 +31,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -46,6 +48,7 @@ TAKEN, STOPPED = 3, 4
 DISK_BYTES = 8 * 2**20
 Whole: TypeAlias = tuple[str, float, int, int]
 """An uninterrupted run: its adapter's digest, its seconds, its file-system calls, those of them in checkpoints."""
+Trials: TypeAlias = Iterator[dict[str, Any]]
 
 
 def digest(folder: Path) -> str:
@@ -81,7 +84,7 @@ def child(folder: Path, before: Callable[[], None] = lambda: None, *, steps: int
 
     Args:
         steps: optimizer steps of it.
-        training: other settings of it.
+        training: other settings of it; `eval_rows`: rows of the evaluation split.
     """
     number = os.fork()
     if number:
@@ -93,8 +96,14 @@ def child(folder: Path, before: Callable[[], None] = lambda: None, *, steps: int
             from tests.training.runs import run, small
 
             before()
-            settings = {"max_steps": steps, "save_steps": EVERY, "save_total_limit": 2, **training}
-            run(small(folder, **settings), lambda line: print(line, flush=True))
+            rows = training.pop("eval_rows", None)
+            settings = {
+                "gradient_accumulation_steps": 1, "max_steps": steps, "save_steps": EVERY, "save_total_limit": 2,
+                **training,
+            }  # fmt: skip
+            spec = small(folder, **settings)
+            spec = replace(spec, data=replace(spec.data, eval_samples=rows))
+            run(spec, lambda line: print(line, flush=True))
         os._exit(0)
     except FolderTaken:
         os._exit(TAKEN)
@@ -105,6 +114,30 @@ def child(folder: Path, before: Callable[[], None] = lambda: None, *, steps: int
 
         traceback.print_exc()
         os._exit(1)
+
+
+def command(folder: Path, *arguments: str) -> int:
+    """Fork a process that runs the command in a folder, what it says into command.log there; returns its number."""
+    number = os.fork()
+    if number:
+        return number
+    try:
+        from vlcheck.cli.app import main
+
+        with (folder / "command.log").open("w") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # noqa: SIM115  a descriptor has no path
+        os.chdir(folder)
+        sys.argv = ["vlcheck", *arguments]
+        main()
+    except SystemExit as over:
+        os._exit(over.code if isinstance(over.code, int) else 1)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    os._exit(1)
 
 
 def ended(number: int) -> int:
@@ -395,61 +428,109 @@ def _clear(root: Path) -> None:
     (root / "run.log").unlink(missing_ok=True)
 
 
-def kill_trials(root: Path, count: int, seed: int = 0, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
+def kill_trials(root: Path, count: int, seed: int = 0, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
     """A third of each kind, spread evenly over the run with a little chance."""
     from tests.training.runs import parts, read_training_rows, small  # noqa: F401  imported once, before any fork
 
     parts()
-    whole, dice = measured(root, steps), random.Random(seed)
+    whole, dice = whole or measured(root, steps), random.Random(seed)
     kinds = ("time", "call", "write")
     for number in range(count):
         share = ((number // 3) + dice.random()) / -(-count // 3)
         yield trial(root, kinds[number % 3], dice, whole, min(share, 0.9999), steps)
 
 
-def terminate_trials(root: Path, count: int, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
+def terminate_trials(root: Path, count: int, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
     """SIGTERM, spread evenly over the run."""
     from tests.training.runs import parts
 
     parts()
-    whole = measured(root, steps)
+    whole = whole or measured(root, steps)
     for number in range(count):
         yield terminated(root, whole, number / count, steps)
 
 
-def pair_trials(root: Path, count: int, seed: int = 0, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
+def pair_trials(root: Path, count: int, seed: int = 0, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
     """Two runs on one folder: nearly at once, anywhere in the first's life, and with the first killed."""
     from tests.training.runs import parts
 
     parts()
-    whole, dice = measured(root, steps), random.Random(seed)
+    whole, dice = whole or measured(root, steps), random.Random(seed)
     for number in range(count):
         seconds = whole[1]
         offset = dice.uniform(0, 0.05 if number % 3 == 0 else 1.1 * seconds)
         yield paired(root, whole, offset, kill=dice.uniform(0.1, seconds) if number % 3 == 2 else None, steps=steps)
 
 
-def worker_trials(root: Path, count: int, seed: int = 0, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
+def worker_trials(root: Path, count: int, seed: int = 0, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
     """A process that collates is killed, at random moments and by several signals."""
     from tests.training.runs import parts
 
     parts()
-    whole, dice = measured(root, steps), random.Random(seed)
+    whole, dice = whole or measured(root, steps), random.Random(seed)
     for _ in range(count):
         yield workerless(root, dice, whole, steps)
 
 
-def full_trials(root: Path, count: int, seed: int = 0, *, steps: int = STEPS) -> Iterator[dict[str, Any]]:
+def full_trials(root: Path, count: int, seed: int = 0, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
     """The disk fills up at random moments."""
     from tests.training.runs import parts
 
     parts()
-    whole, dice = measured(root, steps), random.Random(seed)
+    whole, dice = whole or measured(root, steps), random.Random(seed)
     for _ in range(count):
         yield filled(root, dice, whole, steps)
 
 
-def command_trials(root: Path, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+EVALUATED = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True}
+
+
+def in_evaluation(number: int, kind: signal.Signals) -> Callable[[], None]:
+    """Die at the n-th forward pass of evaluations."""
+
+    def before() -> None:
+        from vlcheck.training import evaluation
+
+        real, seen = evaluation.forward_loss, [0]
+
+        def counting(*given: Any, **named: Any) -> Any:
+            seen[0] += 1
+            if seen[0] == number:
+                os.kill(os.getpid(), kind)
+                time.sleep(0.2 if kind == signal.SIGTERM else 0)
+            return real(*given, **named)
+
+        evaluation.forward_loss = counting
+
+    return before
+
+
+def evaluation_trials(root: Path, count: int, *, steps: int = STEPS) -> Trials:
+    """A run that publishes its best adapter, killed or terminated in the middle of evaluations."""
+    from tests.training.runs import parts
+
+    parts()
+    folder, settings = root / "run", {**EVALUATED, "eval_rows": 2, "per_device_eval_batch_size": 1}
+    assert ended(child(root / "whole", steps=steps, **settings)) == 0, (root / "whole.log").read_text()
+    wanted, passes = digest(root / "whole"), 2 * steps
+    for number in range(count):
+        at = 2 + number * (passes - 1) // count if count > 1 else passes // 2
+        kind = signal.SIGTERM if number % 3 == 2 else signal.SIGKILL
+        code = ended(child(folder, in_evaluation(at, kind), steps=steps, **settings))
+        recorded, durable = last_step(folder), whole_steps(folder)
+        again = ended(child(folder, steps=steps, **settings))
+        found = {
+            "kind": "evaluation", "at": at, "code": code, "killed": code in {-signal.SIGKILL, 128 + signal.SIGTERM},
+            "recorded": recorded, "durable": durable, "lost": max(0, recorded - max(durable, default=0)),
+            "usable": again == 0, "identical": again == 0 and digest(folder) == wanted,
+        }  # fmt: skip
+        if not found["usable"]:
+            found["log"] = (root / "run.log").read_text()[-2000:]
+        yield found
+        _clear(root)
+
+
+def command_trials(root: Path, count: int, seed: int = 0) -> Trials:
     """The real command, killed at random moments of its training."""
     whole, dice = commanded(root, random.Random(seed), None), random.Random(seed)
     for _ in range(count):
@@ -465,6 +546,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--full", type=int, default=0)
+    parser.add_argument("--evaluation", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, required=True)
     asked = parser.parse_args()
@@ -476,8 +558,9 @@ def main() -> None:
             pair_trials(Path(place) / "pair", asked.pairs, asked.seed) if asked.pairs else (),
             worker_trials(Path(place) / "worker", asked.workers, asked.seed) if asked.workers else (),
             full_trials(Path(place) / "full", asked.full, asked.seed) if asked.full else (),
+            evaluation_trials(Path(place) / "evaluation", asked.evaluation) if asked.evaluation else (),
         ):
-            for name in ("kill", "terminate", "command", "pair", "worker", "full"):
+            for name in ("kill", "terminate", "command", "pair", "worker", "full", "evaluation"):
                 (Path(place) / name).mkdir(exist_ok=True)
             for found in trials:
                 log.write(json.dumps(found) + "\n")

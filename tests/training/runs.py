@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -9,11 +11,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from vlcheck.config.load import load
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.processing.collator import Collator
 from vlcheck.spec import RunSpec
-from vlcheck.training.loop import Rows, Trained, read_training_rows, train
+from vlcheck.training.loop import Trained, train
+from vlcheck.training.rows import Rows, read_training_rows
 
 
 @cache
@@ -67,3 +72,24 @@ def run(
         say=say,
         **given,
     )
+
+
+class Cut(Exception):
+    """Stands for whatever ends a run from outside."""
+
+
+def interrupted(spec: RunSpec, after: int, **given: Any) -> None:
+    """Train until a step is finished and on disk; what came behind it is lost, as with kill -9."""
+
+    def say(line: str) -> None:
+        if line.startswith(f"step {after + 1}/"):
+            raise Cut
+
+    with pytest.raises(Cut):
+        run(spec, say, **given)
+    shutil.rmtree(Path(spec.training.output_dir) / f"checkpoint-{after + 1}")
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of the adapter that a run left."""
+    return hashlib.sha256((folder / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest()

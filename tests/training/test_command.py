@@ -18,7 +18,7 @@ LANGUAGE_ONLY = ("target_modules: all-linear", "target_modules: .*language_model
 
 
 def test_a_sound_run_is_trained_evaluated_and_found(vlcheck, config):
-    """Train, then evaluate the adapter that it left; a second start has nothing to do."""
+    """Train, then evaluate the adapter; a second start has nothing to do, and one of other settings is refused."""
     file = config(*SHORT)
     code, out, err = vlcheck("train", file)
     assert (code, err) == (0, "")
@@ -35,6 +35,9 @@ def test_a_sound_run_is_trained_evaluated_and_found(vlcheck, config):
     assert "12" in out
     code, out, err = vlcheck("check-adapter", "tiny-shapes/adapter", file)
     assert code == 0, out + err
+    code, _, err = vlcheck("train", config(*SHORT, ("learning_rate: 5.0e-3", "learning_rate: 1.0e-3")))
+    assert code == 2
+    assert "training.learning_rate: 0.005 there, 0.001 here; choose another training.output_dir" in err
 
 
 def test_an_error_of_the_audit_stops_the_run(vlcheck, config):
@@ -96,14 +99,6 @@ def test_what_it_cannot_do_is_one_line(vlcheck, config, change, words):
     assert words in err
     assert len(err.splitlines()) == 1
     assert "Traceback" not in err
-
-
-def test_other_settings_are_refused(vlcheck, config):
-    """The folder of one run is never continued by another."""
-    assert vlcheck("train", config(*SHORT))[0] == 0
-    code, _, err = vlcheck("train", config(*SHORT, ("learning_rate: 5.0e-3", "learning_rate: 1.0e-3")))
-    assert code == 2
-    assert "training.learning_rate: 0.005 there, 0.001 here; choose another training.output_dir" in err
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
+import time
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from tests.training import crash
+from tests.training.runs import parts
 from vlcheck.training.checkpoint import verify
-from vlcheck.training.record import read_metrics
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
 MOUNTS = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
 LOG = os.environ.get("VLCHECK_CRASH_LOG")
-SHORT = 3 * crash.EVERY
-"""Steps of the runs that are killed by default: three checkpoints, the last of them at the end."""
+SHORT = 2 * crash.EVERY
+"""Steps of the runs that are killed by default: two checkpoints, the last of them at the end."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> crash.Whole:
+    """An uninterrupted run."""
+    parts()  # once, before any fork
+    return crash.measured(tmp_path_factory.mktemp("whole"), SHORT)
 
 
 def check(found, trials: int) -> None:
@@ -34,50 +41,47 @@ def check(found, trials: int) -> None:
     assert max(each["lost"] for each in found) <= crash.EVERY
 
 
-def test_killed(tmp_path):
+def test_killed(tmp_path, whole):
     """Once at a moment, once at a call, once in a write."""
-    check(crash.kill_trials(tmp_path, 3, steps=SHORT), 3)
+    check(crash.kill_trials(tmp_path, 3, whole=whole, steps=SHORT), 3)
 
 
-def test_terminated(tmp_path):
-    found = list(crash.terminate_trials(tmp_path, 2, steps=SHORT))
-    check(found, 2)
+def test_terminated(tmp_path, whole):
+    found = list(crash.terminate_trials(tmp_path, 1, whole=whole, steps=SHORT))
+    check(found, 1)
     assert {each["code"] for each in found} <= {128 + 15, 0}
     assert {each["lost"] for each in found} == {0}
     assert max(each["seconds"] for each in found) < 5
 
 
-def test_two_on_one_folder(tmp_path):
+def test_two_on_one_folder(tmp_path, whole):
     """No adapter is lost, none is mixed of two runs, and the record is one run's."""
-    check(crash.pair_trials(tmp_path, 3, steps=SHORT), 3)
+    check(crash.pair_trials(tmp_path, 3, whole=whole, steps=SHORT), 3)
 
 
-def test_a_process_that_collates_is_killed(tmp_path):
+def test_a_process_that_collates_is_killed(tmp_path, whole):
     """The run ends with a line, neither hanging nor by the worker's signal, and leaves no process behind."""
-    check(crash.worker_trials(tmp_path, 2, steps=SHORT), 2)
+    check(crash.worker_trials(tmp_path, 1, whole=whole, steps=SHORT), 1)
 
 
 @MOUNTS
-def test_the_disk_fills_up(tmp_path):
-    check(crash.full_trials(tmp_path, 2, steps=SHORT), 2)
+def test_the_disk_fills_up(tmp_path, whole):
+    check(crash.full_trials(tmp_path, 1, whole=whole, steps=SHORT), 1)
 
 
 def test_ctrl_c_publishes_the_last_finished_step(tmp_path):
     """The command ends with 130, and its newest checkpoint is the step that it said last."""
-    spec = (files("vlcheck") / "recipes" / "tiny.yaml").read_text("utf-8")
+    spec = (files("vlcheck") / "recipes" / "tiny.yaml").read_text("utf-8").replace("batch_size: 4", "batch_size: 1")
     (tmp_path / "tiny.yaml").write_text(spec, "utf-8")
-    command = [sys.executable, "-m", "vlcheck", "train", "tiny.yaml"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("step 3/"):
-                process.send_signal(signal.SIGINT)
-                break
-        told = process.stdout.read()
+    number = crash.command(tmp_path, "train", "tiny.yaml")
+    while crash.last_step(tmp_path / "tiny-shapes") < 3:
+        assert not crash.over(number), (tmp_path / "command.log").read_text()
+        time.sleep(0.02)
+    os.kill(number, signal.SIGINT)
 
-    assert process.returncode == 128 + signal.SIGINT
-    last = max(m["step"] for m in read_metrics(tmp_path / "tiny-shapes"))
-    assert f"SIGINT: step {last} is on disk" in told
+    assert crash.ended(number) == 128 + signal.SIGINT
+    last = crash.last_step(tmp_path / "tiny-shapes")
+    assert f"SIGINT: step {last} is on disk" in (tmp_path / "command.log").read_text()
     assert verify(tmp_path / "tiny-shapes" / f"checkpoint-{last}").step == last
 
 

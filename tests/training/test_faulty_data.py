@@ -113,7 +113,7 @@ def broken_only(folder: Path) -> Path:
 SAYS = {"role": "assistant", "content": "red"}
 SHOWN = {"role": "user", "content": [{"type": "image", "path": "sound.png"}, {"type": "text", "text": "What?"}]}
 
-LEFT_OUT: dict[str, tuple[Callable[[Path], Path], str]] = {
+IN_FOLDER: dict[str, tuple[Callable[[Path], Path], str]] = {
     "image cut short": (in_folder("cut.jpg", picture(form="JPEG", size=200)[:900]), "cut.jpg"),
     "empty file": (in_folder("empty.png", b""), "empty.png"),
     "text for an image": (in_folder("text.png", b"not found"), "text.png"),
@@ -121,33 +121,33 @@ LEFT_OUT: dict[str, tuple[Callable[[Path], Path], str]] = {
     "decompression bomb": (bomb, "bomb.png"),
     "pipe": (pipe, "pipe.png"),
     "folder for an image": (directory, "folder.png"),
-    "missing file": (table({"image": "gone.png", "label": "red"}), "rows.jsonl:6"),
-    "no answer": (table({"image": "sound.png"}), "rows.jsonl:6"),
-    "null answer": (table({"image": "sound.png", "label": None}), "rows.jsonl:6"),
-    "empty answer": (table({"image": "sound.png", "label": "  "}), "rows.jsonl:6"),
-    "answer is a list": (table({"image": "sound.png", "label": ["red"]}), "rows.jsonl:6"),
-    "no image": (table({"label": "red"}), "rows.jsonl:6"),
-    "image is a number": (table({"image": 7, "label": "red"}), "rows.jsonl:6"),
-    "image on the web": (table({"image": "https://example.org/a.png", "label": "red"}), "rows.jsonl:6"),
-    "broken base64": (table({"image": "data:image/png;base64,@@", "label": "red"}), "rows.jsonl:6"),
-    "base64 of no image": (
-        table({"image": "data:image/png;base64," + base64.b64encode(b"no").decode(), "label": "red"}), "rows.jsonl:6"
+}
+"""Files that a run leaves out, and how it names them."""
+
+IN_TABLE: dict[str, Any] = {
+    "missing file": {"image": "gone.png", "label": "red"},
+    "no answer": {"image": "sound.png"},
+    "null answer": {"image": "sound.png", "label": None},
+    "empty answer": {"image": "sound.png", "label": "  "},
+    "answer is a list": {"image": "sound.png", "label": ["red"]},
+    "no image": {"label": "red"},
+    "image is a number": {"image": 7, "label": "red"},
+    "image on the web": {"image": "https://example.org/a.png", "label": "red"},
+    "broken base64": {"image": "data:image/png;base64,@@", "label": "red"},
+    "base64 of no image": {"image": "data:image/png;base64," + base64.b64encode(b"no").decode(), "label": "red"},
+    "broken JSON": b'{"image": "sound.png", "label": ',
+    "JSON list": ["sound.png", "red"],
+    "not UTF-8": b'{"image": "sound.png", "label": "r\xff"}',
+    "unpaired surrogate": b'{"image": "sound.png", "label": "\\ud800"}',
+    "control character": {"image": "sound.png", "label": "red\u0007"},
+    "no assistant": messages(SHOWN),
+    "unknown role": messages(SHOWN, {"role": "robot", "content": "red"}),
+    "more placeholders than images": messages(
+        {"role": "user", "content": "<image><image>?"}, SAYS, images=["sound.png"]
     ),
-    "broken JSON": (table(b'{"image": "sound.png", "label": '), "rows.jsonl:6"),
-    "JSON list": (table(["sound.png", "red"]), "rows.jsonl:6"),
-    "not UTF-8": (table(b'{"image": "sound.png", "label": "r\xff"}'), "rows.jsonl:6"),
-    "unpaired surrogate": (table(b'{"image": "sound.png", "label": "\\ud800"}'), "rows.jsonl:6"),
-    "control character": (table({"image": "sound.png", "label": "red\u0007"}), "rows.jsonl:6"),
-    "no assistant": (table(messages(SHOWN)), "rows.jsonl:6"),
-    "unknown role": (table(messages(SHOWN, {"role": "robot", "content": "red"})), "rows.jsonl:6"),
-    "more placeholders than images": (
-        table(messages({"role": "user", "content": "<image><image>?"}, SAYS, images=["sound.png"])), "rows.jsonl:6"
-    ),
-    "an image that no turn shows": (table(messages(SAYS, images=["sound.png"])), "rows.jsonl:6"),
-    "too few cells": (csv("sound.png"), "rows.csv:7"),
-    "open quote": (csv('sound.png,"red'), "rows.csv:7"),
-}  # fmt: skip
-"""What a run leaves out, and how it names it."""
+    "an image that no turn shows": messages(SAYS, images=["sound.png"]),
+}
+"""Lines of a table that a run leaves out; it names them by their number."""
 
 ENDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "no such path": (lambda folder: folder / "nowhere", {}, "does not exist"),
@@ -175,17 +175,41 @@ def spec_of(path: Path, output: Path, **data: Any):
     )
 
 
-@pytest.mark.parametrize("fault", LEFT_OUT)
-def test_a_bad_row_is_named_and_left_out(tmp_path, fault):
-    make, name = LEFT_OUT[fault]
-    (tmp_path / "data").mkdir()
+def left_out(path: Path, output: Path) -> dict[str, str]:
+    """Train on data most of whose rows are bad; the rows that were left out, each of them said and recorded once."""
     told: list[str] = []
-    trained = run(spec_of(make(tmp_path / "data"), tmp_path / "run"), told.append)
-    assert [row for row, _ in trained.unreadable if name in row], trained.unreadable
-    assert len(trained.unreadable) == 1
-    assert any(name in line and "left out" in line for line in told)
-    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [e["row"] for e in events if e.get("event") == "unreadable"] == [trained.unreadable[0][0]]
+    trained = run(spec_of(path, output, max_unreadable=0.9), told.append)
+    events = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    names = [name for name, _ in trained.unreadable]
+    assert sorted(e["row"] for e in events if e.get("event") == "unreadable") == sorted(names)
+    assert all(any(name in line and "left out" in line for line in told) for name in names)
+    return dict(trained.unreadable)
+
+
+def test_bad_files_are_named_and_left_out(tmp_path):
+    (tmp_path / "data").mkdir()
+    for make, _ in IN_FOLDER.values():
+        make(tmp_path / "data")
+    found = left_out(tmp_path / "data", tmp_path / "run")
+    assert len(found) == len(IN_FOLDER)
+    for fault, (_, name) in IN_FOLDER.items():
+        assert [row for row in found if name in row], fault
+
+
+def test_bad_lines_are_named_and_left_out(tmp_path):
+    """A line that is no JSON ends at its end."""
+    (tmp_path / "data").mkdir()
+    found = left_out(table(*IN_TABLE.values())(tmp_path / "data"), tmp_path / "run")
+    assert len(found) == len(IN_TABLE)
+    for number, fault in enumerate(IN_TABLE, SOUND + 1):
+        assert f"rows.jsonl:{number}" in found, fault
+
+
+@pytest.mark.parametrize("line", ["sound.png", 'sound.png,"red'])
+def test_a_bad_line_of_cells_is_named_and_left_out(tmp_path, line):
+    """Too few cells; an open quote, which may hold all that follows."""
+    (tmp_path / "data").mkdir()
+    assert list(left_out(csv(line)(tmp_path / "data"), tmp_path / "run")) == ["rows.csv:7"]
 
 
 @pytest.mark.parametrize("fault", ENDS)

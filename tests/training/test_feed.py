@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.training.runs import collator, run, small
-from tests.training.test_resume import digest, interrupted
+from tests.training.runs import collator, digest, interrupted, run, small
 from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn
 from vlcheck.data.read import RowProblem, read_rows
 from vlcheck.spec import ConfigError
 from vlcheck.training.feed import collate_rows, feed
-from vlcheck.training.loop import read_training_rows
 from vlcheck.training.order import Listed, Order, Streamed
+from vlcheck.training.rows import read_training_rows
 from vlcheck.training.watch import RunStopped
 
 orders = st.builds(
@@ -143,7 +142,7 @@ def test_an_empty_stream_ends():
 
 def test_a_streamed_run_is_resumed_where_it_was(tmp_path):
     """The adapter of an uninterrupted streamed run, to the last bit."""
-    whole, parted = small(tmp_path / "whole", max_steps=6), small(tmp_path / "parted", max_steps=6)
+    whole, parted = (small(tmp_path / name, max_steps=5, gradient_accumulation_steps=1) for name in ("whole", "parted"))
     run(whole, rows=read_training_rows(whole, stream=True))
     interrupted(parted, 3, rows=read_training_rows(parted, stream=True))
     assert run(parted, rows=read_training_rows(parted, stream=True)).resumed_from == 2

@@ -21,7 +21,7 @@ from vlcheck.training.ours import check_ours
 from vlcheck.training.record import read_metrics
 
 LONGEST_SECONDS = 10
-SETTINGS = {"max_steps": 2, "save_steps": 1}
+SETTINGS = {"max_steps": 2, "save_steps": 1, "gradient_accumulation_steps": 1}
 NAMES = (
     "adapter", "checkpoint-1", "checkpoint-2", "metrics.jsonl", "run.json", "loss.png", ".vlcheck-lease-1",
     "adapter/manifest.json", "adapter/adapter_model.safetensors", "adapter/adapter_config.json",
@@ -48,7 +48,7 @@ changes = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, Path]:
+def two_runs(tmp_path_factory) -> tuple[Path, Path]:
     """A run that is over, and another one of other settings."""
     root = tmp_path_factory.mktemp("runs")
     run(small(root / "run", **SETTINGS))
@@ -133,14 +133,14 @@ def attempt(root: Path) -> str:
     return told
 
 
-def hold(tmp: Path, finished: tuple[Path, Path], done: list[tuple]) -> None:
+def hold(tmp: Path, two_runs: tuple[Path, Path], done: list[tuple]) -> None:
     """Change a finished run's folder, run on it, and see that nothing of the user's is lost."""
     parts()
     shutil.rmtree(tmp, ignore_errors=True)
     tmp.mkdir()
     root, other = tmp / "run", tmp / "other"
-    shutil.copytree(finished[0], root)
-    shutil.copytree(finished[1], other)
+    shutil.copytree(two_runs[0], root)
+    shutil.copytree(two_runs[1], other)
     known = ours(tmp) | {hashlib.sha256(each).hexdigest() for each in CONTENTS if each.startswith(b"{") or not each}
     for what in done:
         change(root, other, what)
@@ -156,17 +156,17 @@ def hold(tmp: Path, finished: tuple[Path, Path], done: list[tuple]) -> None:
     assert away.items() <= after.items()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(done=st.lists(changes, min_size=1, max_size=4))
-def test_any_change_of_the_folder(tmp_path_factory, finished, done):
-    hold(tmp_path_factory.getbasetemp() / "hostile", finished, done)
+def test_any_change_of_the_folder(tmp_path_factory, two_runs, done):
+    hold(tmp_path_factory.getbasetemp() / "hostile", two_runs, done)
 
 
 @pytest.mark.slow
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(done=st.lists(changes, min_size=1, max_size=6))
-def test_any_change_of_the_folder_600_times(tmp_path_factory, finished, done):
-    hold(tmp_path_factory.getbasetemp() / "hostile-slow", finished, done)
+def test_any_change_of_the_folder_600_times(tmp_path_factory, two_runs, done):
+    hold(tmp_path_factory.getbasetemp() / "hostile-slow", two_runs, done)
 
 
 def test_metrics_of_any_kind_are_read(tmp_path):
@@ -176,13 +176,12 @@ def test_metrics_of_any_kind_are_read(tmp_path):
         assert [values["step"] for values in read_metrics(tmp_path)][-1:] in ([3], [10**9])
 
 
-def test_a_checkpoint_whose_parts_are_of_odd_form_is_told(tmp_path):
+def test_a_checkpoint_whose_parts_are_of_odd_form_is_told(tmp_path, finished):
     """Its manifest is right about files that hold something else."""
     from vlcheck.training.checkpoint import Content, publish
     from vlcheck.training.snapshot import StateMismatch
 
-    spec = small(tmp_path / "run", max_steps=2)
-    run(spec)
+    spec = finished()
     made = json.loads((tmp_path / "run" / "adapter" / "manifest.json").read_text())
     shutil.rmtree(tmp_path / "run")
     publish(tmp_path / "run" / "checkpoint-1", 1, Content({}, {"state.json": "[1]"}), made["identity"])

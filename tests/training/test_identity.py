@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.training.runs import parts, run, small
-from tests.training.test_resume import digest, interrupted
+from tests.training.runs import digest, interrupted, parts, run, small
 from vlcheck.data.conversation import Conversation, Picture, Turn
 from vlcheck.model.build import Weights, build_unadapted
 from vlcheck.spec import Data
 from vlcheck.training.checkpoint import OtherRun
 from vlcheck.training.content import END_BYTES, row_digest
-from vlcheck.training.loop import read_training_rows
 from vlcheck.training.ours import folders
 from vlcheck.training.record import read_metrics
+from vlcheck.training.rows import read_training_rows
 from vlcheck.training.watch import RunStopped
 
 
@@ -61,21 +61,26 @@ def shortened(folder: Path) -> None:
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory) -> Path:
+    """A run on photos that was interrupted, `run`, beside its `data`."""
+    root = tmp_path_factory.mktemp("begun")
+    interrupted(on(photos(root / "data"), root / "run"), 2)
+    return root
+
+
 @pytest.mark.parametrize("change", [relabelled, reordered, repainted, shortened])
-def test_changed_data_is_another_run(tmp_path, change: Callable[[Path], None]):
-    data = photos(tmp_path / "data")
+def test_changed_data_is_another_run(tmp_path, begun, change: Callable[[Path], None]):
+    data, _ = (shutil.copytree(begun / name, tmp_path / name) for name in ("data", "run"))
     spec = on(data, tmp_path / "run")
-    interrupted(spec, 2)
     change(data)
     with pytest.raises(OtherRun, match=r"data\.rows: "):
         run(spec)
 
 
-def test_moved_data_is_the_same_run(tmp_path):
+def test_moved_data_is_the_same_run(tmp_path, begun):
     """Neither a path nor the times of files are content."""
-    data = photos(tmp_path / "data")
-    interrupted(on(data, tmp_path / "run"), 2)
-    moved = data.rename(tmp_path / "elsewhere")
+    moved, _ = (shutil.copytree(begun / name, tmp_path / to) for name, to in (("data", "elsewhere"), ("run", "run")))
     for file in moved.iterdir():
         os.utime(file, (1, 1))
     assert run(on(moved, tmp_path / "run")).resumed_from == 2
@@ -104,25 +109,22 @@ def test_a_changed_base_is_another_run_and_a_moved_one_is_not(tmp_path):
     build_unadapted(small("none"), Weights.RANDOM, config=parts()["config"]).save_pretrained(tmp_path / "base")
 
     def spec(base: Path):
-        made = small(tmp_path / "run")
+        made = small(tmp_path / "run", gradient_accumulation_steps=1)
         return replace(made, model=replace(made.model, id=str(base), weights="pretrained"))
 
     interrupted(spec(tmp_path / "base"), 2)
     moved = (tmp_path / "base").rename(tmp_path / "moved")
     with (moved / "model.safetensors").open("r+b") as file:
         file.seek(-4, 2)
+        tail = file.read()
+        file.seek(-4, 2)
         file.write(b"\0\0\0\1")
     with pytest.raises(OtherRun, match=r"model\.base: "):
         run(spec(moved))
     with (moved / "model.safetensors").open("r+b") as file:
         file.seek(-4, 2)
-        file.write(load_file_tail(tmp_path))
+        file.write(tail)
     assert run(spec(moved)).resumed_from == 2
-
-
-def load_file_tail(folder: Path) -> bytes:
-    build_unadapted(small("none"), Weights.RANDOM, config=parts()["config"]).save_pretrained(folder / "again")
-    return (folder / "again" / "model.safetensors").read_bytes()[-4:]
 
 
 def test_a_changed_patch_is_another_run(tmp_path, monkeypatch):
@@ -139,15 +141,15 @@ def test_a_changed_patch_is_another_run(tmp_path, monkeypatch):
         return importlib.import_module("own_patch").apply
 
     source.write_text("def apply(base):\n    return base\n")
-    interrupted(small(tmp_path / "run"), 2, patch=patch())
+    interrupted(small(tmp_path / "run", gradient_accumulation_steps=1), 2, patch=patch())
     source.write_text("def apply(base):\n    return base  # another\n")
     with pytest.raises(OtherRun, match=r"model\.patch\.source: "):
-        run(small(tmp_path / "run"), patch=patch())
+        run(small(tmp_path / "run", gradient_accumulation_steps=1), patch=patch())
 
 
 def test_how_the_work_is_divided_may_change(tmp_path):
     """The effective batch stays; losses agree within 1e-3, and the record says what changed."""
-    whole, parted = small(tmp_path / "whole"), small(tmp_path / "parted")
+    whole, parted = (small(tmp_path / name, max_steps=3) for name in ("whole", "parted"))
     whole, parted = (replace(spec, lora=replace(spec.lora, lora_dropout=0.0)) for spec in (whole, parted))
     run(whole)
     interrupted(parted, 2)
@@ -162,43 +164,42 @@ def test_how_the_work_is_divided_may_change(tmp_path):
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-2) for name in ours)
 
 
-def test_another_effective_batch_is_another_run(tmp_path):
-    interrupted(small(tmp_path / "run"), 2)
+def test_another_effective_batch_is_another_run(parted):
+    spec = parted()
     with pytest.raises(OtherRun, match="effective_batch: 2 there, 4 here"):
-        run(small(tmp_path / "run", per_device_train_batch_size=2))
+        run(replace(spec, training=replace(spec.training, per_device_train_batch_size=2)))
 
 
-def test_other_versions_are_told(tmp_path):
+def test_other_versions_are_told(parted):
     """And do not stop the run: the formats are the same."""
     from vlcheck.training import keeper
 
-    spec, told = small(tmp_path / "run"), []
+    spec, told = parted(), []
     before = keeper.installed
-    keeper.installed = lambda: {**before(), "torch": "2.0.0"}
+    keeper.installed = lambda: {**before(), "torch": "99.0"}
     try:
-        interrupted(spec, 2)
+        assert run(spec, told.append).resumed_from == 2
     finally:
         keeper.installed = before
-    assert run(spec, told.append).resumed_from == 2
-    assert any("torch" in line and "after 2.0.0: other versions may compute otherwise" in line for line in told)
+    assert any("torch 99.0 after " in line and "other versions may compute otherwise" in line for line in told)
 
 
 def test_a_stream_is_told_by_what_was_consumed(tmp_path):
     """Rows behind the checkpoint may change; one before it may not."""
     data = photos(tmp_path / "data")
-    spec = on(data, tmp_path / "run", max_steps=3)
+    spec = on(data, tmp_path / "run", max_steps=3, gradient_accumulation_steps=1)
     interrupted(spec, 2, rows=read_training_rows(spec, stream=True))
     kept = (data / "train.jsonl").read_text()
     (data / "train.jsonl").write_text(kept.replace('"red"', '"green"'))
-    with pytest.raises(RunStopped, match=r"the first 4 rows of the stream are not those"):
+    with pytest.raises(RunStopped, match=r"the first 2 rows of the stream are not those"):
         run(spec, rows=read_training_rows(spec, stream=True))
     (data / "train.jsonl").write_text(kept)
     assert run(spec, rows=read_training_rows(spec, stream=True)).resumed_from == 2
 
 
-def test_the_summary_tells_what_was_trained(tmp_path):
+def test_the_summary_tells_what_was_trained(tmp_path, finished):
     """Digests, settings, versions: without the config beside it."""
-    run(small(tmp_path / "run", max_steps=1))
+    finished()
     told = json.loads((tmp_path / "run" / "run.json").read_text())
     assert {"data.rows", "model.base", "model.processor", "effective_batch"} <= told["identity"].keys()
     assert told["settings"]["training.per_device_train_batch_size"] == 1

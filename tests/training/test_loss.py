@@ -24,9 +24,10 @@ from vlcheck.engine import train_run
 from vlcheck.model.build import Weights, build_model
 from vlcheck.training.effective import weighed
 from vlcheck.training.feed import collate_rows
-from vlcheck.training.loop import read_training_rows
 from vlcheck.training.record import read_metrics
+from vlcheck.training.rows import Rows, read_training_rows
 from vlcheck.training.settings import settings_of
+from vlcheck.training.setup import make_accelerator, wrapped
 from vlcheck.training.step import forward_loss, micro_step, prepare, trainable
 
 THOROUGH = settings.get_current_profile_name() == "thorough"
@@ -128,13 +129,36 @@ def join(rank: int, port: int) -> None:
     )  # fmt: skip
 
 
-def as_rank(rank: int, port: int, spec) -> int:
+def as_rank(rank: int, port: int, spec, **given) -> int:
     """Fork one of two processes that train a run together; returns its number."""
     if number := os.fork():
         return number
     try:
         join(rank, port)
-        run(spec)
+        run(spec, **given)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def as_wrapper(rank: int, port: int) -> int:
+    """Fork one of two processes that wrap a model whose tensors hold their rank; returns its number."""
+    if number := os.fork():
+        return number
+    try:
+        join(rank, port)
+        for all_used in (True, False):
+            model = torch.nn.ModuleDict({"frozen": torch.nn.Linear(2, 2), "trained": torch.nn.Linear(2, 2)})
+            model.register_buffer("table", torch.full((2,), rank))
+            for parameter in model.parameters():
+                parameter.data.fill_(rank)
+            model["frozen"].requires_grad_(False)
+            called = wrapped(model, make_accelerator(small("none")), all_used=all_used)
+            assert called.find_unused_parameters is not all_used
+            assert model["frozen"].weight.eq(rank).all()
+            assert model.table.eq(rank).all()
+            assert model["trained"].weight.eq(0).all()
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -148,21 +172,31 @@ def free_port() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
+def test_processes_synchronise_what_trains_and_nothing_else():
+    """The first process's adapters are everyone's; frozen tensors are each one's own, and are not copied."""
+    port = free_port()
+    assert [crash.ended(number) for number in [as_wrapper(rank, port) for rank in range(2)]] == [0, 0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
 def test_two_processes_give_the_curve_of_one(tmp_path):
-    """DDP over gloo: the same losses, and the same adapter to fp32 rounding."""
+    """DDP over gloo: the same losses, and the same adapter to fp32 rounding, with a row that has no image."""
     from safetensors.torch import load_file
 
+    first, *others = read_training_rows(small("none"), offline=True).conversations
+    rows = Rows((Conversation((Turn("user", ("Name a colour.",)), *first.turns[1:])), *others))
+
     def spec_of(name: str, accumulation: int):
-        spec = small(tmp_path / name, gradient_accumulation_steps=accumulation, max_steps=3, warmup_steps=0)
+        spec = small(tmp_path / name, gradient_accumulation_steps=accumulation, max_steps=2, warmup_steps=0)
         return replace(spec, lora=replace(spec.lora, lora_dropout=0.0))
 
     parts()
-    run(spec_of("one", 4))
+    run(spec_of("one", 4), rows=rows)
     port = free_port()
-    ranks = [as_rank(rank, port, spec_of("two", 2)) for rank in range(2)]
+    ranks = [as_rank(rank, port, spec_of("two", 2), rows=rows) for rank in range(2)]
     assert [crash.ended(number) for number in ranks] == [0, 0]
     one, two = ([m["loss"] for m in read_metrics(tmp_path / name)] for name in ("one", "two"))
-    assert len(one) == 3
+    assert len(one) == 2
     assert two == pytest.approx(one, rel=1e-5)
     first, second = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "two"))
     for name, tensor in first.items():
@@ -214,5 +248,5 @@ def test_two_processes_of_the_command_are_one_run(tmp_path):
 
 
 def test_the_curve_falls(tmp_path):
-    trained = run(small(tmp_path, max_steps=8, per_device_train_batch_size=2))
+    trained = run(small(tmp_path, max_steps=8, per_device_train_batch_size=4, gradient_accumulation_steps=1))
     assert trained.last_loss < trained.first_loss - 0.3

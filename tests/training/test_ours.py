@@ -170,10 +170,9 @@ def test_a_checkpoint_that_was_touched_is_never_pruned(tmp_path, change):
     assert not (tmp_path / "checkpoint-4").exists()
 
 
-def test_a_finished_adapter_with_notes_beside_is_left_alone(tmp_path):
+def test_a_finished_adapter_with_notes_beside_is_left_alone(tmp_path, finished):
     """The run is done; there is nothing to write over."""
-    spec = small(tmp_path / "run", max_steps=1)
-    run(spec)
+    spec = finished()
     (tmp_path / "run" / "adapter" / "README.md").write_text("mine")
     told: list[str] = []
     run(spec, told.append)
@@ -219,21 +218,20 @@ def test_a_removal_that_was_interrupted_is_ended(tmp_path, left, monkeypatch):
     assert folders(root) == []
 
 
-def test_an_adapter_that_was_being_written_is_begun_anew(tmp_path):
-    spec = small(tmp_path / "run", max_steps=1)
-    run(spec)
+def test_an_adapter_that_was_being_written_is_begun_anew(tmp_path, finished):
+    spec = finished()
     adapter = tmp_path / "run" / "adapter"
     manifest = json.loads((adapter / MANIFEST).read_text())
     (adapter / MANIFEST).unlink()
     (adapter / OPENING).write_text(opening_text(list(manifest["files"])))
     assert standing(adapter)[0] is Standing.TORN
     run(spec)
-    assert verify(adapter).step == 1
+    assert verify(adapter).step == 4
     shutil.rmtree(adapter)
     adapter.mkdir()
     (adapter / OPENING).write_text("")
     run(spec)
-    assert verify(adapter).step == 1
+    assert verify(adapter).step == 4
 
 
 ODD_MANIFESTS = {

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
-import shutil
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.training.runs import run, small
+from tests.training.runs import Cut, digest, interrupted, run, small
 from vlcheck.training.checkpoint import OtherRun
 from vlcheck.training.ours import folders
 from vlcheck.training.record import read_metrics
 
-
-def digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest()
-
-
 SIMPLER = ("adamw_torch_fused", "sgd")
 """Optimizers whose state is kept like that of another."""
-
-
-class Cut(Exception):
-    pass
-
-
-def interrupted(spec, after: int, **given) -> None:
-    """Train until a step is finished and on disk; what came behind it is lost, as with kill -9."""
-
-    def say(line: str) -> None:
-        if line.startswith(f"step {after + 1}/"):
-            raise Cut
-
-    with pytest.raises(Cut):
-        run(spec, say, **given)
-    shutil.rmtree(Path(spec.training.output_dir) / f"checkpoint-{after + 1}")
 
 
 @pytest.mark.parametrize("optim", [
@@ -47,7 +23,8 @@ def interrupted(spec, after: int, **given) -> None:
 ])  # fmt: skip
 def test_resumed_equals_uninterrupted(tmp_path, optim):
     """Adapter and losses are the same to the last bit, dropout and data order included."""
-    whole, parted = (small(tmp_path / name, optim=optim) for name in ("whole", "parted"))
+    work = {"gradient_accumulation_steps": 2 if optim == "adamw_torch" else 1, "optim": optim}
+    whole, parted = (small(tmp_path / name, **work) for name in ("whole", "parted"))
     run(whole)
     interrupted(parted, 2)
     told: list[str] = []
@@ -61,7 +38,7 @@ def test_resumed_equals_uninterrupted(tmp_path, optim):
 
 def test_an_exception_keeps_the_last_finished_step(tmp_path):
     """Whatever ends the loop, the step that was finished before is on disk."""
-    spec = small(tmp_path / "run", save_steps=99)
+    spec = small(tmp_path / "run", save_steps=99, gradient_accumulation_steps=1)
 
     def say(line: str) -> None:
         if line.startswith("step 3/"):
@@ -72,34 +49,30 @@ def test_an_exception_keeps_the_last_finished_step(tmp_path):
     assert run(spec).resumed_from == 3
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path):
-    spec = small(tmp_path / "run", max_steps=2)
-    run(spec)
+def test_a_finished_run_is_not_trained_again(tmp_path, finished):
+    spec = finished()
     before = digest(tmp_path / "run")
     told: list[str] = []
-    assert run(spec, told.append).resumed_from == 2
+    assert run(spec, told.append).resumed_from == 4
     assert told == [f"nothing to do: {tmp_path / 'run' / 'adapter'} is the adapter that this very run has left"]
     assert digest(tmp_path / "run") == before
 
 
-def test_another_run_is_refused(tmp_path):
+def test_another_run_is_refused(parted):
     """A checkpoint of other settings is never taken up, and the message names each setting."""
-    spec = small(tmp_path / "run")
-    interrupted(spec, 2)
+    spec = parted()
     other = replace(spec, training=replace(spec.training, learning_rate=1e-4))
     with pytest.raises(OtherRun, match=r"training\.learning_rate: 0\.005 there, 0\.0001 here"):
         run(other)
 
 
-def test_settings_that_teach_nothing_may_change(tmp_path):
-    spec = small(tmp_path / "run")
-    interrupted(spec, 2)
+def test_settings_that_teach_nothing_may_change(parted):
+    spec = parted()
     assert run(replace(spec, training=replace(spec.training, save_steps=3, logging_steps=7))).resumed_from == 2
 
 
-def test_half_a_metrics_line_is_survived(tmp_path):
-    spec = small(tmp_path / "run")
-    interrupted(spec, 2)
+def test_half_a_metrics_line_is_survived(tmp_path, parted):
+    spec = parted()
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')
     run(spec)
@@ -108,7 +81,7 @@ def test_half_a_metrics_line_is_survived(tmp_path):
 
 def test_broken_checkpoints_are_passed_over(tmp_path):
     """The newest is cut short: the one before is taken, and the log says why."""
-    spec = small(tmp_path / "run", max_steps=6, save_total_limit=3)
+    spec = small(tmp_path / "run", max_steps=5, save_total_limit=3, gradient_accumulation_steps=1)
     interrupted(spec, 4)
     file = tmp_path / "run" / "checkpoint-4" / "optimizer.safetensors"
     file.write_bytes(file.read_bytes()[:-7])
@@ -119,11 +92,10 @@ def test_broken_checkpoints_are_passed_over(tmp_path):
     assert "broken-checkpoint" in {event.get("event") for event in events}
 
 
-def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(tmp_path):
+def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(tmp_path, whole_run):
     """It is said at each one; the adapter, which is smaller, is still there at the end. A limit stands for the disk."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     told: list[str] = []
-    run(small(tmp_path / "whole"))
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
         run(small(tmp_path / "full"), told.append)
@@ -132,4 +104,4 @@ def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert [line.split(": ")[1] for line in told if "not written" in line] == ["checkpoint not written"] * 3
     assert folders(tmp_path / "full") == []
-    assert digest(tmp_path / "full") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "full") == digest(whole_run)

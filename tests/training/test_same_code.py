@@ -20,6 +20,7 @@ from vlcheck.model.modules import ModuleTable, tabulate
 from vlcheck.processing.collator import Collator
 from vlcheck.spec import RunSpec
 from vlcheck.training import loop
+from vlcheck.training.rows import read_training_rows
 from vlcheck.training.setup import Live
 
 
@@ -116,7 +117,7 @@ def test_rows_of_a_data_set_come_from_datasets(tmp_path):
     datasets.DatasetDict(train=held).save_to_disk(tmp_path)
     data = replace(recipe().data, generated=None, path=str(tmp_path), image_column="image", answer_column="label")
 
-    rows = loop.read_training_rows(replace(recipe(), data=data), offline=True)
+    rows = read_training_rows(replace(recipe(), data=data), offline=True)
 
     assert rows.broken == ()
     assert [conversation.turns[-1].content for conversation in rows.conversations] == [("red",), ("blue",)]

@@ -101,14 +101,3 @@ def test_a_frozen_tower_that_was_meant_to_train_stops_the_run(tmp_path):
     with pytest.raises(RunStopped, match=r"step 3: intent\.vision is train, but it has no adapter"):
         run(spec)
     run(replace(spec, intent=replace(spec.intent, vision="freeze", projector="freeze")))
-
-
-def test_tensorboard_gets_every_step(tmp_path):
-    """Where it is installed."""
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run(small(tmp_path, max_steps=2))
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [event.step for event in events.Scalars("loss")] == [1, 2]
-    assert "grad_norm/vision" in events.Tags()["scalars"]

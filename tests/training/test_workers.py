@@ -60,7 +60,7 @@ def test_an_error_ends_the_run_with_the_rows_name(tmp_path, workers):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_ends_the_run_in_one_line(tmp_path, number):
     """And the run is not taken for the one that the signal meant."""
-    spec = small(tmp_path / "run", dataloader_num_workers=2, max_steps=8)
+    spec = small(tmp_path / "run", dataloader_num_workers=2, max_steps=8, gradient_accumulation_steps=1)
     parts()
 
     def call() -> str:
@@ -129,7 +129,7 @@ def test_every_signal_that_ends_a_run_has_its_last_step_written(tmp_path, number
                 os.kill(os.getpid(), number)
                 time.sleep(20)
 
-        run(small(tmp_path / "run", max_steps=8, save_steps=99), say)
+        run(small(tmp_path / "run", max_steps=8, save_steps=99, gradient_accumulation_steps=1), say)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + number
     assert verify(tmp_path / "run" / "checkpoint-3").step == 3

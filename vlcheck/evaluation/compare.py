@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.evaluation.files import Evaluation, read_evaluation
-from vlcheck.evaluation.scores import Interval, Paired, normalise, pair, wilson
+from vlcheck.evaluation.scores import Interval, Paired, pair, wilson
+from vlcheck.processing.exact_match import normalise
 from vlcheck.spec import ConfigError, Location, Problem
 
 SCHEMA = "vlcheck.comparison/1"

@@ -16,15 +16,16 @@ from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import Row, RowProblem
 from vlcheck.evaluation import files
 from vlcheck.evaluation.attach import build_evaluated, differences, digest
-from vlcheck.evaluation.generate import MARGIN, Answer, Unasked, answer_tokens, evaluate
 from vlcheck.evaluation.rows import Quarantine, Survey, survey, wanted_rows
-from vlcheck.evaluation.scores import NORMALISATION, Scores, matches, normalise, score
+from vlcheck.evaluation.scores import Scores, score
 from vlcheck.evidence.options import Options
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Unavailable
 from vlcheck.model.build import AdapterRefused, check_patch
 from vlcheck.model.targets import resolve
 from vlcheck.processing.collator import Collator
+from vlcheck.processing.exact_match import NORMALISATION, matches, normalise
+from vlcheck.processing.generate import MARGIN, Answer, Unasked, answer_tokens, evaluate
 from vlcheck.processing.processor import FoundProcessor, check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec

@@ -8,36 +8,14 @@ Psychol. 65 (2012) 479-488 (paired difference); A. Agresti, Categorical Data Ana
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-NORMALISATION = (
-    "NFKC; case folded; every run of white space and underscores one space; matching quotes around the whole and "
-    "trailing . , ; : ! ? dropped unless nothing would be left; nothing else"
-)
-"""What `normalise` does, in the words that every evaluation states. Change both or neither."""
+from vlcheck.processing.exact_match import normalise
 
 Z = 1.959963984540054
 """Quantile of the normal distribution that leaves 2.5 % above it: all intervals here are 95 % intervals."""
-
-_QUOTES = frozenset(('""', "''", "``", "“”", "‘’", "«»", "„“", "‚‘"))
-_TRAILING = ".,;:!?。"
-
-
-def normalise(text: str) -> str:
-    """A text as answers are compared; see `NORMALISATION`. To normalise twice is to normalise once."""
-    while (tidied := _tidied(text)) != text:
-        text = tidied
-    return text
-
-
-def matches(answer: str, expected: str) -> bool:
-    """Whether an answer is the expected one, whole and alone; an empty one matches nothing."""
-    given = normalise(answer)
-    return bool(given) and given == normalise(expected)
 
 
 @dataclass(frozen=True)
@@ -211,12 +189,3 @@ def mcnemar(first_only: int, second_only: int) -> float:
         if term < total * 1e-18:
             break
     return min(1.0, 2 * math.exp(log_choose - n * math.log(2) + math.log(total)))
-
-
-def _tidied(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    words = re.sub(r"[\s_]+", " ", folded).strip()
-    bare = words.rstrip(_TRAILING)
-    if bare[:1] + bare[-1:] in _QUOTES and len(bare) > 1:
-        bare = bare[1:-1]
-    return bare if bare.strip() else words

@@ -17,6 +17,7 @@ from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.plan import YARDSTICK, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation, project_memory
+from vlcheck.memory.shape import Basis
 from vlcheck.model.build import AdapterRefused, UnbuildableConfig
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family
@@ -112,8 +113,14 @@ def memory_plan(simulation: Simulation, gpu: Gpu) -> MemoryPlan:
 
 
 @collector("simulating a step with checkpointing switched the other way")
-def other_checkpointing(simulation: Simulation, gpu: Gpu) -> MemoryPlan:
-    """The same plan, in bytes, with `gradient_checkpointing` turned round."""
+def other_checkpointing(simulation: Simulation, gpu: Gpu, memory_plan: MemoryPlan) -> MemoryPlan:
+    """The same plan, in bytes, with `gradient_checkpointing` turned round.
+
+    Raises:
+        NotApplicable: where it is on, and rows are assumed: no ground to use more memory, and the step takes seconds.
+    """
+    if simulation.settings.checkpointing and memory_plan.shape.basis is Basis.ASSUMED:
+        raise NotApplicable("how long rows are is assumed")
     switched = replace(simulation.settings, checkpointing=not simulation.settings.checkpointing)
     return simulation.plan(gpu, settings=switched)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -57,6 +57,16 @@ def shapes_of(lengths: Lengths, data: Data, family: Family, config: Values, *, r
         replace(_shape(draw, data, family, config), basis=basis, typical=str(typical), assumptions=tuple(told))
         for draw in drawn
     )
+
+
+def shapes_drawn(batches: Iterable[Sequence[RowLength]], data: Data, family: Family, config: Values) -> list[Shape]:
+    """Micro-batches that were drawn, but for those that another one beats in every respect; the longest first.
+
+    Args:
+        batches: the rows of each.
+        config: as for `shapes_of`.
+    """
+    return [_shape(draw, data, family, config) for draw in _unbeaten(map(_Draw.of, batches))]
 
 
 @dataclass(frozen=True)

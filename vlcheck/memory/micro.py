@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from vlcheck.memory.attention import HOPPER, Arch
 from vlcheck.memory.batch import make_batch
@@ -71,13 +72,13 @@ def step_model(model: nn.Module, family: Family) -> StepModel:
 class MicroStep:
     """One micro-batch forward and backward on meta, every storage of it written to a tape.
 
-    `whole` runs every layer, where otherwise one stands for those that are like it.
+    `whole` runs every layer, where otherwise one stands for those that are like it. `cloned` is DDP's
+    `find_unused_parameters`: it clones what the model returns.
     """
 
-    def __init__(
-        self, step_model: StepModel, settings: StepSettings, shape: Shape, arch: Arch = HOPPER, *, whole: bool = False
-    ) -> None:
-        self.step_model, self.settings, self.shape = step_model, settings, shape
+    def __init__(self, step_model: StepModel, settings: StepSettings, shape: Shape, arch: Arch = HOPPER, *,
+                 whole: bool = False, cloned: bool = False) -> None:  # fmt: skip
+        self.step_model, self.settings, self.shape, self.cloned = step_model, settings, shape, cloned
         self.blocks = Blocks()
         low = LOW[settings.precision]
         self.functions = CudaFunctions(arch, self.blocks, low)
@@ -138,6 +139,8 @@ class MicroStep:
 
         head = base_of(self.step_model.model).get_output_embeddings()  # type: ignore[operator]
         yield head.register_forward_pre_hook(self._at_head)
+        if self.cloned:
+            yield self.step_model.model.register_forward_hook(_cloned)
 
     def _at_head(self, *_: Any) -> None:
         self.storages.at_head = True
@@ -180,6 +183,10 @@ class MicroStep:
             return original(run, *args, **kwargs)
 
         return checkpoint
+
+
+def _cloned(module: nn.Module, args: Any, output: Any) -> Any:
+    return tree_map_only(torch.Tensor, lambda each: each if each.grad_fn is None else each.clone(), output)
 
 
 def _states(model: nn.Module) -> Iterator[torch.Tensor]:

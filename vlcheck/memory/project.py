@@ -9,6 +9,7 @@ from torch import nn
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch, Call, Kernel, choose
+from vlcheck.memory.ddp import Wrapping, wrapping_of
 from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
@@ -72,13 +73,14 @@ class Simulation:
         """
         self.spec, self.family, self.settings, self.lengths = spec, family, settings_of(spec), lengths
         self.model = build_model(spec, Weights.META, config=config) if model is None else model
+        _check_modelled(spec)
         _check_attention(self.model, spec)
         pack(self.model)
         prepare(self.model, self.settings)
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
         self.stored = tuple(stored(self.model))
-        self._tapes: dict[tuple[Shape, bool, bool], list[TakenStep]] = {}
+        self._tapes: dict[tuple[Shape, bool, bool, bool], list[TakenStep]] = {}
         self._plans: dict[tuple[Shape, int, int, StepSettings], MemoryPlan] = {}
 
     def shapes(self, rows: int) -> tuple[Shape, ...]:
@@ -111,26 +113,37 @@ class Simulation:
             whole = whole_tape(
                 self.stored, self.step_model.parameters, settings, taken.tape, taken.gradients,
                 (gpu.workspace_bytes,) * 2,
+                self._wrapping(settings),
             )  # fmt: skip
             managed = managed_size(self.step_model.parameters, settings.optimizer)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=taken.kernels)
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
         plan = replace(self._plans[key], gpu=gpu, shape=shape, doubts=unsure)
-        if settings.gpus == 1:
-            return plan
-        return spread(plan, self.model, gpus=settings.gpus, sharded=settings.sharded)
+        return spread(plan, self.model, gpus=settings.gpus, sharding=settings.sharding)
+
+    def _wrapping(self, settings: StepSettings) -> Wrapping | None:
+        if not settings.replicated:
+            return None
+        return wrapping_of(self.model, leaves_frozen_out=settings.own_loop, finds_unused=self._finds_unused(settings))
+
+    def _finds_unused(self, settings: StepSettings) -> bool:
+        """Whether DDP looks for adapters without a gradient: vlcheck's own not where every row has an image."""
+        known = self.lengths or Lengths()
+        pictured = bool(known.rows) and not known.unread and all(row.images for row in known.rows)
+        return settings.replicated and not (settings.own_loop and pictured)
 
     def _micro_step(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> TakenStep:
         arch = Arch(gpu.major, gpu.minor, gpu.amd)
-        taken = self._tapes.setdefault((shape, settings.checkpointing, settings.supervised_only), [])
+        cloned = self._finds_unused(settings)
+        taken = self._tapes.setdefault((shape, settings.checkpointing, settings.supervised_only, cloned), [])
         known = next((step for step in taken if all(choose(arch, c) is k for c, k in step.chosen.items())), None)
         if known is None:
             switch_checkpointing(self.model, settings)
-            step = MicroStep(self.step_model, settings, shape, arch)
+            step = MicroStep(self.step_model, settings, shape, arch, cloned=cloned)
             try:
                 tape, gradients = step.run()
             except Unlike:  # no layer stands for another, then
-                step = MicroStep(self.step_model, settings, shape, arch, whole=True)
+                step = MicroStep(self.step_model, settings, shape, arch, whole=True, cloned=cloned)
                 tape, gradients = step.run()
             except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
                 reason = " ".join(str(error).split())[:300]
@@ -141,6 +154,24 @@ class Simulation:
             known = TakenStep(tape, gradients, dict(step.functions.kernels), step.functions.chosen)
             taken.append(known)
         return known
+
+
+def _check_modelled(spec: RunSpec) -> None:
+    """Refuse by name what a step of the run does and no simulated step would.
+
+    Raises:
+        Unavailable: for packing, padding-free rows and activations on the host.
+    """
+    training = spec.training
+    refusal = "TRL 1.16 refuses it for rows with images (sft_trainer.py:779-788)"
+    for name, asked, reason in (
+        ("packing", training.packing, f"several conversations would share a row of max_length tokens; {refusal}"),
+        ("padding_free", training.padding_free, f"the rows of a micro-batch would be one; {refusal}"),
+        ("activation_offloading", training.activation_offloading,
+         "what is on the card depends on how fast copies leave it"),
+    ):  # fmt: skip
+        if asked:
+            raise Unavailable(f"training.{name} has no memory model: {reason}", f"leave {name} out")
 
 
 def _check_attention(model: nn.Module, spec: RunSpec) -> None:
@@ -174,6 +205,8 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
     found += [f"{kind} is projected as torch's own attention kernels" for kind in foreign]
     if settings.precision == "fp16":
         found.append("no fp16 run was measured")
+    if settings.replicated:
+        found.append("DDP is projected, not measured")
     if settings.logits in ("chunked", "fused"):
         found.append(
             f"logits: {settings.logits} is projected as logits at supervised positions only; "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from vlcheck.memory.ddp import Wrapping
 from vlcheck.memory.optimizer import step_blocks
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import Stored, load
@@ -13,7 +14,8 @@ from vlcheck.training.settings import StepSettings
 
 
 def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], settings: StepSettings,
-               micro: Tape, gradients: list[int], workspaces: tuple[int, ...] = ()) -> Tape:  # fmt: skip
+               micro: Tape, gradients: list[int], workspaces: tuple[int, ...] = (),
+               wrapping: Wrapping | None = None) -> Tape:  # fmt: skip
     """Load, then two optimizer steps: the second meets the optimizer's state.
 
     Args:
@@ -22,14 +24,22 @@ def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], set
         micro: one micro-step.
         gradients: blocks of `micro` that are gradients, in the order in which they came.
         workspaces: bytes of each block that cuBLAS holds from the first product on.
+        wrapping: in DDP, where several processes train.
     """
     tape = Tape()
     tape.mark("loading")
     load(stored, tape, upcast=settings.kbit_preparation)
+    buckets: list[int] = []
+    if wrapping is not None:
+        tape.mark("wrapping in DDP")
+        buckets = wrapping.wrap(tape)
+        tape.mark("forward")
     for size in workspaces:
         tape.allocate(size, "cuBLAS workspace")
     state: list[int] = []
-    for _ in range(2):
+    for step in range(2):
+        if wrapping is not None and step:
+            wrapping.rebuild(buckets, tape)
         kept = _play(tape, micro, gradients)
         if settings.accumulation > 1 and state:
             _play(tape, micro, gradients, accumulate=True)

@@ -20,7 +20,7 @@ except (re.error, RecursionError, OverflowError):
 """
 
 
-def full_matches(pattern: str, names: Iterable[str], *, seconds: float = SECONDS) -> frozenset[str] | None:
+def full_matches(pattern: str, names: Iterable[str], *, seconds: float | None = None) -> frozenset[str] | None:
     """The names that a regex matches from end to end; None where that takes longer than it may.
 
     A pattern such as `(a+)+b` takes for ever on a name that it does not match, and `re` cannot be stopped.
@@ -31,7 +31,7 @@ def full_matches(pattern: str, names: Iterable[str], *, seconds: float = SECONDS
             input=json.dumps([pattern, list(names)]),
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=SECONDS if seconds is None else seconds,
             check=True,
         )
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):

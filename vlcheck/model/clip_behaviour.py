@@ -17,6 +17,7 @@ from torch import nn
 
 from vlcheck.model.family import CLIP_BOUNDS, Part
 from vlcheck.model.modules import ModuleTable, Placement
+from vlcheck.model.random_weights import seeded
 
 LIMIT = 0.05
 """Bound that the probe sets on inputs and outputs, plus and minus."""
@@ -133,8 +134,7 @@ def behave(wrapper: nn.Module, in_features: int, *, seed: int = 0) -> Behaviour:
     """
     subject = copy.deepcopy(wrapper).eval().float()  # so that rounding stays far below every threshold
     packed = any(not p.is_floating_point() for p in subject.parameters())
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.no_grad(), seeded(seed):
         _enlarge(subject)
         parameter = next(p for p in subject.parameters() if p.is_floating_point())
         x = torch.randn(4, in_features).to(parameter.device, parameter.dtype) * 50

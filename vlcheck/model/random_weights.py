@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import bitsandbytes
 import torch
 from torch import nn
+
+
+@contextmanager
+def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
+    """Draw from this seed for a while; the global random state is left as it was.
+
+    `torch.manual_seed` also queues a call with the whole stack for each kind of accelerator that is not there, which
+    takes longer than what is drawn here (torch 2.13).
+    """
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for each in cuda:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def materialise(model: Any, device: str, seed: int) -> None:
@@ -22,9 +40,7 @@ def materialise(model: Any, device: str, seed: int) -> None:
         model: a transformers model on meta, quantised or not, its weights tied.
     """
     std = float(getattr(model.config.get_text_config(), "initializer_range", None) or 0.02)
-    cuda = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.no_grad(), torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+    with torch.no_grad(), seeded(seed, device):
         drawn: dict[nn.Parameter, nn.Parameter] = {}  # holds the old ones too: tied weights are one of them
         for module in model.modules():
             module._is_hf_initialized = False  # set while it was built on meta, where nothing is drawn

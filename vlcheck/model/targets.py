@@ -52,7 +52,7 @@ def resolve(base: nn.Module, lora: Lora, family: Family) -> Targets:
     if isinstance(config.target_modules, str) and config.target_modules.lower() == ALL_LINEAR:
         config.target_modules = linears(base)
     included = _matching(modules, config, exclude_modules=None)
-    targeted = _matching(included, config)
+    targeted = _matching(included, config) if config.exclude_modules else included
     return Targets(
         modules={name: modules[name] for name in targeted},
         wrappers=tuple(name for name in targeted if modules[name] == family.clip_wrapper),

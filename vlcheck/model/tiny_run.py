@@ -26,7 +26,7 @@ from vlcheck.model.build import (
 )
 from vlcheck.model.family import Family, Part, Values
 from vlcheck.model.modules import ModuleRow, ModuleTable
-from vlcheck.model.random_weights import materialise
+from vlcheck.model.random_weights import materialise, seeded
 from vlcheck.spec import Lora, RunSpec
 
 SEED = 0
@@ -102,8 +102,7 @@ def shrink(spec: RunSpec, config: Values, family: Family, modules: ModuleTable, 
     trained = [row.name for row in modules.rows if row.trainable]
     layers = {path: _representatives(path, of, trained) for path, of in kinds.items()}
     tiny = family.shrink(full, layers)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         base = build_base(tiny, dtype="float32")
         materialise(base, "cpu", SEED)
         if patch is not None and takes_model(patch):
@@ -124,8 +123,7 @@ def gradient_reach(run: TinyRun, spec: RunSpec, family: Family, modules: ModuleT
     assert family.sample_row is not None, "a tiny run has a sample row"
     training = spec.training
     prepare_for_training(run.model, checkpointing=training.gradient_checkpointing, reentrant=training.reentrant)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         loss = run.model(**family.sample_row(run.config, frozenset(spec.data.modalities))).loss
         if loss.requires_grad:
             loss.backward()

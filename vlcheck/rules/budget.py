@@ -68,7 +68,7 @@ def tight_budget(
 
 @rule("VLC306", "checkpointing-off", Severity.ERROR, explains=("VLC302", "VLC303"))
 def checkpointing_off(
-    spec: RunSpec, memory_plan: MemoryPlan, other_checkpointing: MemoryPlan
+    spec: RunSpec, memory_plan: MemoryPlan, other_checkpointing: MemoryPlan | None = None
 ) -> Iterator[Finding | Examined]:
     """Gradient checkpointing is off, and the run fits only with it.
 
@@ -83,6 +83,7 @@ def checkpointing_off(
 
     if spec.training.gradient_checkpointing:
         raise NotApplicable("checkpointing is on")
+    assert other_checkpointing is not None, "simulated for every run without checkpointing"
     yield Examined(2, "plans, with and without checkpointing")
     if memory_plan.verdict is not FitVerdict.FITS and other_checkpointing.verdict is FitVerdict.FITS:
         yield Finding(
@@ -99,7 +100,7 @@ def checkpointing_off(
 
 @rule("VLC307", "checkpointing-spare", Severity.NOTE)
 def checkpointing_spare(
-    spec: RunSpec, memory_plan: MemoryPlan, other_checkpointing: MemoryPlan
+    spec: RunSpec, memory_plan: MemoryPlan, other_checkpointing: MemoryPlan | None = None
 ) -> Iterator[Finding | Examined]:
     """Gradient checkpointing is on, and the run fits without it.
 
@@ -114,6 +115,7 @@ def checkpointing_spare(
     if not spec.training.gradient_checkpointing:
         raise NotApplicable("checkpointing is off")
     _needs_rows(memory_plan)
+    assert other_checkpointing is not None, "simulated where rows are known"
     yield Examined(2, "plans, with and without checkpointing")
     if memory_plan.verdict is FitVerdict.FITS and other_checkpointing.verdict is FitVerdict.FITS:
         yield Finding(

@@ -22,6 +22,7 @@ def content_of(
     config: Mapping[str, Any],
     processor: Any,
     conversations: Iterable[Conversation],
+    evaluation: Iterable[Conversation] = (),
     patch: Callable[..., Any] | None,
 ) -> dict[str, str]:
     """Digests of what a run learns from, by name.
@@ -33,12 +34,15 @@ def content_of(
         config: the model's config.json.
         processor: the run's processor; its tokenizer, chat template and image settings count.
         conversations: every row of the training split that can be used; empty for a stream.
+        evaluation: rows of the evaluation split, where these decide anything.
     """
     found = {
         "data.rows": digest_of(map(row_digest, conversations)),
         "model.base": digest_of(_base(spec, config)),
         "model.processor": digest_of(_processor(processor)),
     }
+    if judges := list(map(row_digest, evaluation)):
+        found["data.evaluation"] = digest_of(judges)
     if patch is not None:
         found["model.patch.source"] = digest_of([_source(patch)])
     return found

@@ -16,9 +16,14 @@ Identity: TypeAlias = Mapping[str, Any]
 NOT_LEARNT = frozenset((
     "training.output_dir", "training.logging_steps", "training.save_strategy", "training.save_steps",
     "training.save_total_limit", "training.per_device_eval_batch_size", "training.dataloader_num_workers",
-    "data.eval_split", "data.eval_samples", "data.max_unreadable",
+    "data.max_unreadable", "training.report_to", "training.run_name",
 ))  # fmt: skip
 """Settings that change nothing of what is learnt."""
+EVALUATION = frozenset((
+    "data.eval_split", "data.eval_samples", "training.eval_strategy", "training.eval_steps",
+    "training.load_best_model_at_end", "training.metric_for_best_model", "training.early_stopping_patience",
+))  # fmt: skip
+"""Settings that change nothing of it either, unless evaluations choose the adapter or the end of the run."""
 SPLIT = frozenset(("training.per_device_train_batch_size", "training.gradient_accumulation_steps"))
 """How an effective batch is divided; the effective batch itself counts."""
 
@@ -33,9 +38,14 @@ def identity_of(spec: RunSpec, effective_batch: int, content: Mapping[str, str] 
         content: digests by name, as `content_of` makes them.
     """
     paths = {"data.path"} | ({"model.id"} if Path(spec.model.id).expanduser().is_dir() else set())
-    left_out = NOT_LEARNT | SPLIT | paths
+    left_out = NOT_LEARNT | SPLIT | paths | (frozenset() if chosen(spec) else EVALUATION)
     kept = {path: value for path, value in settings_of(spec).items() if path not in left_out}
     return {**kept, "effective_batch": effective_batch, **(content or {})}
+
+
+def chosen(spec: RunSpec) -> bool:
+    """Whether evaluations decide what a run publishes, or when it ends."""
+    return spec.training.load_best_model_at_end or spec.training.early_stopping_patience is not None
 
 
 def settings_of(spec: RunSpec) -> dict[str, Any]:

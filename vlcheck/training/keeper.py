@@ -28,6 +28,7 @@ from vlcheck.training.checkpoint import (
     publish,
     verify,
 )
+from vlcheck.training.course import BEST, Course
 from vlcheck.training.feed import MicroBatch
 from vlcheck.training.guard import Guard
 from vlcheck.training.identity import changes, identity_of
@@ -60,6 +61,7 @@ class Keeper:
         self._spec, self._order, self._rank = spec, order, rank
         self.identity = identity_of(spec, order.effective_batch, content)
         self._source = source
+        self.course = Course(spec.training)
         self._snapshots = Snapshots()
         self._on_disk: Checkpoint | None = None
         self._broken: Mapping[Path, str] = {}
@@ -119,7 +121,7 @@ class Keeper:
         if self._on_disk is not None:
             prune(self.folder, self._on_disk, limit, self._broken)
         keep = 0 if self._spec.training.save_strategy == "no" else (limit or 1) + 1  # one while the newest is written
-        check_room(self.folder, state, keep)
+        check_room(self.folder, state, keep, best=self._spec.training.load_best_model_at_end)
 
     def resume(self, state: State) -> tuple[Found, dict[str, Any]]:
         """Take the newest whole checkpoint up, if there is one; returns it and what else it holds.
@@ -134,6 +136,7 @@ class Keeper:
             return found, {}
         self._on_disk = found.checkpoint
         kept = restore(found.checkpoint, state, self._rank, self._order.processes)
+        self.course.take_up(kept, found.checkpoint)
         if isinstance(self._source, Streamed) and kept.get("stream"):
             self._source.expect(*kept["stream"])
         return found, kept
@@ -153,11 +156,12 @@ class Keeper:
                 "unreadable": sorted(unreadable.items()),
                 "split": self._split,
                 "versions": installed(),
+                "evaluation": self.course.told(),
             }
             last = self._order.last_place(step, self._rank)
             if isinstance(self._source, Streamed) and last is not None:
                 facts["stream"] = self._source.consumed(last)
-            self._snapshots.capture(step, state, ranks, **facts)
+            self._snapshots.capture(step, state, ranks, {BEST: best} if (best := self.course.adapter) else {}, **facts)
 
     def changes(self, kept: Mapping[str, Any]) -> Iterator[str]:
         """What is otherwise than in the process that wrote a checkpoint, though it is the same run.
@@ -205,7 +209,7 @@ class Keeper:
         return folder
 
     def publish_adapter(self) -> Path:
-        """Write the adapter as PEFT loads it.
+        """Write the adapter as PEFT loads it: the last step's, or that of the best evaluation where the run asks so.
 
         Raises:
             CheckpointNotWritten: if the disk refuses it.
@@ -215,8 +219,11 @@ class Keeper:
             with self._writing:
                 self._check_lease()
                 last = self._snapshots.newest
-                content = Content({ADAPTER: last.files[ADAPTER]}, {"adapter_config.json": last.config})
-                publish(folder, last.step, content, self.identity)
+                tensors, step = last.files[ADAPTER], last.step
+                if self.course.adapter:
+                    tensors, step = self.course.adapter, self.course.best_step
+                content = Content({ADAPTER: tensors}, {"adapter_config.json": last.config})
+                publish(folder, step, content, self.identity)
                 if self._spec.training.save_strategy == "no":  # those that an interruption left
                     for each in folders(self.folder):
                         remove(each)
@@ -264,13 +271,9 @@ class Keeper:
 
     def _due(self, step: int) -> bool:
         settings, order = self._spec.training, self._order
-        if settings.save_strategy == "no":
-            return False
         if settings.save_strategy == "epoch":
-            before, after = (number * order.effective_batch // order.rows for number in (step - 1, step))
-            return after > before
-        every = settings.save_steps if settings.save_steps >= 1 else math.ceil(settings.save_steps * order.steps)
-        return step % max(1, int(every)) == 0
+            return order.ends_epoch(step)
+        return settings.save_strategy != "no" and step % order.whole_steps(settings.save_steps) == 0
 
     def _tell_save_time(self, seconds: float, record: Record) -> None:
         platform, size = self._spec.launch.platform, self._snapshots.newest.content.size

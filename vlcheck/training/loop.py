@@ -11,15 +11,13 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from vlcheck.data.conversation import Conversation
-from vlcheck.data.read import Row, RowProblem, read_rows
 from vlcheck.model.build import Patch
 from vlcheck.model.family import Family, Values
 from vlcheck.processing.collator import Collator, to_device
@@ -27,27 +25,20 @@ from vlcheck.spec import RunSpec
 from vlcheck.training.card_memory import compare_peak, measured_memory
 from vlcheck.training.checkpoint import Found
 from vlcheck.training.content import content_of
+from vlcheck.training.course import Course, metric_of
 from vlcheck.training.effective import Counts, counted, weighed
+from vlcheck.training.evaluation import Evaluator
 from vlcheck.training.feed import feed
+from vlcheck.training.identity import chosen
 from vlcheck.training.keeper import Keeper
 from vlcheck.training.order import Listed, Order, Streamed
 from vlcheck.training.record import Record, Silent
+from vlcheck.training.rows import Rows, check_share
 from vlcheck.training.settings import settings_of
 from vlcheck.training.setup import build, make_accelerator, order_of
 from vlcheck.training.step import autocast, finish, micro_step
 from vlcheck.training.summary import make_up, recorded, summary
 from vlcheck.training.watch import NotFinite, RunStopped, Watch, norms_by_part
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a run trains on: every row, or where to read them one after the other."""
-
-    conversations: Sequence[Conversation] = ()
-    broken: tuple[tuple[str, str], ...] = ()
-    """Rows that are no conversation, and why."""
-    stream: Callable[[], Iterator[Row | RowProblem]] | None = None
-    """Begins the split anew."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +91,10 @@ def train(
     order = order_of(spec, None if rows.stream else len(rows.conversations), processes)
     check_share(dict(rows.broken), order.rows + len(rows.broken), spec.data.max_unreadable)
     processor = collator.processor
-    content = content_of(spec, config=config, processor=processor, conversations=rows.conversations, patch=patch)
+    content = content_of(
+        spec, config=config, processor=processor, conversations=rows.conversations,
+        evaluation=rows.evaluation if chosen(spec) else (), patch=patch,
+    )  # fmt: skip
     source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
     keeper = Keeper(spec, order, rank, content, source)
     with contextlib.ExitStack() as claim:
@@ -138,7 +132,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
     total = order.rows + len(rows.broken)
     unreadable = dict(rows.broken)
 
-    live, settings = build(spec, config, accelerator, order, patch), settings_of(spec)
+    live, settings = build(spec, config, accelerator, order, patch, all_used=rows.all_used), settings_of(spec)
     found, kept = keeper.resume(live.state)
     accelerator.wait_for_everyone()
     keeper.check_room(live.state)
@@ -147,8 +141,9 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
 
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(
-            Silent() if rank else Record(keeper.folder, order.steps, say, int(spec.training.logging_steps))
+            Silent() if rank else Record(keeper.folder, order.steps, say, spec, keeper.identity)
         )
+        evaluator = Evaluator(spec, order, rows.evaluation, collator, live, accelerator, keeper.course, record)
         _tell_start(found, rows, record)
         for change in keeper.changes(kept):
             record.event("changed", f"warning: resumed with {change}")
@@ -157,10 +152,14 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
         stack.enter_context(keeper.guarded(record.last_words))
         first_loss = last_loss = math.nan
         start = ready = time.perf_counter()
+        if evaluator.after(step):  # the process before ended between the step and its evaluation
+            keeper.capture(step, live.state, unreadable)
 
-        for micro_batches in feed(
-            source, order, collator, rank=rank, start=step, workers=spec.training.dataloader_num_workers
-        ):
+        workers = spec.training.dataloader_num_workers
+        for micro_batches in feed(source, order, collator, rank=rank, start=step, workers=workers):
+            if keeper.course.over:
+                record.event("early-stop", _why_stopped(step, keeper.course), step=step)
+                break
             step, begun = step + 1, time.perf_counter()
             counts = counted(micro_batches, processes)
             _tell_left_out(step, counts, unreadable, record)
@@ -221,6 +220,8 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
             })  # fmt: skip
             if step == begun_at + 2:
                 compare_peak(projected, record)
+            if evaluator.after(step):
+                keeper.capture(step, live.state, unreadable)
             keeper.save_if_due(step, record, first=step == begun_at + 1)
             ready = time.perf_counter()
 
@@ -239,37 +240,6 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
     return trained
 
 
-def read_training_rows(spec: RunSpec, *, offline: bool = False, stream: bool = False) -> Rows:
-    """The rows of the training split, and those of it that are no conversation.
-
-    Args:
-        stream: read rows when they are needed; without, the list of them is held, and the bytes of images that do
-            not lie in files of their own.
-
-    Raises:
-        NoSuchSplit, NotApplicable, Unavailable: as `read_rows` does.
-    """
-    if stream:
-        return Rows(stream=lambda: read_rows(spec.data, spec.data.train_split, offline=offline))
-    found = list(read_rows(spec.data, spec.data.train_split, offline=offline))
-    sound = tuple(row.conversation for row in found if isinstance(row, Row))
-    return Rows(sound, tuple((row.name, row.message) for row in found if isinstance(row, RowProblem)))
-
-
-def check_share(unreadable: dict[str, str], rows: int, allowed: float) -> None:
-    """Hold the rows that were left out against the share that a run may lose.
-
-    Raises:
-        RunStopped: if they are more.
-    """
-    if len(unreadable) > allowed * rows:
-        name, reason = next(iter(unreadable.items()))
-        raise RunStopped(
-            f"{len(unreadable):,} of {rows:,} rows cannot be read, the first is {name}: {reason}; "
-            f"data.max_unreadable allows a share of {allowed:g}"
-        )
-
-
 def _tell_start(found: Found, rows: Rows, record: Record) -> None:
     for text in found.broken.values():
         record.event("broken-checkpoint", f"warning: passed over: {text}")
@@ -277,6 +247,13 @@ def _tell_start(found: Found, rows: Rows, record: Record) -> None:
         record.event("resumed", f"resumed from {found.checkpoint.folder}", after=found.checkpoint.step)
     for name, reason in rows.broken:
         record.event("unreadable", f"left out: {name}: {reason}", row=name)
+
+
+def _why_stopped(step: int, course: Course) -> str:
+    return (
+        f"stopped early behind step {step}: {course.worse} evaluations were no better than that of step "
+        f"{course.best_step} ({metric_of(course.training)} {course.best:.4g})"
+    )
 
 
 def _tell_left_out(step: int, counts: Counts, unreadable: dict[str, str], record: Record) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,15 @@ class Order:
     def steps(self) -> int:
         """Optimizer steps of the run."""
         return -(-self.total // self.effective_batch)
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether the last row of an epoch is taken in a step, counted from 1."""
+        before, after = (number * self.effective_batch // self.rows for number in (step - 1, step))
+        return after > before
+
+    def whole_steps(self, every: float) -> int:
+        """An interval in optimizer steps; one below 1 is a share of all steps."""
+        return max(1, int(every if every >= 1 else math.ceil(every * self.steps)))
 
     def micro_batches(self, step: int, rank: int) -> list[Places]:
         """What a process takes in a step, counted from 0; a micro-batch may be empty at the very end."""

@@ -14,7 +14,7 @@ EIGHT_BIT_FROM = 4096
 """Parameters with fewer elements keep 32-bit state in an 8-bit optimizer (bitsandbytes 0.50)."""
 
 
-def check_room(root: Path, state: State, keep: int) -> None:
+def check_room(root: Path, state: State, keep: int, *, best: bool = False) -> None:
     """Find out before training whether the disk holds what a run will keep.
 
     Checkpoints that lie there already count: they are pruned when newer ones are written, so that a resume
@@ -22,12 +22,13 @@ def check_room(root: Path, state: State, keep: int) -> None:
 
     Args:
         keep: checkpoints that lie there at most at one time.
+        best: a checkpoint holds the adapter of the best evaluation as well.
 
     Raises:
         CheckpointNotWritten: if there is no room.
     """
     adapter = sum(tensor.numel() * tensor.element_size() for tensor in state.adapter.values())
-    checkpoint = adapter + state_bytes(state)
+    checkpoint = adapter * (2 if best else 1) + state_bytes(state)
     there = min(kept_bytes(root), max(0, keep - 1) * checkpoint)
     needed = checkpoint * keep - there + adapter
     if (free := shutil.disk_usage(root).free) < needed:

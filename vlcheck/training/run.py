@@ -9,12 +9,14 @@ from vlcheck.processing.processor import check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.training import loop
 from vlcheck.training.loop import Trained
+from vlcheck.training.rows import read_training_rows
 
 
 def train_resolved(
     run: ResolvedRun,
     *,
     projected: tuple[int, int] | None = None,
+    reached: bool = False,
     offline: bool = False,
     stream: bool = False,
     say: Callable[[str], None] = lambda line: None,
@@ -23,6 +25,7 @@ def train_resolved(
 
     Args:
         projected: allocated bytes that the memory plan for this card expects, and its upper bound.
+        reached: a row with an image gives every adapter a gradient, as the audit has seen.
         offline: read no rows from the Hub.
         stream: read rows when they are needed, instead of holding them.
         say: told one line at a time.
@@ -36,7 +39,9 @@ def train_resolved(
     check_tokenizer(spec, run.processor)
     if spec.data.collator is not None:
         say("note: data.collator is audited, not used here: vlcheck trains with its own")
-    rows = loop.read_training_rows(spec, offline=offline, stream=stream)
+    rows = read_training_rows(spec, offline=offline, stream=stream)
+    pictured = not stream and all(row.pictures for row in rows.conversations)
+    rows = replace(rows, all_used=reached and pictured)
     count = "a stream of" if rows.stream else f"{len(rows.conversations):,}"
     say(f"{count} rows of {spec.data.train_split!r}; processor: {run.processor.origin}")
     return loop.train(

@@ -14,12 +14,14 @@ from torch import nn
 from transformers import get_scheduler
 
 from vlcheck.model.build import Patch, Weights, base_of, build_model
+from vlcheck.model.ddp import leave_frozen_out
 from vlcheck.model.family import Values
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.training.order import Order
 from vlcheck.training.settings import settings_of
 from vlcheck.training.snapshot import State, live_adapter
 from vlcheck.training.step import make_optimizer, prepare
+from vlcheck.training.trackers import check_trackers
 
 T = TypeVar("T")
 
@@ -42,23 +44,33 @@ class Live:
         return list(self.names.values())
 
 
+TRL_ONLY = ("packing", "padding_free", "activation_offloading")
+"""Settings of TRL that change what a step sees or where it lies."""
+
+
 def make_accelerator(spec: RunSpec) -> Accelerator:
     """Processes and devices, as `accelerate launch` set them up.
 
     Raises:
         ConfigError: for a way of training that the loop does not know.
     """
-    settings = spec.training
+    settings, zero = spec.training, spec.training.zero_optimization
     for field, refused, allowed in (
         ("fsdp", settings.fsdp, "leave it out; vlcheck trains on one GPU, or on several with DDP"),
+        (
+            "zero_optimization",
+            zero and f"of stage {zero.stage}",
+            "leave it out; vlcheck trains on one GPU, or with DDP",
+        ),
+        *((name, getattr(settings, name) or None, "leave it out") for name in TRL_ONLY),
         ("fp16", settings.fp16 or None, "bf16: true, or neither"),
         ("save_strategy", settings.save_strategy if settings.save_strategy == "best" else None, "no, steps, epoch"),
     ):
         if refused is not None:
             message = f"training.{field} is {refused}; vlcheck train allows: {allowed}"
             raise ConfigError(Problem(spec.where(f"training.{field}"), message))
-    # a row without an image leaves the vision tower's adapters without a gradient
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    check_trackers(spec)
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs()])
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         seen = accelerator.distributed_type.value
         message = f"accelerate was set up for {seen}; vlcheck train allows: one process, or several with DDP"
@@ -101,8 +113,12 @@ def order_of(spec: RunSpec, rows: int | None, processes: int) -> Order:
     return Order(rows, total, micro, accumulation, processes, settings.seed)
 
 
-def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order, patch: Patch | None) -> Live:
+def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order, patch: Patch | None, *,
+          all_used: bool = False) -> Live:  # fmt: skip
     """Model, optimizer and schedule, ready for the first step.
+
+    Args:
+        all_used: every micro-batch gives every adapter a gradient, so that DDP need not look for those without one.
 
     Raises:
         AdapterRefused, UnbuildableConfig: as `build_model` does.
@@ -119,9 +135,23 @@ def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order,
     warmup = settings.warmup_steps * (order.steps if settings.warmup_steps < 1 else 1)
     schedule = get_scheduler(settings.lr_scheduler_type, optimizer, math.ceil(warmup), order.steps)
     state = State(live_adapter(model), tuple(names.values()), optimizer, schedule, adapter_config(model))
-    called = accelerator.prepare_model(model, device_placement=False)
+    called = wrapped(model, accelerator, all_used=all_used)
     set_seed(settings.seed, device_specific=True)  # each process drops out differently
     return Live(called, base, names, state)
+
+
+def wrapped(model: nn.Module, accelerator: Accelerator, *, all_used: bool) -> nn.Module:
+    """The model as the loop calls it: where several processes train, inside a DDP that knows of what trains alone.
+
+    Args:
+        all_used: every micro-batch gives every adapter a gradient. A row without an image leaves the vision tower's
+            without one, and DDP then has to look for them in each backward pass.
+    """
+    if accelerator.num_processes > 1:
+        leave_frozen_out(model)
+        accelerator.ddp_handler.find_unused_parameters = not all_used
+    called: nn.Module = accelerator.prepare_model(model, device_placement=False)
+    return called
 
 
 def adapter_config(model: Any) -> str:

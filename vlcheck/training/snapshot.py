@@ -65,11 +65,19 @@ class Snapshots:
         self._newest = 0
         self._frozen = False
 
-    def capture(self, step: int, state: State, ranks: Sequence[Mapping[str, Any]], **facts: Any) -> None:
+    def capture(
+        self,
+        step: int,
+        state: State,
+        ranks: Sequence[Mapping[str, Any]],
+        held: Mapping[str, dict[str, torch.Tensor]],
+        **facts: Any,
+    ) -> None:
         """Copy the state of a step that has just ended.
 
         Args:
             ranks: `rng_state()` of every process.
+            held: tensors by file that are in host memory already, and that nothing writes to.
             facts: JSON values to keep with it.
         """
         target = self._pair[1 - self._newest]
@@ -78,7 +86,7 @@ class Snapshots:
         live = {ADAPTER: state.adapter, OPTIMIZER: tensors, RNG: random_states}
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # paged state is read by the CPU
-        target.files = {name: _copied(named, target.files.get(name, {})) for name, named in live.items()}
+        target.files = {name: _copied(named, target.files.get(name, {})) for name, named in live.items()} | dict(held)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         target.state = {

@@ -53,5 +53,5 @@ def make_up(adapter: Path, spec: RunSpec, identity: Identity, processes: int, sa
         "first_loss": own[0].get("loss", math.nan), "last_loss": own[-1].get("loss", math.nan),
         "seconds": sum(values.get("seconds", 0.0) for values in own), "unreadable": sorted(rows.items()),
     }  # fmt: skip
-    with Record(folder, steps, say) as record:
+    with Record(folder, steps, say, spec, identity) as record:
         record.finish(f"{adapter}: the adapter after {steps} steps", summary(trained, spec, identity, processes))
