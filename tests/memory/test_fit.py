@@ -75,6 +75,8 @@ def test_logits_that_take_the_most_are_said_to_be_spared():
     fewer = replace(run, training=replace(run.training, logits="supervised"))
     plan = Simulation(fewer, values, family_of(values)).plan(H100, shape)
     assert found.smaller.plan == plan
+    assert found.rows_open
+    assert f"largest micro-batch     {found.largest_rows} or more" in render_fit(found, "run.yaml")
     assert f"with logits: supervised: {plan.driver_bytes / 2**30:.2f} GiB" in render_fit(found, "run.yaml")
 
 
@@ -180,6 +182,7 @@ def test_what_is_recommended_can_be_typed():
     card = replace(CARD, total_bytes=(with_ + without) // 2)
     best = fit(spec(), GEMMA, family_of(GEMMA), card, (H100,), shape)
     assert best.recommended.checkpointed is True
+    assert not best.rows_open
     assert best.recommended.driver_bytes == best.plan.driver_bytes
     assert "gradient_checkpointing: true" in render_fit(best, "run.yaml")
 

@@ -22,6 +22,10 @@ from vlcheck.training.settings import StepSettings
 
 TRIES = 3
 """Simulations that one search may take."""
+FARTHEST = 16
+"""How many times a number that fits the next one may be."""
+WITH_IMAGES = 4
+"""How many times a fitting number of rows with images the next one may be: hundreds of images take ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Fit:
     """Logits at supervised positions, where the run fits and logits at all are its largest line."""
     largest_rows: int
     """Largest micro-batch that fits, 0 where none does."""
+    rows_open: bool
+    """Whether more rows may fit: the search ended at the largest micro-batch that it simulated."""
     largest_rank: int
     """Largest LoRA rank that fits beside the run's own micro-batch."""
     largest_soft_tokens: int | None
@@ -90,13 +96,19 @@ def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[
 
     plan = at_rows(shape.rows)
     effective = settings.rows * settings.accumulation
-    rows = largest(at_rows, shape.rows, second=effective if effective > shape.rows else 0)
+    rows = largest(
+        at_rows,
+        shape.rows,
+        second=effective if effective > shape.rows else 0,
+        farthest=WITH_IMAGES if shape.images else FARTHEST,
+    )
     return Fit(
         named=named,
         plan=plan,
         remedy=_remedy(simulation, card, settings, shape, plan),
         smaller=_fewer_logits(simulation, card, settings, shape, plan),
         largest_rows=rows,
+        rows_open=rows == max(seen),
         largest_rank=_largest_rank(simulation, settings, shape, plan),
         largest_soft_tokens=_largest_image(simulation, card, shape, plan),
         recommended=_recommend(simulation, settings, card, shape, rows),
@@ -111,7 +123,13 @@ def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[
 
 
 def largest(
-    plan_at: Callable[[int], MemoryPlan], start: int, *, second: int = 0, step: int = 1, most: int = 4096
+    plan_at: Callable[[int], MemoryPlan],
+    start: int,
+    *,
+    second: int = 0,
+    step: int = 1,
+    most: int = 4096,
+    farthest: int = FARTHEST,
 ) -> int:
     """The largest number whose plan fits; memory grows with it, so a few secants find it.
 
@@ -119,6 +137,7 @@ def largest(
         start: where to begin.
         second: where to go on when that fits; without it, eight times as far.
         step: numbers are multiples of this; the answer is at most a little too small.
+        farthest: how many times a number that fits the next one may be.
     """
     low, high = 0, most + 1
     tried: dict[int, int] = {}
@@ -132,7 +151,7 @@ def largest(
             high = min(high, number)
         if high - low <= max(step, low // 16 // step * step):
             break
-        number = _next(tried, low, high, plan.gpu.total_bytes, step, second or 8 * low)
+        number = _next(tried, low, high, plan.gpu.total_bytes, step, second or 8 * low, farthest)
     if low and high in tried and low in tried:  # memory grows ever faster, so the line between the two lies above it
         room = plan.gpu.total_bytes
         low += int((room - tried[low]) / (tried[high] - tried[low]) * (high - low)) // step * step
@@ -144,7 +163,7 @@ def needed(plan: MemoryPlan) -> int:
     return int(plan.reserved_bytes * (1 + plan.band + RESERVED_BAND)) + plan.outside_bytes
 
 
-def _next(tried: Mapping[int, int], low: int, high: int, room: int, step: int, second: int) -> int:
+def _next(tried: Mapping[int, int], low: int, high: int, room: int, step: int, second: int, farthest: int) -> int:
     """Where the line through two tried numbers meets the room."""
     if low == 0:
         return max(step, high // 2 // step * step)
@@ -153,7 +172,7 @@ def _next(tried: Mapping[int, int], low: int, high: int, room: int, step: int, s
     less, more = sorted(tried)[-2:] if high > max(tried) else (low, high)
     slope = (tried[more] - tried[less]) / (more - less)
     guess = int(low + (room - tried[low]) / slope) if slope > 0 else 2 * low
-    guess = min(guess, 16 * low) // step * step
+    guess = min(guess, farthest * low) // step * step
     return min(max(guess, low + step), high - step)
 
 
