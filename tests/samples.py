@@ -24,10 +24,11 @@ from vlcheck.engine import audit
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import NotApplicable, Report, Rule, Unavailable
 from vlcheck.gpus import Gpu
+from vlcheck.model.attention import attention_support
 from vlcheck.model.base_weights import StoredBase
 from vlcheck.model.build import Weights, build_unadapted
 from vlcheck.model.config import ModelConfig
-from vlcheck.model.reference import attention_support, build_reference
+from vlcheck.model.reference import build_reference
 from vlcheck.processing.lengths import Lengths, RowLength
 from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
 

@@ -42,6 +42,11 @@ def gemma4_deep() -> dict[str, Any]:
     return _roomy(_shrunk(values, {"model.language_model.layers": tuple(range(60))}))
 
 
+def llava_deep() -> dict[str, Any]:
+    """Ten text layers of LLaVA 1.5, all alike: some of them stand for the rest."""
+    return _shrunk(_entry("llava-hf/llava-1.5-7b-hf"), {"model.language_model.layers": tuple(range(10))})
+
+
 def gemma4_wide() -> dict[str, Any]:
     """The two-layer model with the real width of a global attention head."""
     values = gemma4()

@@ -13,16 +13,14 @@ from vlcheck.adapters.saved import SavedAdapter, read_adapter
 from vlcheck.collators.batch import Candidate
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.sources.held import as_conversations
-from vlcheck.evidence.model import known_model
+from vlcheck.evidence.model import known_model, model_with
 from vlcheck.evidence.options import ROWS
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Severity, Unavailable, Verdict
-from vlcheck.model import catalogue
 from vlcheck.model.build import check_patch
-from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
 from vlcheck.rules import choose
-from vlcheck.spec import ConfigError, Intent, Location, Lora, ModelRef, Problem, RunSpec
+from vlcheck.spec import ConfigError, Intent, Lora, ModelRef, RunSpec
 from vlcheck.versions import installed, untested
 
 if TYPE_CHECKING:
@@ -134,7 +132,7 @@ def check_collator(
         ValueError: if a selected rule does not exist, or a row is no conversation.
     """
     spec = RunSpec(
-        model=ModelRef(id=model or _model_with(processor)),
+        model=ModelRef(id=model or model_with(processor)),
         lora=Lora(target_modules="all-linear"),
         intent=Intent(answers=answers),
     )
@@ -241,16 +239,6 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
         judged(report)
         say("forced: the run starts all the same" if force else "not started; --force starts the run all the same")
     return force or not errors
-
-
-def _model_with(processor: Any) -> str:
-    """A known model whose processor is of this class."""
-    kind = type(processor).__name__
-    for entry in catalogue.entries():
-        made = family_of(entry.config).fallback
-        if made is not None and made.processor == kind:
-            return entry.hub_id
-    raise ConfigError(Problem(Location("<python>"), f"no known model has a {kind}; name one with model="))
 
 
 def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:

@@ -48,6 +48,18 @@ def check_function(name: str, path: str | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttentionByPart:
+    """An attention implementation for each sub-config of a model; one that is left out chooses its own."""
+
+    text_config: Attention | None = None
+    """Language model."""
+    vision_config: Attention | None = None
+    """Vision tower."""
+    audio_config: Attention | None = None
+    """Audio tower."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quantization:
     """Fields of transformers' `BitsAndBytesConfig`. Leave the section out for an unquantised base."""
 
@@ -117,6 +129,32 @@ class CheckpointingKwargs:
 
     use_reentrant: bool | None = None
     """Reentrant checkpointing drops the gradient of a block whose input needs none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offload:
+    """Where DeepSpeed keeps something."""
+
+    device: Literal["none", "cpu", "nvme"] = "none"
+    """`none` leaves it on the GPUs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroOptimization:
+    """Fields of DeepSpeed's `zero_optimization`."""
+
+    stage: Literal[0, 1, 2, 3] = 0
+    """What GPUs divide: 1 the optimizer state, 2 gradients too, 3 weights too; 0 nothing."""
+    offload_optimizer: Offload | None = None
+    """Where the optimizer state lies."""
+    offload_param: Offload | None = None
+    """Where the weights lie between their uses; stage 3 only."""
+
+    def __post_init__(self) -> None:
+        if self.offload_param is not None and self.stage != 3:
+            raise ValueError("offload_param needs stage 3")
+        if self.offload_optimizer is not None and self.stage == 0:
+            raise ValueError("offload_optimizer needs a stage from 1 to 3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +246,16 @@ class Training:
     remove_unused_columns: bool = True
     """transformers' Trainer drops columns that the model's forward does not name; vlcheck's own loop drops none."""
     fsdp: Text | None = None
-    """Shard parameters, gradients and optimizer state, for example `full_shard auto_wrap`."""
+    """What FSDP shards, as TrainingArguments takes it: `full_shard`, `shard_grad_op`, `no_shard` or a hybrid of the
+    first two, with `offload` or `auto_wrap` after it."""
+    zero_optimization: ZeroOptimization | None = None
+    """What DeepSpeed shards, as in its own config."""
+    packing: bool = False
+    """TRL's: several conversations in one row of max_length tokens."""
+    padding_free: bool = False
+    """TRL's: the rows of a micro-batch one after another, without padding."""
+    activation_offloading: bool = False
+    """TRL's: activations wait in main memory for the backward pass."""
     seed: Index = 42
     """Seed of every random number generator."""
 
@@ -224,5 +271,7 @@ class Training:
         if self.eval_strategy == "no" and (self.load_best_model_at_end or self.early_stopping_patience):
             asked = "load_best_model_at_end" if self.load_best_model_at_end else "early_stopping_patience"
             raise ValueError(f"{asked} needs evaluations; eval_strategy may be steps or epoch")
+        if self.fsdp and self.zero_optimization is not None:
+            raise ValueError("fsdp and zero_optimization exclude each other")
         if self.framework == "vlcheck" and self.logits in ("chunked", "fused"):
             raise ValueError(f"logits: {self.logits} is not vlcheck's own loop, which takes supervised or all")

@@ -18,6 +18,7 @@ from annotated_types import Ge, Gt, Le, Len
 
 from vlcheck.library_settings import (
     Attention,
+    AttentionByPart,
     CheckpointingKwargs,
     Choice,
     Count,
@@ -32,10 +33,12 @@ from vlcheck.library_settings import (
     Share,
     Text,
     Training,
+    ZeroOptimization,
     check_function,
 )
 
 __all__ = [
+    "AttentionByPart",
     "CheckpointingKwargs",
     "ConfigError",
     "Data",
@@ -50,6 +53,7 @@ __all__ = [
     "Quantization",
     "RunSpec",
     "Training",
+    "ZeroOptimization",
 ]
 
 
@@ -99,10 +103,16 @@ class ModelRef:
     """Storage type of everything that is not quantised."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """`random` draws the weights from training.seed: a run that downloads nothing and teaches nothing but the loop."""
-    attn_implementation: Attention | None = None
-    """Passed to `from_pretrained`; unset lets each submodel choose."""
+    attn_implementation: Attention | AttentionByPart | None = None
+    """Passed to `from_pretrained`: one for all submodels or one a part; unset lets each submodel choose."""
     patch: Function | None = None
     """`package.module:function`, your monkeypatch; runs before PEFT, and only with --allow-code."""
+
+    @property
+    def attention(self) -> str | dict[str, str] | None:
+        """`attn_implementation` as transformers takes it."""
+        asked = self.attn_implementation
+        return {k: v for k, v in vars(asked).items() if v} if isinstance(asked, AttentionByPart) else asked
 
     def __post_init__(self) -> None:
         check_function("patch", self.patch)

@@ -97,6 +97,21 @@ MALFORMED: dict[str, tuple[str | bytes, list[str]]] = {
         'a: "\\UFFFFFFFF"',
         ["1:2: not valid YAML after this place: Python int too large to convert to C int"],
     ),
+    "attention of a part that is none": (
+        "model: {id: a, attn_implementation: {vision: eager}}\nlora: {}",
+        [
+            '1:16: model.attn_implementation is {"vision": "eager"}; allowed: one of eager, sdpa, flash_attention_2, '
+            "flash_attention_3, flash_attention_4, flex_attention, or a mapping with keys text_config, vision_config, "
+            "audio_config, or null"
+        ],
+    ),
+    "attention of a part": (
+        "model: {id: a, attn_implementation: {vision_config: eagr}}\nlora: {}",
+        [
+            '1:38: model.attn_implementation.vision_config is "eagr"; allowed: one of eager, sdpa, flash_attention_2, '
+            "flash_attention_3, flash_attention_4, flex_attention, or null; did you mean eager?"
+        ],
+    ),
     # --- sections
     "no section at all": (
         "foo: 1\n",

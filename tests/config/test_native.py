@@ -204,8 +204,30 @@ INTENTIONAL = {
 
 OWN = frozenset({
     "framework", "framework_version", "kbit_preparation", "logits", "early_stopping_patience", "report_to",
+    "zero_optimization", "packing", "padding_free", "activation_offloading",
 })  # fmt: skip
-"""Fields that no library has: what a training script does around its trainer."""
+"""Fields that transformers' arguments lack: what a training script does around its trainer, DeepSpeed's and TRL's."""
+
+
+@pytest.mark.parametrize("field", ["packing", "padding_free", "activation_offloading"])
+def test_what_is_trls_has_its_name_and_its_default(field):
+    from trl import SFTConfig
+
+    assert getattr(SFTConfig, field) is getattr(Training, field) is False
+
+
+@pytest.mark.parametrize(
+    ("training", "objection"),
+    [
+        ({"fsdp": "full_shard", "zero_optimization": {"stage": 3}}, "fsdp and zero_optimization exclude each other"),
+        ({"zero_optimization": {"stage": 2, "offload_param": {"device": "cpu"}}}, "offload_param needs stage 3"),
+        ({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}, "needs a stage from 1 to 3"),
+        ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage is 4; allowed: one of 0, 1, 2, 3"),
+    ],
+)
+def test_what_deepspeed_would_refuse_is_refused(training, objection):
+    with pytest.raises(ConfigError, match=objection):
+        load_mapping({**SMALLEST, "training": training})
 
 
 @pytest.mark.parametrize("section", [Lora, Quantization, Training])

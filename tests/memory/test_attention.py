@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vlcheck.memory.attention import Arch, Fused, Kernel, choose
+from vlcheck.memory.attention import Arch, Call, Fused, Kernel, choose
 from vlcheck.memory.blocks import Blocks
 from vlcheck.memory.simulate import FollowStorages
 
@@ -45,7 +45,7 @@ def tensors(row):
 @pytest.mark.parametrize("row", [r for r in ROWS if "forced" not in r], ids=str)
 def test_the_kernel_that_an_h100_picks(row):
     q, k, v, mask = tensors(row)
-    assert choose(Arch(9), q, k, v, mask, 0.0) is NODES[row["node"]]
+    assert choose(Arch(9), Call.of(q, k, v, mask, 0.0)) is NODES[row["node"]]
 
 
 def test_every_fused_row_within_a_percent():
@@ -87,4 +87,4 @@ def backward_peak(blocks, before) -> int:
 def test_other_cards_pick_other_kernels(arch, kernel):
     """Causal bfloat16 attention of width 128, with gradients."""
     q = torch.empty(1, 8, 64, 128, dtype=torch.bfloat16, device=META, requires_grad=True)
-    assert choose(arch, q, q, q, None, 0.0) is kernel
+    assert choose(arch, Call.of(q, q, q, None, 0.0)) is kernel

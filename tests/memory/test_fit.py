@@ -64,6 +64,22 @@ def test_remedy_is_for_rows_of_the_given_length():
     assert found.remedy.plan.shape == shape
 
 
+def test_logits_that_take_the_most_are_said_to_be_spared():
+    """Where the run fits all the same; the figure is the projection's, with that one setting changed."""
+    shape = Shape(rows=8, tokens=128, soft_tokens=16)
+    values = json.loads(json.dumps(tiny.llava_deep()))
+    values["text_config"]["vocab_size"] = 64_000
+    run = spec(logits="all", optim="sgd")
+    found = fit(run, values, family_of(values), H100, (), shape)
+    assert found.plan.lines[0].cause == "logits and loss"
+    fewer = replace(run, training=replace(run.training, logits="supervised"))
+    plan = Simulation(fewer, values, family_of(values)).plan(H100, shape)
+    assert found.smaller.plan == plan
+    assert found.rows_open
+    assert f"largest micro-batch     {found.largest_rows} or more" in render_fit(found, "run.yaml")
+    assert f"with logits: supervised: {plan.driver_bytes / 2**30:.2f} GiB" in render_fit(found, "run.yaml")
+
+
 def test_largest_finds_the_edge_of_a_line():
     """Between two tried numbers the answer is on the safe side of the line through them."""
 
@@ -166,6 +182,7 @@ def test_what_is_recommended_can_be_typed():
     card = replace(CARD, total_bytes=(with_ + without) // 2)
     best = fit(spec(), GEMMA, family_of(GEMMA), card, (H100,), shape)
     assert best.recommended.checkpointed is True
+    assert not best.rows_open
     assert best.recommended.driver_bytes == best.plan.driver_bytes
     assert "gradient_checkpointing: true" in render_fit(best, "run.yaml")
 

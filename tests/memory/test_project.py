@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 from tests import tiny
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, gpu
+from vlcheck.library_settings import Offload
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.micro import MicroStep
 from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.weights import pack, stored
+from vlcheck.model.attention import attention_support
 from vlcheck.model.build import Weights, build_model, transformers_config
 from vlcheck.model.families import described, family_of
 from vlcheck.model.families.generic import derive
 from vlcheck.model.reference import build_reference
-from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec, Training
+from vlcheck.spec import AttentionByPart, Lora, ModelRef, Quantization, RunSpec, Training, ZeroOptimization
+from vlcheck.training.settings import settings_of
 
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
 H100 = gpu("h100")
@@ -150,6 +153,25 @@ def test_packed_weights_take_what_bitsandbytes_takes():
     assert [s.size for s in stored(meta)] == [s.size for s in stored(real)]
 
 
+def test_attention_by_part_is_projected_or_refused():
+    """Each tower runs what it is asked for; one that refuses it ends the run before its first step."""
+    values, shape = tiny.gemma4(clip=False, audio=True), Shape(rows=2, tokens=64, soft_tokens=20)
+
+    def at(asked):
+        run = replace(spec(), model=ModelRef(id="tiny", attn_implementation=asked))
+        return project_memory(run, values, family_of(values), H100, shape)
+
+    by_part = at(AttentionByPart(text_config="eager", vision_config="sdpa"))
+    assert 0 < sum(by_part.kernels.values()) < sum(at(None).kernels.values())
+    assert by_part.allocated_bytes != at("eager").allocated_bytes
+    assert at(AttentionByPart(text_config="flash_attention_2")).doubts == (
+        "flash_attention_2 is projected as torch's own attention kernels",
+    )
+    if not all(attention_support(build_reference(values), "sdpa").values()):
+        with pytest.raises(Unavailable, match="Gemma4AudioModel refuses attn_implementation 'sdpa', so the base"):
+            at("sdpa")
+
+
 def test_projection_leaves_no_trace():
     """Autocast and attention are as they were."""
     before = torch.is_autocast_enabled("cuda"), torch.nn.functional.scaled_dot_product_attention
@@ -171,6 +193,76 @@ def test_sharding_divides():
     one, parts = (project_memory(each, GEMMA, family, H100, shape) for each in (run, sharded))
     assert parts.of("quantised weights") * 4 - one.of("quantised weights") in range(4)
     assert parts.doubts
+
+
+def on_four(**training):
+    """A run on four GPUs, its base and its optimizer large enough to tell what is divided."""
+    run = spec(optim="adamw_torch_fused", **training)
+    return replace(run, hardware=replace(run.hardware, count=4))
+
+
+def zero(stage, **more):
+    return on_four(zero_optimization=ZeroOptimization(stage=stage, **more))
+
+
+CPU = Offload(device="cpu")
+WHOLE = {"quantised weights": 1, "gradients": 1, "optimizer state": 1}
+"""Causes, and by how many their bytes are divided; one that is left out of a strategy's lies on the host."""
+DIVIDED = {
+    "FSDP full_shard": (on_four(fsdp="full_shard auto_wrap"), dict.fromkeys(WHOLE, 4)),
+    "FSDP shard_grad_op": (on_four(fsdp="shard_grad_op"), {**WHOLE, "gradients": 4, "optimizer state": 4}),
+    "FSDP no_shard": (on_four(fsdp="no_shard"), WHOLE),
+    "FSDP full_shard, offload": (on_four(fsdp="full_shard offload"), {"gradients": 4}),
+    "ZeRO-1": (zero(1), {**WHOLE, "optimizer state": 4}),
+    "ZeRO-2": (zero(2), {**WHOLE, "gradients": 4, "optimizer state": 4}),
+    "ZeRO-3": (zero(3), dict.fromkeys(WHOLE, 4)),
+    "ZeRO-2, offload": (zero(2, offload_optimizer=CPU), {"quantised weights": 1, "gradients": 4}),
+    "ZeRO-3, offload": (zero(3, offload_optimizer=CPU, offload_param=CPU), {"gradients": 4}),
+}
+
+
+@pytest.fixture(scope="module")
+def undivided() -> Simulation:
+    run = spec(optim="adamw_torch_fused")
+    return Simulation(run, GEMMA, family_of(GEMMA))
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_what_is_divided_and_what_lies_on_the_host(undivided, name):
+    """Each strategy by its own division, to the byte; what lies on the host is no line."""
+    run, shares = DIVIDED[name]
+    shape = Shape(tokens=64, soft_tokens=20)
+    one = undivided.plan(H100, shape)
+    each = undivided.plan(H100, shape, settings_of(run))
+    for cause in WHOLE:
+        before, after = (sum(x.size for x in p.lines if x.cause.partition(" (")[0] == cause) for p in (one, each))
+        assert after == (-(-before // shares[cause]) if cause in shares else 0), cause
+    assert any(doubt.startswith(f"{name.partition(',')[0]} is projected, not measured") for doubt in each.doubts)
+
+
+@pytest.mark.parametrize("name", ["packing", "padding_free", "activation_offloading"])
+def test_what_no_simulated_step_does_is_refused_by_name(name):
+    with pytest.raises(Unavailable, match=f"training.{name} has no memory model: "):
+        plan(**{name: True})
+
+
+def test_parts_trained_in_full_count_their_gradients_and_state():
+    """A projector in `modules_to_save`: a copy of its weights, its gradients, its optimizer state."""
+    values = tiny.shrunken("llava-hf/llava-1.5-7b-hf")
+    shape = Shape(rows=2, tokens=64, soft_tokens=16)
+    run = replace(spec(optim="adamw_torch_fused", gradient_accumulation_steps=2), quantization=None)
+    saved = replace(run, lora=replace(run.lora, exclude_modules=".*multi_modal_projector.*",
+                                      modules_to_save=("multi_modal_projector",)))  # fmt: skip
+    without = replace(run, lora=replace(run.lora, exclude_modules=".*multi_modal_projector.*"))
+    one, other = (Simulation(each, values, family_of(values)) for each in (saved, without))
+    tensors = [p for n, p in one.model.named_parameters() if "modules_to_save" in n and p.requires_grad]
+    size = sum(p.numel() * p.element_size() for p in tensors)
+    more, less = (each.plan(H100, shape) for each in (one, other))
+    assert tensors
+    assert more.of("optimizer state") - less.of("optimizer state") == 2 * size + 4 * len(tensors)
+    assert more.of("adapters") - less.of("adapters") == size
+    held = [sum(line.size for line in p.lines if line.cause == "gradients") for p in (more, less)]
+    assert held[0] - held[1] == size
 
 
 def test_rows_say_what_they_assume():

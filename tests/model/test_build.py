@@ -16,11 +16,12 @@ from tests import tiny
 from tests.broken import patches
 from tests.samples import LANGUAGE, NF4, targets
 from vlcheck.model import catalogue
+from vlcheck.model.attention import attention_support
 from vlcheck.model.build import AdapterRefused, UnbuildableConfig, Weights, adapt, base_of, build_base, build_model
 from vlcheck.model.families import family_of
 from vlcheck.model.modules import tabulate
 from vlcheck.model.random_weights import materialise
-from vlcheck.model.reference import attention_support, build_reference
+from vlcheck.model.reference import build_reference
 from vlcheck.model.targets import resolve
 from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec
 
@@ -193,7 +194,10 @@ def test_resolved_targets_are_what_peft_adapts(lora):
     assert not found.wrappers
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
+@pytest.mark.parametrize(
+    "implementation",
+    ["eager", "sdpa", "flex_attention", {"text_config": "sdpa", "vision_config": "eager"}, {"audio_config": "sdpa"}],
+)
 def test_attention_support_is_what_transformers_enforces(implementation):
     """A model is refused exactly where a submodel is said not to accept the implementation."""
     from vlcheck.model.build import transformers_config
@@ -208,7 +212,7 @@ def test_attention_support_is_what_transformers_enforces(implementation):
         refused = "does not support" in str(error)
     assert refused == (not all(support.values()))
     if Version(transformers.__version__) >= Version("5.23"):
-        assert refused == (implementation != "eager")
+        assert refused == (implementation not in ("eager", {"text_config": "sdpa", "vision_config": "eager"}))
 
 
 def test_reference_ignores_patches():

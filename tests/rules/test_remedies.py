@@ -37,7 +37,7 @@ from vlcheck.engine import audit
 from vlcheck.evidence.collectors import COLLECTORS
 from vlcheck.finding import Finding, Report
 from vlcheck.rules import RULES
-from vlcheck.spec import Hardware, Intent, RunSpec, Training
+from vlcheck.spec import AttentionByPart, Hardware, Intent, RunSpec, Training
 
 SECTIONS: Mapping[str, type] = {
     "model": description.ModelRef, "quantization": description.Quantization, "lora": description.Lora,
@@ -94,6 +94,10 @@ BROTHERS: dict[str, Run] = {
     "regex that hits containers": run(qwen, lora=targets(r"^(model)(?!.*(lm_head|output|emb|wte|shared)).*")),
     "heads too wide for flash, a tower without sdpa": run(
         lambda: {**tiny.gemma4_wide(), "audio_config": audio()["audio_config"]}, attn="flash_attention_2",
+        lora=targets("all-linear", exclude_modules=".*audio.*"),
+    ),
+    "a tower without sdpa, by part": run(
+        audio, attn=AttentionByPart(text_config="sdpa", audio_config="sdpa"),
         lora=targets("all-linear", exclude_modules=".*audio.*"),
     ),
     "float16 storage": run(dtype="float16"),

@@ -175,7 +175,7 @@ def _settings(spec: RunSpec, saved: SavedAdapter | None, processor: FoundProcess
         "seed": spec.training.seed if model.weights == "random" else None,
         "dtype": model.dtype,
         "quantization": spec.quantization and dataclasses.asdict(spec.quantization),
-        "attn_implementation": model.attn_implementation,
+        "attn_implementation": model.attention,
         "patch": model.patch,
         "adapter": saved and {"folder": str(saved.folder), "sha256": digest(saved)},
         "data": data.dataset or data.path or data.generated,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from torch import nn
 
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
+from vlcheck.model import catalogue
+from vlcheck.model.attention import Requested, attention_support, head_widths
 from vlcheck.model.base_weights import StoredBase
 from vlcheck.model.build import (
     AdapterRefused,
@@ -28,9 +29,9 @@ from vlcheck.model.families import family_of
 from vlcheck.model.families.generic import derive
 from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable, tabulate
-from vlcheck.model.reference import attention_support, build_reference, read_stored_base
+from vlcheck.model.reference import build_reference, read_stored_base
 from vlcheck.model.targets import Targets, resolve
-from vlcheck.spec import ConfigError, Problem, RunSpec
+from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,16 @@ class Skeleton:
 class Attention:
     """The attention implementation that the run asks for, and which submodels accept it."""
 
-    requested: str
+    requested: Requested
     accepted: Mapping[str, bool]
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Attention heads of the untouched model: width to number of layers."""
+    """Attention heads of the untouched model."""
 
-    widths: Mapping[int, int]
+    widths: Mapping[str, Mapping[int, int]]
+    """Layers by the implementation that they are asked for and the width of a head."""
 
 
 @collector("finding the model's config")
@@ -88,6 +90,20 @@ def family(spec: RunSpec, config: ModelConfig, reference: nn.Module) -> Family:
             return derive(config.values, reference)
         except LookupError as unknown:
             raise ConfigError(Problem(spec.where("model.id"), f"{config.origin}: {unknown}")) from unknown
+
+
+def model_with(processor: Any) -> str:
+    """Hub id of a known model whose processor is of this class.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    kind = type(processor).__name__
+    for entry in catalogue.entries():
+        made = family_of(entry.config).fallback
+        if made is not None and made.processor == kind:
+            return entry.hub_id
+    raise ConfigError(Problem(Location("<python>"), f"no known model has a {kind}; name one with model="))
 
 
 def known_model(spec: RunSpec) -> dict[str, Any]:
@@ -183,17 +199,23 @@ def attention(spec: RunSpec, reference: nn.Module) -> Attention:
     Raises:
         NotApplicable: if the run requests none.
     """
-    requested = spec.model.attn_implementation
+    requested = spec.model.attention
     if requested is None:
         raise NotApplicable("no attention implementation is requested; each submodel chooses its own")
     return Attention(requested, attention_support(reference, requested))
 
 
 @collector("measuring the attention heads")
-def heads(reference: nn.Module) -> Heads:
-    """Width of each attention head (elements) to the number of modules that have it, in the untouched model."""
-    widths = (getattr(module, "head_dim", None) for module in reference.modules() if list(module.parameters()))
-    return Heads(Counter(width for width in widths if isinstance(width, int)))
+def heads(spec: RunSpec, reference: nn.Module) -> Heads:
+    """Width of each attention head (elements) to the number of layers that have it, in the untouched model.
+
+    Raises:
+        NotApplicable: if the run requests no attention implementation.
+    """
+    requested = spec.model.attention
+    if requested is None:
+        raise NotApplicable("no attention implementation is requested; each submodel chooses its own")
+    return Heads(head_widths(reference, requested))
 
 
 @collector("holding the headers of the base's weights against its model")

@@ -40,41 +40,52 @@ class Arch:
         """16-bit types that the efficient kernel takes."""
         return HALF if self.amd or self.major >= 8 else (torch.float16,)
 
-    @property
-    def like(self) -> Arch:
-        """A GPU that picks the same kernels: one simulation serves all of its kind."""
-        if self.amd or self.major < 8:
-            return self
-        if self.major in (9, 10):
-            return HOPPER
-        return Arch(8) if (self.major, self.minor) == (8, 0) else Arch(8, 9)
-
 
 HOPPER = Arch(9)
 
 
-def choose(arch: Arch, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
-           dropout: float) -> Kernel:  # fmt: skip
-    """The kernel that torch takes, in its order of preference.
+@dataclass(frozen=True)
+class Call:
+    """All of a call of attention that decides its kernel."""
 
-    Args:
-        query, key, value: of shape (rows, heads, tokens, width); keys and values may have fewer heads.
-        mask: broadcast to (rows, heads, tokens, tokens), boolean or added to the scores.
-        dropout: share of attention weights that is dropped.
-    """
-    width, half, grouped = query.shape[-1], query.dtype in HALF, query.shape[-3] != key.shape[-3]
-    training = query.requires_grad or key.requires_grad or value.requires_grad
-    if query.dim() != 4:
+    dims: int
+    width: int
+    dtype: torch.dtype
+    grouped: bool
+    """Keys and values have fewer heads."""
+    training: bool
+    masked: bool
+    dropout: bool
+
+    @classmethod
+    def of(cls, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
+           dropout: float) -> Call:  # fmt: skip
+        """What decides the kernel of a call.
+
+        Args:
+            query, key, value: of shape (rows, heads, tokens, width); keys and values may have fewer heads.
+            mask: broadcast to (rows, heads, tokens, tokens), boolean or added to the scores.
+            dropout: share of attention weights that is dropped.
+        """
+        training = query.requires_grad or key.requires_grad or value.requires_grad
+        grouped = query.shape[-3] != key.shape[-3]
+        return cls(query.dim(), query.shape[-1], query.dtype, grouped, training, mask is not None, bool(dropout))
+
+
+def choose(arch: Arch, call: Call) -> Kernel:
+    """The kernel that torch takes for a call, in its order of preference."""
+    width, half = call.width, call.dtype in HALF
+    if call.dims != 4:
         return Kernel.MATH
-    if arch.major in (9, 10) and not arch.amd and half and width <= 256 and width % 8 == 0 and not dropout:
+    if arch.major in (9, 10) and not arch.amd and half and width <= 256 and width % 8 == 0 and not call.dropout:
         return Kernel.CUDNN
     ada = not arch.amd and (arch.major == 12 or (arch.major == 8 and arch.minor in (6, 7, 9)))
-    refused = ada and training and (192 < width <= 224 or (width > 224 and dropout))
+    refused = ada and call.training and (192 < width <= 224 or (width > 224 and call.dropout))
     widest = 512 if arch.amd else 256
-    if arch.major >= 8 and half and mask is None and width <= widest and not refused:
+    if arch.major >= 8 and half and not call.masked and width <= widest and not refused:
         return Kernel.FLASH
     aligned = width % (8 if half else 4) == 0
-    if not grouped and aligned and (query.dtype in arch.half or query.dtype is torch.float32):
+    if not call.grouped and aligned and (call.dtype in arch.half or call.dtype is torch.float32):
         return Kernel.EFFICIENT
     return Kernel.MATH
 

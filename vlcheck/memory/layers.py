@@ -7,7 +7,7 @@ allocated and released is written to the tape again in its place, with each bloc
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -61,19 +61,42 @@ class Layers:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Record the passes of every layer; those that another stands for do nothing."""
-        hooks = []
-        for layer in self.found.values():
-            hooks.append(layer.module.register_forward_pre_hook(self._before(layer), with_kwargs=True))
-            hooks.append(layer.module.register_forward_hook(self._after(layer)))
-            if layer.like is not None:
-                layer.module.forward = self._stand_in(layer)
+        with ExitStack() as stack:
+            for layer in self.found.values():
+                if _checkpoints_its_hooks(layer.module):
+                    stack.enter_context(self._around_checkpoint(layer))
+                    continue
+                for hook in (
+                    layer.module.register_forward_pre_hook(
+                        lambda _, args, kwargs, layer=layer: self._enter(layer, args, kwargs), with_kwargs=True
+                    ),
+                    layer.module.register_forward_hook(lambda _, __, output, layer=layer: self._leave(layer, output)),
+                ):
+                    stack.callback(hook.remove)
+                if layer.like is not None:
+                    layer.module.forward = self._stand_in(layer)
+                stack.callback(layer.module.__dict__.pop, "forward", None)
+            yield
+
+    @contextmanager
+    def _around_checkpoint(self, layer: Layer) -> Iterator[None]:
+        """Watch a layer where its checkpoint begins and ends: what it runs again is no second pass."""
+        original = layer.module._gradient_checkpointing_func
+
+        def checkpoint(function: Any, *args: Any) -> Any:
+            self._enter(layer, args, function.keywords)
+            if layer.like is None:
+                output = original(function, *args)
+            else:
+                output = self._stand_in(layer, lambda *_, **__: original(function, *args))(*args, **function.keywords)
+            self._leave(layer, output)
+            return output
+
+        layer.module._gradient_checkpointing_func = checkpoint
         try:
             yield
         finally:
-            for hook in hooks:
-                hook.remove()
-            for layer in self.found.values():
-                layer.module.__dict__.pop("forward", None)
+            layer.module._gradient_checkpointing_func = original
 
     def _begin(self, layer: Layer, way: str) -> None:
         if way in layer.regions:
@@ -83,28 +106,22 @@ class Layers:
         layer.regions[way] = LayerPass(len(tape.events), len(tape.sizes))
         self.passes.append((way, layer.place))
 
-    def _before(self, layer: Layer) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._begin(layer, "forward")
-            layer.arguments = _describe(args, kwargs)
-            if layer.like is not None and layer.arguments != self.found[layer.like].arguments:
-                raise Unlike(f"{layer.place} is called with other arguments than {layer.like}")
+    def _enter(self, layer: Layer, args: Any, kwargs: Any) -> None:
+        self._begin(layer, "forward")
+        layer.arguments = _describe(args, kwargs)
+        if layer.like is not None and layer.arguments != self.found[layer.like].arguments:
+            raise Unlike(f"{layer.place} is called with other arguments than {layer.like}")
 
-        return hook
-
-    def _after(self, layer: Layer) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            tensor = _tensor(output)
-            if tensor is None:
-                return
-            layer.output = type(output), tensor.shape, tensor.dtype, tensor.stride()
-            layer.regions["forward"].boundary = self.blocks.block_of(tensor)
-            if tensor.requires_grad:
-                tensor.register_hook(self._backward(layer))  # type: ignore[no-untyped-call]
-            if (layer.place[0], layer.place[1] + 1) not in self.found:
-                self.end()
-
-        return hook
+    def _leave(self, layer: Layer, output: Any) -> None:
+        tensor = _tensor(output)
+        if tensor is None:
+            return
+        layer.output = type(output), tensor.shape, tensor.dtype, tensor.stride()
+        layer.regions["forward"].boundary = self.blocks.block_of(tensor)
+        if tensor.requires_grad:
+            tensor.register_hook(self._backward(layer))  # type: ignore[no-untyped-call]
+        if (layer.place[0], layer.place[1] + 1) not in self.found:
+            self.end()
 
     def _backward(self, layer: Layer) -> Callable[[torch.Tensor], None]:
         def hook(gradient: torch.Tensor) -> None:
@@ -116,7 +133,9 @@ class Layers:
 
         return hook
 
-    def _stand_in(self, layer: Layer) -> Callable[..., Any]:
+    def _stand_in(self, layer: Layer, whole: Callable[..., Any] | None = None) -> Callable[..., Any]:
+        """What takes the place of a layer's forward; `whole` runs the layer after all."""
+
         def forward(*args: Any, **kwargs: Any) -> Any:
             like = self.found[layer.like]  # type: ignore[index]
             if like.output is None:
@@ -125,7 +144,7 @@ class Layers:
             needing = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor) and t.requires_grad]
             if len(needing) > 1:  # its gradients would meet those of other layers: run them all
                 self._run_whole(layer.place[0])
-                return layer.module.forward(*args, **kwargs)
+                return (whole or layer.module.forward)(*args, **kwargs)
             given = needing[0] if needing else None
             if given is None:
                 made: Any = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
@@ -194,6 +213,15 @@ def find_likeness(model: nn.Module, kinds: Mapping[str, Sequence[Hashable]]) -> 
         for n, layer in enumerate(module):
             found[path, n] = layer, None if n in run else (path, firsts[settings[n]])
     return found
+
+
+def _checkpoints_its_hooks(layer: nn.Module) -> bool:
+    """Whether a layer's checkpoint lies around its hooks, which then run again in the backward pass.
+
+    That is `GradientCheckpointingLayer.__call__` of transformers 5.17; that of 5.23 checkpoints `forward` alone.
+    """
+    around = type(layer).__call__ is not nn.Module.__call__
+    return around and layer.training and bool(getattr(layer, "gradient_checkpointing", False))
 
 
 def layers_of(likeness: Likeness, blocks: Blocks, *, whole: bool = False) -> Layers:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from vlcheck.memory.attention import Arch, Fused, Kernel, choose
+from vlcheck.memory.attention import Arch, Call, Fused, Kernel, choose
 from vlcheck.memory.blocks import Blocks
 
 LOWER = frozenset({
@@ -40,6 +40,8 @@ class CudaFunctions(TorchFunctionMode):
         """Whether autocast is in force: in the forward pass and where it is run again."""
         self.kernels: dict[str, int] = {}
         """Attention calls by kernel."""
+        self.chosen: dict[Call, Kernel] = {}
+        """What each kind of call was given: a card that gives them the same takes the same steps."""
         self._copies: dict[int, torch.Tensor] = {}
 
     def forget(self) -> None:
@@ -76,7 +78,8 @@ class CudaFunctions(TorchFunctionMode):
     def _attention(self, func: Callable[..., Any], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
                    attn_mask: torch.Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
                    **more: Any) -> torch.Tensor:  # fmt: skip
-        kernel = choose(self.arch, query, key, value, attn_mask, dropout_p)
+        call = Call.of(query, key, value, attn_mask, dropout_p)
+        kernel = self.chosen[call] = choose(self.arch, call)
         self.kernels[kernel.value] = self.kernels.get(kernel.value, 0) + 1
         if kernel is Kernel.MATH:
             made: torch.Tensor = func(query, key, value, attn_mask, dropout_p, is_causal, **more)

@@ -10,31 +10,42 @@ from torch import nn
 from vlcheck.memory.layers import SHORTEST
 from vlcheck.memory.plan import LedgerLine, MemoryPlan
 from vlcheck.model.build import base_of
+from vlcheck.training.settings import Sharding
 
 WEIGHTS = ("quantised weights", "quantisation statistics", "embeddings", "experts", "other tensors", "adapters")
-STATES = ("gradients", "optimizer state")
 
 
-def spread(plan: MemoryPlan, model: nn.Module, *, gpus: int) -> MemoryPlan:
-    """The plan of one of several GPUs.
+def spread(plan: MemoryPlan, model: nn.Module, *, gpus: int, sharding: Sharding) -> MemoryPlan:
+    """The plan of one of several GPUs that divide a run, or of one that keeps a part of it in main memory.
 
-    FSDP and ZeRO-3 divide weights, gradients and optimizer state among the GPUs, and gather two layers at a time: the
-    one that runs, the next one early.
+    Weights that are divided are gathered two layers at a time: the one that runs, the next one early.
     """
-    lines = [
-        LedgerLine(line.cause, -(-line.size // gpus))
-        if line.cause.startswith(WEIGHTS) or line.cause in STATES
-        else line
-        for line in plan.lines
-    ]
-    lines.append(LedgerLine("gathered layers (sharding)", 2 * _largest_layer(model)))
+    if not sharding.name or (gpus == 1 and not sharding.host_states and not sharding.host_weights):
+        return plan
+
+    def kept(cause: str) -> tuple[bool, bool]:
+        """Whether a line is divided, and whether it lies on the host."""
+        if cause.startswith(WEIGHTS):
+            return sharding.weights, sharding.host_weights
+        if cause == "optimizer state":
+            return sharding.states, sharding.host_states
+        return cause == "gradients" and sharding.gradients, False
+
+    def share(cause: str, size: int) -> int:
+        divided, away = kept(cause)
+        return 0 if away else -(-size // gpus) if divided else size
+
+    lines = [LedgerLine(line.cause, size) for line in plan.lines if (size := share(line.cause, line.size))]
+    if sharding.weights or sharding.host_weights:
+        lines.append(LedgerLine("gathered layers (sharding)", 2 * _largest_layer(model)))
     saved = plan.allocated_bytes - sum(line.size for line in lines)
+    missing = "; its buckets are not counted" if sharding.name.startswith("ZeRO") else ""
     return replace(
         plan,
-        lines=tuple(lines),
+        lines=tuple(sorted(lines, key=lambda line: -line.size)),
         reserved_bytes=plan.reserved_bytes - saved,
-        managed_bytes=-(-plan.managed_bytes // gpus),
-        doubts=(*plan.doubts, "sharding is projected, not measured"),
+        managed_bytes=share("optimizer state", plan.managed_bytes),
+        doubts=(*plan.doubts, f"{sharding.name} is projected, not measured{missing}"),
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from torch import nn
 
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
-from vlcheck.memory.attention import Arch
+from vlcheck.memory.attention import Arch, Call, Kernel, choose
 from vlcheck.memory.ddp import Wrapping, wrapping_of
 from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
@@ -23,7 +23,8 @@ from vlcheck.memory.sequence import whole_tape
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import pack, stored
-from vlcheck.model.build import Weights, build_model
+from vlcheck.model.attention import attention_support
+from vlcheck.model.build import Weights, base_of, build_model
 from vlcheck.model.family import Family, Values
 from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
@@ -49,6 +50,19 @@ def project_memory(spec: RunSpec, config: Values, family: Family, gpu: Gpu, shap
     return Simulation(spec, config, family, lengths=lengths).plan(gpu, shape)
 
 
+@dataclass(frozen=True)
+class TakenStep:
+    """A micro-step that was simulated, and the kernels that it was simulated with."""
+
+    tape: Tape
+    gradients: list[int]
+    """Blocks of the gradients in the order in which they came."""
+    kernels: dict[str, int]
+    """Attention calls by kernel."""
+    chosen: dict[Call, Kernel]
+    """What each kind of attention call was given; another card that gives them the same takes this step too."""
+
+
 class Simulation:
     """A run's model, ready for steps of any shape on any card."""
 
@@ -63,14 +77,16 @@ class Simulation:
         """
         self.spec, self.family, self.settings, self.lengths = spec, family, settings_of(spec), lengths
         self.model = build_model(spec, Weights.META, config=config) if model is None else model
+        _check_modelled(spec)
+        _check_attention(self.model, spec)
         pack(self.model)
         prepare(self.model, self.settings)
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
         self.stored = tuple(stored(self.model))
-        self._tapes: dict[tuple[Shape, Arch, bool, str, bool], tuple[Tape, list[int], dict[str, int]]] = {}
+        self._tapes: dict[tuple[Shape, bool, str, bool], list[TakenStep]] = {}
         self._evaluations: dict[tuple[Shape, Arch, str], Tape] = {}
-        self._plans: dict[tuple[Shape, Arch, int, StepSettings], MemoryPlan] = {}
+        self._plans: dict[tuple[Shape, int, int, StepSettings], MemoryPlan] = {}
 
     def shapes(self, rows: int) -> tuple[Shape, ...]:
         """Micro-batches of so many rows, one of which takes the most that the run can draw.
@@ -100,25 +116,25 @@ class Simulation:
             if typical in (None, worst.shape) or settings != self.settings:
                 return worst
             return replace(worst, typical_bytes=self.plan(gpu, typical, settings).driver_bytes)
-        key = (shape, Arch(gpu.major, gpu.minor, gpu.amd).like, gpu.workspace_bytes, settings)
+        taken = self._micro_step(gpu, shape, settings)
+        key = (shape, id(taken), gpu.workspace_bytes, settings)
         if key not in self._plans:
-            tape, gradients, kernels = self._micro_step(gpu, shape, settings)
             whole = whole_tape(
-                self.stored, self.step_model.parameters, settings, tape, gradients, (gpu.workspace_bytes,) * 2,
-                self._wrapping(settings), self._evaluation(gpu, shape, settings),
+                self.stored, self.step_model.parameters, settings, taken.tape, taken.gradients,
+                (gpu.workspace_bytes,) * 2, self._wrapping(settings), self._evaluation(gpu, shape, settings),
             )  # fmt: skip
             managed = managed_size(self.step_model.parameters, settings.optimizer)
-            self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=kernels)
+            self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=taken.kernels)
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
         plan = replace(self._plans[key], gpu=gpu, shape=_told(shape, settings), doubts=unsure)
-        return spread(plan, self.model, gpus=settings.gpus) if settings.sharded and settings.gpus > 1 else plan
+        return spread(plan, self.model, gpus=settings.gpus, sharding=settings.sharding)
 
     def _evaluation(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> Tape | None:
         """The forward pass over a batch of evaluation rows, each as full as the fullest training row."""
         if not settings.eval_rows:
             return None
         shape = replace(shape, rows=settings.eval_rows)
-        arch = Arch(gpu.major, gpu.minor, gpu.amd).like
+        arch = Arch(gpu.major, gpu.minor, gpu.amd)
         key = (shape, arch, settings.logits)
         if key not in self._evaluations:
             _, self._evaluations[key] = self._simulated(settings, shape, arch, MicroStep.evaluate)
@@ -135,15 +151,18 @@ class Simulation:
         pictured = bool(known.rows) and not known.unread and all(row.images for row in known.rows)
         return settings.replicated and not (settings.own_loop and pictured)
 
-    def _micro_step(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> tuple[Tape, list[int], dict[str, int]]:
-        arch = Arch(gpu.major, gpu.minor, gpu.amd).like
+    def _micro_step(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> TakenStep:
+        arch = Arch(gpu.major, gpu.minor, gpu.amd)
         cloned = self._finds_unused(settings)
-        key = (shape, arch, settings.checkpointing, settings.logits, cloned)
-        if key not in self._tapes:
+        key = (shape, settings.checkpointing, settings.logits, cloned)
+        taken = self._tapes.setdefault(key, [])
+        known = next((step for step in taken if all(choose(arch, c) is k for c, k in step.chosen.items())), None)
+        if known is None:
             switch_checkpointing(self.model, settings)
             step, (tape, gradients) = self._simulated(settings, shape, arch, MicroStep.run, cloned=cloned)
-            self._tapes[key] = tape, gradients, dict(step.functions.kernels)
-        return self._tapes[key]
+            known = TakenStep(tape, gradients, dict(step.functions.kernels), step.functions.chosen)
+            taken.append(known)
+        return known
 
     def _simulated(self, settings: StepSettings, shape: Shape, arch: Arch, work: Callable[[MicroStep], T], *,
                    cloned: bool = False) -> tuple[MicroStep, T]:  # fmt: skip
@@ -170,6 +189,39 @@ def _told(shape: Shape, settings: StepSettings) -> Shape:
     return replace(shape, assumptions=(*shape.assumptions, told))
 
 
+def _check_modelled(spec: RunSpec) -> None:
+    """Refuse by name what a step of the run does and no simulated step would.
+
+    Raises:
+        Unavailable: for packing, padding-free rows and activations on the host.
+    """
+    training = spec.training
+    refusal = "TRL 1.16 refuses it for rows with images (sft_trainer.py:779-788)"
+    for name, asked, reason in (
+        ("packing", training.packing, f"several conversations would share a row of max_length tokens; {refusal}"),
+        ("padding_free", training.padding_free, f"the rows of a micro-batch would be one; {refusal}"),
+        ("activation_offloading", training.activation_offloading,
+         "what is on the card depends on how fast copies leave it"),
+    ):  # fmt: skip
+        if asked:
+            raise Unavailable(f"training.{name} has no memory model: {reason}", f"leave {name} out")
+
+
+def _check_attention(model: nn.Module, spec: RunSpec) -> None:
+    """Refuse a run whose base does not load.
+
+    Raises:
+        Unavailable: if a submodel refuses the attention implementation that the run asks for.
+    """
+    asked = spec.model.attention
+    support = {} if asked is None else attention_support(base_of(model), asked)
+    if refusing := [name for name, accepts in support.items() if not accepts]:
+        raise Unavailable(
+            f"{', '.join(refusing)} refuses attn_implementation {asked!r}, so the base does not load, see VLC110",
+            "remove attn_implementation",
+        )
+
+
 def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patch: str | None) -> tuple[str, ...]:
     """What is less certain about a run than about those that were measured, one phrase each.
 
@@ -180,8 +232,10 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
     found = []
     if not gpu.measured:
         found.append(f"extrapolated: nothing was measured on a {gpu.title}{gpu.assumed and f'; {gpu.assumed}'}")
-    if (asked := settings.attention) not in (None, "sdpa", "eager"):
-        found.append(f"{asked} is projected as torch's own attention kernels")
+    asked = settings.attention
+    kinds = {asked} if asked is None or isinstance(asked, str) else {kind for _, kind in asked}
+    foreign = sorted(kind for kind in kinds if kind not in (None, "sdpa", "eager"))
+    found += [f"{kind} is projected as torch's own attention kernels" for kind in foreign]
     if settings.precision == "fp16":
         found.append("no fp16 run was measured")
     if settings.replicated:

@@ -10,6 +10,7 @@ from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
+from vlcheck.memory.optimizer import managed_size, state_sizes
 from vlcheck.memory.plan import RESERVED_BAND, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.shape import Shape
@@ -21,6 +22,10 @@ from vlcheck.training.settings import StepSettings
 
 TRIES = 3
 """Simulations that one search may take."""
+FARTHEST = 16
+"""How many times a number that fits the next one may be."""
+WITH_IMAGES = 4
+"""How many times a fitting number of rows with images the next one may be: hundreds of images take ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,12 @@ class Fit:
     plan: MemoryPlan
     remedy: Alternative | None
     """The cheapest change that fits; None where the run fits, or nothing does."""
+    smaller: Alternative | None
+    """Logits at supervised positions, where the run fits and logits at all are its largest line."""
     largest_rows: int
     """Largest micro-batch that fits, 0 where none does."""
+    rows_open: bool
+    """Whether more rows may fit: the search ended at the largest micro-batch that it simulated."""
     largest_rank: int
     """Largest LoRA rank that fits beside the run's own micro-batch."""
     largest_soft_tokens: int | None
@@ -87,14 +96,21 @@ def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[
 
     plan = at_rows(shape.rows)
     effective = settings.rows * settings.accumulation
-    rows = largest(at_rows, shape.rows, second=effective if effective > shape.rows else 0)
+    rows = largest(
+        at_rows,
+        shape.rows,
+        second=effective if effective > shape.rows else 0,
+        farthest=WITH_IMAGES if shape.images else FARTHEST,
+    )
     return Fit(
         named=named,
         plan=plan,
         remedy=_remedy(simulation, card, settings, shape, plan),
+        smaller=_fewer_logits(simulation, card, settings, shape, plan),
         largest_rows=rows,
-        largest_rank=_largest_rank(spec, config, family, card, shape, plan),
-        largest_soft_tokens=_largest_image(simulation, card, shape),
+        rows_open=rows == max(seen),
+        largest_rank=_largest_rank(simulation, settings, shape, plan),
+        largest_soft_tokens=_largest_image(simulation, card, shape, plan),
         recommended=_recommend(simulation, settings, card, shape, rows),
         cards=tuple(_on_card(simulation, other, shape, seen) for other in others),
         host=host_of(
@@ -107,7 +123,13 @@ def fit(spec: RunSpec, config: Values, family: Family, card: Gpu, others: tuple[
 
 
 def largest(
-    plan_at: Callable[[int], MemoryPlan], start: int, *, second: int = 0, step: int = 1, most: int = 4096
+    plan_at: Callable[[int], MemoryPlan],
+    start: int,
+    *,
+    second: int = 0,
+    step: int = 1,
+    most: int = 4096,
+    farthest: int = FARTHEST,
 ) -> int:
     """The largest number whose plan fits; memory grows with it, so a few secants find it.
 
@@ -115,6 +137,7 @@ def largest(
         start: where to begin.
         second: where to go on when that fits; without it, eight times as far.
         step: numbers are multiples of this; the answer is at most a little too small.
+        farthest: how many times a number that fits the next one may be.
     """
     low, high = 0, most + 1
     tried: dict[int, int] = {}
@@ -128,7 +151,7 @@ def largest(
             high = min(high, number)
         if high - low <= max(step, low // 16 // step * step):
             break
-        number = _next(tried, low, high, plan.gpu.total_bytes, step, second or 8 * low)
+        number = _next(tried, low, high, plan.gpu.total_bytes, step, second or 8 * low, farthest)
     if low and high in tried and low in tried:  # memory grows ever faster, so the line between the two lies above it
         room = plan.gpu.total_bytes
         low += int((room - tried[low]) / (tried[high] - tried[low]) * (high - low)) // step * step
@@ -140,7 +163,7 @@ def needed(plan: MemoryPlan) -> int:
     return int(plan.reserved_bytes * (1 + plan.band + RESERVED_BAND)) + plan.outside_bytes
 
 
-def _next(tried: Mapping[int, int], low: int, high: int, room: int, step: int, second: int) -> int:
+def _next(tried: Mapping[int, int], low: int, high: int, room: int, step: int, second: int, farthest: int) -> int:
     """Where the line through two tried numbers meets the room."""
     if low == 0:
         return max(step, high // 2 // step * step)
@@ -149,7 +172,7 @@ def _next(tried: Mapping[int, int], low: int, high: int, room: int, step: int, s
     less, more = sorted(tried)[-2:] if high > max(tried) else (low, high)
     slope = (tried[more] - tried[less]) / (more - less)
     guess = int(low + (room - tried[low]) / slope) if slope > 0 else 2 * low
-    guess = min(guess, 16 * low) // step * step
+    guess = min(guess, farthest * low) // step * step
     return min(max(guess, low + step), high - step)
 
 
@@ -166,23 +189,43 @@ def _remedy(
     return None
 
 
-def _largest_rank(spec: RunSpec, config: Values, family: Family, card: Gpu, shape: Shape, plan: MemoryPlan) -> int:
-    def at_rank(rank: int) -> MemoryPlan:
-        if rank == spec.lora.r:
-            return plan
-        return Simulation(replace(spec, lora=replace(spec.lora, r=rank)), config, family).plan(card, shape)
-
-    step = 8 if spec.lora.r % 8 == 0 else 1
-    if plan.verdict is not FitVerdict.FITS:
-        return largest(at_rank, spec.lora.r, step=step)
-    doubled = needed(at_rank(2 * spec.lora.r))  # all that a rank adds is as long as the rank
-    slope = max(1.0, (doubled - needed(plan)) / spec.lora.r)
-    rank = spec.lora.r + int((card.total_bytes - needed(plan)) / slope) // step * step
-    return min(rank, WIDEST)
+def _fewer_logits(
+    simulation: Simulation, card: Gpu, settings: StepSettings, shape: Shape, plan: MemoryPlan
+) -> Alternative | None:
+    """Logits at supervised positions only, if they are what the run takes most for and it fits."""
+    largest_line = plan.lines[0].cause
+    if plan.verdict is not FitVerdict.FITS or settings.logits != "all" or largest_line != "logits and loss":
+        return None
+    fewer = simulation.plan(card, shape, replace(settings, logits="supervised"))
+    return Alternative("logits: supervised", fewer) if fewer.driver_bytes < plan.driver_bytes else None
 
 
-def _largest_image(simulation: Simulation, card: Gpu, shape: Shape) -> int | None:
+def _largest_rank(simulation: Simulation, settings: StepSettings, shape: Shape, plan: MemoryPlan) -> int:
+    """The largest rank beside which the run's own micro-batch fits; all that a rank adds is as long as the rank."""
+    own = simulation.spec.lora.r
+    step = 8 if own % 8 == 0 else 1
+    each = _bytes_of_a_rank(simulation, settings, shape) * (1 + plan.band + RESERVED_BAND)
+    rank = own + math.floor((plan.gpu.total_bytes - needed(plan)) / max(1.0, each)) // step * step
+    return max(0, min(rank, WIDEST))
+
+
+def _bytes_of_a_rank(simulation: Simulation, settings: StepSettings, shape: Shape) -> float:
+    """At most what one more rank adds: weights, 16-bit copies, gradients, optimizer state, and what the layers keep of
+    the narrow product, which checkpointing holds for one layer of a list at a time.
+    """
+    adapters = [p for n, p in simulation.model.named_parameters() if p.requires_grad and "lora_" in n]
+    copies = 2 if settings.precision else 0
+    times = 3 if settings.optimizer == "adamw_torch" else 2  # its foreach kernels hold a root of each second moment
+    fixed = sum(p.numel() * (times * p.element_size() + copies) for p in adapters)
+    fixed += sum(sum(state_sizes(p, settings.optimizer)) for p in adapters) + managed_size(adapters, settings.optimizer)
+    pairs = len(adapters) / 2 / (LAYERS_AT_LEAST if settings.checkpointing else 1)
+    return fixed / simulation.spec.lora.r + NARROW_BYTES * pairs * shape.rows * shape.tokens
+
+
+def _largest_image(simulation: Simulation, card: Gpu, shape: Shape, plan: MemoryPlan) -> int | None:
     """The largest image budget that fits, among the doublings that the processor knows."""
+    if plan.verdict is not FitVerdict.FITS:
+        return 0
     text = shape.tokens - shape.images * shape.soft_tokens
     most = simulation.family.most_soft_tokens or 16 * shape.soft_tokens
     for factor in (16, 8, 4, 2, 1):
@@ -198,6 +241,8 @@ def _largest_image(simulation: Simulation, card: Gpu, shape: Shape) -> int | Non
     return 0
 
 
+LAYERS_AT_LEAST, NARROW_BYTES = 6, 8
+"""Layers of a list of which one is held at a time, and bytes of a token's narrow product and its gradient, a rank."""
 WIDEST = 4096
 """No larger rank is named: the layers themselves are hardly wider."""
 

@@ -123,7 +123,7 @@ def build_base(config: Values, *, dtype: str = "bfloat16") -> nn.Module:
     """The architecture alone, on meta, from the real transformers classes.
 
     The attention implementation is left to each submodel: it changes no module, and asking for one
-    that a submodel lacks would end the build (see `attention_support`).
+    that a submodel lacks would end the build (see `vlcheck.model.attention`).
 
     Raises:
         UnbuildableConfig: if transformers rejects the config.
@@ -169,7 +169,7 @@ def load_base(spec: RunSpec, device: str) -> nn.Module:
             revision=spec.model.revision or "main",
             dtype=getattr(torch, spec.model.dtype),
             quantization_config=spec.quantization and quantization_config(spec.quantization),
-            attn_implementation=spec.model.attn_implementation,
+            attn_implementation=spec.model.attention,
             device_map=device,
             use_safetensors=True,
             trust_remote_code=False,

@@ -50,22 +50,6 @@ def read_stored_base(folder: Path, config: Values, dtype: str) -> StoredBase:
     return stored_misfits(folder, config, _model_class(plain), transformers_config(plain), dtype)
 
 
-def attention_support(model: nn.Module, implementation: str) -> dict[str, bool]:
-    """Whether each submodel accepts an attention implementation, by class name.
-
-    Read from the flags that transformers checks when it builds the model; asking it to build would
-    need the attention packages of the training machine here.
-    """
-    flag = {"sdpa": "_supports_sdpa", "flex_attention": "_supports_flex_attn"}.get(
-        implementation, "_supports_flash_attn" if implementation.startswith("flash") else None
-    )
-    classes = {type(module) for module in model.modules() if isinstance(module, PreTrainedModel)}
-    return {
-        cls.__name__: flag is None or bool(getattr(cls, flag, False))
-        for cls in sorted(classes, key=lambda c: c.__name__)
-    }
-
-
 def _model_class(config: Values) -> type:
     resolved = transformers_config(config)
     try:

@@ -35,10 +35,12 @@ def render_fit(fit: Fit, source: str) -> str:
     ]
     if fit.remedy is not None:
         lines.append(f"fits with {fit.remedy.change}: {_gib(fit.remedy.plan.driver_bytes)}")
+    if fit.smaller is not None:
+        lines.append(f"logits take the most; with {fit.smaller.change}: {_gib(fit.smaller.plan.driver_bytes)}")
     image = f"{fit.largest_soft_tokens} soft tokens" if fit.largest_soft_tokens else "fixed by the model"
     lines += [
         "",
-        f"largest micro-batch     {fit.largest_rows or 'none'}",
+        f"largest micro-batch     {fit.largest_rows or 'none'}{' or more' if fit.rows_open else ''}",
         f"largest rank            {fit.largest_rank or 'none'}",
         f"largest image           {image}",
     ]
@@ -68,7 +70,9 @@ def fit_document(fit: Fit) -> dict[str, Any]:
         "plan": plan_document(fit.plan),
         "host": vars(fit.host),
         "fits_with": fit.remedy and {"change": fit.remedy.change, "driver_bytes": fit.remedy.plan.driver_bytes},
-        "largest": {"rows": fit.largest_rows, "rank": fit.largest_rank, "soft_tokens": fit.largest_soft_tokens},
+        "smaller_with": fit.smaller and {"change": fit.smaller.change, "driver_bytes": fit.smaller.plan.driver_bytes},
+        "largest": {"rows": fit.largest_rows, "rows_open": fit.rows_open, "rank": fit.largest_rank,
+                    "soft_tokens": fit.largest_soft_tokens},
         "recommended": fit.recommended and vars(fit.recommended),
         "gpus": [
             {

@@ -208,8 +208,9 @@ def ddp_unused_adapter(spec: RunSpec, reach: Reach, targets: Targets) -> Iterato
 
     Source: https://github.com/modelscope/ms-swift/pull/9180
     """
-    if spec.hardware.count == 1 or spec.training.fsdp:
-        raise NotApplicable("one GPU" if spec.hardware.count == 1 else "the run uses FSDP, not DDP")
+    if spec.hardware.count == 1 or spec.training.fsdp or spec.training.zero_optimization:
+        other = "FSDP" if spec.training.fsdp else "DeepSpeed"
+        raise NotApplicable("one GPU" if spec.hardware.count == 1 else f"the run uses {other}, not DDP")
     if spec.training.framework == "vlcheck":
         raise NotApplicable("vlcheck's own loop goes on where an adapter gets no gradient")
     unused = (*reach.unreached, *reach.dropped)

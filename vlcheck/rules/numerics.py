@@ -117,23 +117,25 @@ def head_too_wide(spec: RunSpec, heads: Heads, reference: nn.Module) -> Iterator
 
     Source: https://github.com/PrimeIntellect-ai/prime-rl/issues/2362 (limits quoted; not measured here)
     """
-    from vlcheck.model.reference import attention_support
+    from vlcheck.model.attention import attention_support
 
-    limit = LARGEST_HEAD.get(spec.model.attn_implementation or "")
-    if limit is None:
+    flash = {name: widths for name, widths in heads.widths.items() if name in LARGEST_HEAD}
+    if not flash:
         raise NotApplicable("no flash attention is requested")
-    yield Examined(sum(heads.widths.values()), "attention layers")
-    wide = {width: count for width, count in heads.widths.items() if width > limit}
-    if wide:
-        yield Finding(
-            f"{sum(wide.values())} attention layers have heads of {max(wide)}; {spec.model.attn_implementation} "
-            f"computes heads of at most {limit}",
-            where=spec.where("model.attn_implementation"),
-            measured={"layers": sum(wide.values()), "head width": max(wide), "limit": limit},
-            fix="attn_implementation: sdpa"
-            if all(attention_support(reference, "sdpa").values())
-            else "remove attn_implementation",
-        )
+    yield Examined(sum(sum(widths.values()) for widths in flash.values()), "attention layers")
+    for name, widths in flash.items():
+        limit = LARGEST_HEAD[name]
+        wide = {width: count for width, count in widths.items() if width > limit}
+        if wide:
+            yield Finding(
+                f"{sum(wide.values())} attention layers have heads of {max(wide)}; {name} computes heads of at most "
+                f"{limit}",
+                where=spec.where("model.attn_implementation"),
+                measured={"layers": sum(wide.values()), "head width": max(wide), "limit": limit},
+                fix="attn_implementation: sdpa"
+                if all(attention_support(reference, "sdpa").values())
+                else "remove attn_implementation",
+            )
 
 
 @rule("VLC805", "cache-changes-logits", Severity.ERROR)

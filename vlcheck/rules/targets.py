@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.finding import Examined, Finding, Json, NotApplicable, Severity, rule
 from vlcheck.model.family import Family, Part
 
 if TYPE_CHECKING:
@@ -110,20 +110,21 @@ def unmatched_target(
 def attention_refused(spec: RunSpec, attention: Attention) -> Iterator[Finding | Examined]:
     """A submodel refuses the requested attention implementation, so loading fails.
 
-    `attn_implementation` is handed down to every submodel. Gemma 4's audio encoder (E2B, E4B) runs
-    eager attention only: transformers 5.23 raises ValueError for `sdpa`, `flash_attention_2` and
-    `flex_attention`, where 5.17 took them. Judged by the version installed here.
+    `attn_implementation` is handed down to every submodel, or, as a mapping, to those whose sub-config it names.
+    Gemma 4's audio encoder (E2B, E4B) runs eager attention only: transformers 5.23 raises ValueError for `sdpa`,
+    `flash_attention_2` and `flex_attention`, where 5.17 took them. Judged by the version installed here.
 
     Remedy: leave `attn_implementation` unset; each submodel then takes the best one it supports.
 
     Source: transformers, models/gemma4/modeling_gemma4.py, Gemma4AudioModel
     """
     yield Examined(len(attention.accepted), "submodel classes")
+    requested: Json = attention.requested if isinstance(attention.requested, str) else {**attention.requested}
     if refusing := [name for name, accepts in attention.accepted.items() if not accepts]:
         yield Finding(
             f"{', '.join(refusing)} does not support attn_implementation {attention.requested!r}",
             where=spec.where("model.attn_implementation"),
-            measured={"requested": attention.requested, "refusing": list(refusing)},
+            measured={"requested": requested, "refusing": list(refusing)},
             fix="remove attn_implementation",
         )
 

@@ -4,7 +4,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlcheck.spec import RunSpec
+from vlcheck.spec import RunSpec, Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharding:
+    """What GPUs divide among themselves, and what lies on the host."""
+
+    name: str = ""
+    """What does it, as a user knows it; empty where nothing does."""
+    states: bool = False
+    """The optimizer's state is divided."""
+    gradients: bool = False
+    weights: bool = False
+    """Weights are divided, and gathered layer by layer where they are used."""
+    host_states: bool = False
+    """The optimizer's state lies in main memory."""
+    host_weights: bool = False
+
+
+def sharding_of(training: Training) -> Sharding:
+    """What FSDP (torch, `ShardingStrategy`) or DeepSpeed's ZeRO divides in a run.
+
+    Under `shard_grad_op` weights are whole from a step's first use of them to its last.
+    """
+    if (zero := training.zero_optimization) is not None:
+        states, weights = (
+            each is not None and each.device != "none" for each in (zero.offload_optimizer, zero.offload_param)
+        )
+        return Sharding(name=f"ZeRO-{zero.stage}", states=zero.stage >= 1, gradients=zero.stage >= 2,
+                        weights=zero.stage == 3, host_states=states, host_weights=weights)  # fmt: skip
+    words = (training.fsdp or "").replace(",", " ").lower().split()
+    if not words:
+        return Sharding()
+    offload = "offload" in words
+    if "no_shard" in words:
+        return Sharding(name="FSDP no_shard", host_states=offload, host_weights=offload)
+    whole = "shard_grad_op" in words or "hybrid_shard_zero2" in words
+    return Sharding(name="FSDP shard_grad_op" if whole else "FSDP full_shard", states=True, gradients=True,
+                    weights=not whole, host_states=offload, host_weights=offload and not whole)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +61,8 @@ class StepSettings:
     """Mixed precision: `bf16`, `fp16`, or None without it."""
     kbit_preparation: bool
     """Whether every unquantised 16-bit tensor becomes fp32."""
-    attention: str | None
-    """Attention implementation that is asked for; None lets each submodel choose."""
+    attention: str | tuple[tuple[str, str], ...] | None
+    """Attention implementation that is asked for, or pairs of a sub-config and its own; None lets each choose."""
     logits: str
     """Positions that logits are computed at: `supervised`, `all`, `chunked` or `fused`."""
     optimizer: str
@@ -39,8 +77,8 @@ class StepSettings:
     """Norm that gradients are clipped to; 0 clips nothing."""
     gpus: int
     """GPUs that train together."""
-    sharded: bool
-    """Whether they divide weights, gradients and optimizer state among themselves."""
+    sharding: Sharding
+    """What they divide among themselves."""
     own_loop: bool
     """Whether vlcheck's own loop trains: its DDP leaves frozen tensors out."""
 
@@ -55,7 +93,7 @@ class StepSettings:
     @property
     def replicated(self) -> bool:
         """Whether several GPUs hold the whole model each: DDP."""
-        return self.gpus > 1 and not self.sharded
+        return self.gpus > 1 and not self.sharding.states
 
     @property
     def supervised_only(self) -> bool:
@@ -65,7 +103,7 @@ class StepSettings:
 
 def settings_of(spec: RunSpec) -> StepSettings:
     """What a run's steps read of it."""
-    training = spec.training
+    training, asked = spec.training, spec.model.attention
     evaluates = training.eval_strategy != "no" and spec.data.eval_split is not None
     return StepSettings(
         rows=training.per_device_train_batch_size,
@@ -74,7 +112,7 @@ def settings_of(spec: RunSpec) -> StepSettings:
         reentrant=training.reentrant,
         precision="bf16" if training.bf16 else "fp16" if training.fp16 else None,
         kbit_preparation=training.kbit_preparation,
-        attention=spec.model.attn_implementation,
+        attention=asked if asked is None or isinstance(asked, str) else tuple(asked.items()),
         logits=training.logits,
         optimizer=training.optim,
         learning_rate=training.learning_rate,
@@ -83,7 +121,7 @@ def settings_of(spec: RunSpec) -> StepSettings:
         epsilon=training.adam_epsilon,
         max_grad_norm=training.max_grad_norm,
         gpus=spec.hardware.count,
-        sharded=bool(training.fsdp),
+        sharding=sharding_of(training),
         own_loop=training.framework in (None, "vlcheck"),
         eval_rows=training.per_device_eval_batch_size if evaluates else 0,
     )

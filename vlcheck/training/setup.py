@@ -44,15 +44,25 @@ class Live:
         return list(self.names.values())
 
 
+TRL_ONLY = ("packing", "padding_free", "activation_offloading")
+"""Settings of TRL that change what a step sees or where it lies."""
+
+
 def make_accelerator(spec: RunSpec) -> Accelerator:
     """Processes and devices, as `accelerate launch` set them up.
 
     Raises:
         ConfigError: for a way of training that the loop does not know.
     """
-    settings = spec.training
+    settings, zero = spec.training, spec.training.zero_optimization
     for field, refused, allowed in (
         ("fsdp", settings.fsdp, "leave it out; vlcheck trains on one GPU, or on several with DDP"),
+        (
+            "zero_optimization",
+            zero and f"of stage {zero.stage}",
+            "leave it out; vlcheck trains on one GPU, or with DDP",
+        ),
+        *((name, getattr(settings, name) or None, "leave it out") for name in TRL_ONLY),
         ("fp16", settings.fp16 or None, "bf16: true, or neither"),
         ("save_strategy", settings.save_strategy if settings.save_strategy == "best" else None, "no, steps, epoch"),
     ):

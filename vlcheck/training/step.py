@@ -23,8 +23,12 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 def prepare(model: nn.Module, settings: StepSettings) -> None:
     """Bring a built model into the state in which it trains, in place."""
     base: Any = base_of(model)
-    if settings.attention in ("eager", "sdpa"):
-        base.set_attn_implementation(settings.attention)
+    asked = settings.attention
+    own = {"eager", "sdpa"}  # flash attention and its like are packages of the training machine
+    if isinstance(asked, tuple):
+        base.set_attn_implementation({part: kind for part, kind in asked if kind in own})
+    elif asked in own:
+        base.set_attn_implementation(asked)
     if settings.kbit_preparation:
         upcast(model)
     prepare_for_training(model, checkpointing=settings.checkpointing, reentrant=settings.reentrant)

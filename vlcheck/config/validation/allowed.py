@@ -37,7 +37,8 @@ def inside(annotation: Any, part: str | int) -> Any | None:
     for arm in _arms(annotation):
         if isinstance(part, int) and get_origin(arm) is tuple:
             return get_args(arm)[0]
-        if isinstance(part, str) and get_origin(arm) is not None and issubclass(get_origin(arm), Mapping):
+        origin = get_origin(arm)
+        if isinstance(part, str) and isinstance(origin, type) and issubclass(origin, Mapping):
             return get_args(arm)[1]
     return keys(annotation).get(part) if isinstance(part, str) else None
 

@@ -34,7 +34,7 @@ def field_problems(error: ValidationError, document: Mapping[str, Json], where: 
         problems.append(Problem(where(entries[MAX_PROBLEMS]["loc"]), "more problems from here on; they are not listed"))
     for entry in entries[:MAX_PROBLEMS]:
         path, kind = entry["loc"], entry["type"]
-        if kind in _UNKNOWN:
+        if kind in _UNKNOWN and (len(path) < 2 or _written(path, document)[: len(path) - 1] == path[:-1]):
             problems.append(Problem(where(path), f"unknown key {named(path)}; {advice(path)}"))
         elif kind in _MISSING:
             problems.append(Problem(where(path[:-1]), _missing(path)))
