@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -126,10 +126,10 @@ def test_file_is_named_as_given(written, monkeypatch):
 def test_hostile_files_are_refused_quickly(written, text):
     """Bombs are refused by a count, before they unfold."""
     path = written(text)
-    started = perf_counter()
+    started = process_time()
 
     with pytest.raises(ConfigError) as caught:
         read_yaml(path)
 
     assert len(caught.value.problems) == 1
-    assert perf_counter() - started < 5
+    assert process_time() - started < 5

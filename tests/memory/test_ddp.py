@@ -71,7 +71,8 @@ def test_looking_for_unused_adapters_clones_what_the_model_returns():
     assert width == GEMMA["text_config"]["vocab_size"]
     for each in (simulation("vlcheck"), simulation("vlcheck", PICTURED)):
         each.plan(H100, SHAPE)
-        ((tape, _, _),) = each._tapes.values()
+        ((taken,),) = each._tapes.values()
+        tape = taken.tape
         held.append(sum(size for size, cause in zip(tape.sizes, tape.causes, strict=True) if "logits" in cause))
     assert held[0] - held[1] == 2 * width * (SHAPE.tokens + SHAPE.soft_tokens)
 

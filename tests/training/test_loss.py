@@ -21,7 +21,8 @@ from tests.training import crash
 from tests.training.runs import collator, parts, run, small
 from vlcheck.data.conversation import Conversation, Turn
 from vlcheck.engine import train_run
-from vlcheck.model.build import Weights, build_model
+from vlcheck.model.build import Weights, base_of, build_model
+from vlcheck.processing.labels import IGNORE_INDEX
 from vlcheck.training.effective import weighed
 from vlcheck.training.feed import collate_rows
 from vlcheck.training.record import read_metrics
@@ -112,6 +113,17 @@ def test_logits_where_a_label_needs_them(model, lengths):
         found.append((float(loss.detach()), [p.grad.clone() for p in trainable(model)]))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     assert distance(found[0][1], found[1][1]) < ROUNDING
+
+
+def test_no_logits_but_where_a_label_needs_them(model):
+    """Rows whose answers stand at different places do not pay for each other's."""
+    batch, seen = collator(small("none"))(conversations([1, 12])), []
+    hook = base_of(model).get_output_embeddings().register_forward_hook(lambda *call: seen.append(call[2].shape))
+    forward_loss(model, batch, supervised_only=True)
+    hook.remove()
+    supervised = batch["labels"] != IGNORE_INDEX
+    assert len({tuple(row.nonzero().flatten().tolist()) for row in supervised}) == 2
+    assert [shape[:2].numel() for shape in seen] == [int(supervised.sum())]
 
 
 # two processes that meet at a free port; `--master_port 0` would let them wait for each other at port 0

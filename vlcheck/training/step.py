@@ -5,8 +5,8 @@ The same code runs on a GPU, where it is measured, and on meta, where its storag
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -62,12 +62,27 @@ def forward_loss(model: nn.Module, batch: Batch, *, supervised_only: bool) -> to
     if not supervised_only:
         loss: torch.Tensor = model(**batch).loss
         return loss
-    inputs, labels = dict(batch), batch["labels"]
+    inputs, labels = dict(batch), batch["labels"][:, 1:]
     del inputs["labels"]
-    kept = (labels[:, 1:] != IGNORE_INDEX).any(0).nonzero().flatten()
-    logits = model(**inputs, logits_to_keep=kept).logits
-    wanted = labels[:, 1:][:, kept]
-    return nn.functional.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORE_INDEX)
+    rows, columns = (labels != IGNORE_INDEX).nonzero(as_tuple=True)
+    with _logits_at(model, rows, columns):
+        logits = model(**inputs).logits
+    return nn.functional.cross_entropy(logits.float().flatten(0, 1), labels[rows, columns])
+
+
+@contextmanager
+def _logits_at(model: Any, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[None]:
+    """Let the head see these positions alone, as one row: its logits are of shape (1, positions, words).
+
+    transformers' `logits_to_keep` takes the same columns of every row: where answers begin at different places, each
+    row would get the logits of all of them.
+    """
+    head = base_of(getattr(model, "module", model)).get_output_embeddings()  # type: ignore[operator]
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0][rows, columns][None], *given[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def micro_step(
