@@ -217,7 +217,7 @@ def train_run(
         raise NotStarted
     reached = agreed(main and every_adapter_reached(evidence))
     run: ResolvedRun = evidence.get("resolved_run")
-    plan = projected_here(run)
+    plan = projected_here(run, evidence)
     return train_resolved(run, projected=plan, reached=reached, offline=offline, stream=stream, say=voice)
 
 
