@@ -127,7 +127,7 @@ def _ddp(wanted: list[RowsRun], given: argparse.Namespace, deadline: float, *, l
             start, row = time.perf_counter(), _header(run)
             spec = run.spec(root / run.name, tiny=given.tiny)
             if held[0] != run.model_key():
-                held = (None, None, None, None)
+                held, model, called = (None, None, None, None), None, None  # the last references to the model before
                 _settle()
                 model = _built(spec, str(accelerator.device))
                 called, wrapping = _wrapped(model, run, accelerator)

@@ -12,11 +12,13 @@ from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
 from vlcheck.evidence.judged import judged
 from vlcheck.finding import Unavailable
-from vlcheck.memory.draws import SHAPES, shapes_of
+from vlcheck.memory.batch import make_batch
+from vlcheck.memory.draws import SHAPES, shapes_drawn, shapes_of
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Basis, Shape
 from vlcheck.model.families import family_of
+from vlcheck.processing.labels import IGNORE_INDEX
 from vlcheck.processing.lengths import Lengths, RowLength
 from vlcheck.spec import Data
 
@@ -157,3 +159,16 @@ def test_images_of_rows_may_differ():
     full = replace(shape, pictures=(), answers=())
     assert simulation.plan(H100, shape).allocated_bytes <= simulation.plan(H100, full).allocated_bytes
     assert str(shape) == "2 x 64 tokens, 1 to 3 x 4 soft tokens a row"
+
+
+def test_padded_rows_have_labels_at_more_positions():
+    """Rows of different lengths end at different positions: their answers need not overlap, and they need a mask."""
+    (unlike,) = shapes([row(40, (), 9), row(20, (), 5)])
+    alike = shapes([row(40, (), 9), row(40, (), 9)])[0]
+    family, config = family_of(QWEN), SIMULATIONS["all"].config
+    for shape, covered in ((unlike, 18), (alike, 9)):
+        batch = make_batch(family, config, shape)
+        assert int((batch["labels"] != IGNORE_INDEX).any(0).sum()) == shape.kept == covered
+        assert bool(batch["attention_mask"].all()) is not shape.padded
+    (drawn,) = shapes_drawn([[row(40, (), 9), row(20, (), 5)]], Data(), family, config)
+    assert (drawn.padded, drawn.kept) == (True, 14)

@@ -37,6 +37,10 @@ class Shape:
     """Images of each of the first rows, the most first; of any row beyond, `images`."""
     answers: tuple[int, ...] = ()
     """Supervised tokens of each of the first rows, the most first; of any row beyond, `supervised`."""
+    padded: bool = False
+    """Whether rows are of different lengths: shorter ones are padded, so that their answers end at other positions."""
+    covered: int = 0
+    """Positions at which any row has a label; 0 where it is not known how far answers of padded rows overlap."""
     basis: Basis = field(default=Basis.GIVEN, compare=False)
     """How far the rows of the run are known."""
     typical: Shape | None = field(default=None, compare=False)
@@ -59,6 +63,14 @@ class Shape:
     def supervised_of(self, row: int) -> int:
         """Supervised tokens of a row, counted from 0."""
         return self.answers[row] if row < len(self.answers) else self.supervised
+
+    @property
+    def kept(self) -> int:
+        """Positions at which any row has a label, at most: logits are computed there for every row."""
+        answers = [self.supervised_of(row) for row in range(self.rows)]
+        if not self.padded:
+            return max(answers)
+        return min(self.tokens - 1, self.covered or sum(answers))
 
     def __str__(self) -> str:
         many = {self.images_of(row) for row in range(self.rows)}
