@@ -224,7 +224,7 @@ def train_run(  # noqa: PLR0913  one parameter an option
         raise NotStarted
     reached = accelerator.num_processes > 1 and agreed(main and every_adapter_reached(evidence))
     run: ResolvedRun = evidence.get("resolved_run")
-    plan = projected_here(run)
+    plan = projected_here(run, evidence)
     return train_resolved(
         run, projected=plan, reached=reached, offline=offline, stream=stream, origin=origin, say=voice
     )

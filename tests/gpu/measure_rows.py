@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import itertools
 import json
 import os
 import shutil
@@ -44,6 +45,7 @@ from vlcheck.memory.probe import this_card
 from vlcheck.memory.project import Simulation
 from vlcheck.model.build import Weights, base_of, build_model
 from vlcheck.processing.collator import to_device
+from vlcheck.processing.lengths import RowLength
 from vlcheck.spec import RunSpec
 from vlcheck.training.effective import counted, weighed
 from vlcheck.training.feed import feed
@@ -127,7 +129,7 @@ def _ddp(wanted: list[RowsRun], given: argparse.Namespace, deadline: float, *, l
             start, row = time.perf_counter(), _header(run)
             spec = run.spec(root / run.name, tiny=given.tiny)
             if held[0] != run.model_key():
-                held = (None, None, None, None)
+                held, model, called = (None, None, None, None), None, None  # the last references to the model before
                 _settle()
                 model = _built(spec, str(accelerator.device))
                 called, wrapping = _wrapped(model, run, accelerator)
@@ -326,15 +328,18 @@ def project(run: RowsRun, folder: Path, card: Gpu, tiny: bool) -> dict[str, Any]
     lengths, family = evidence.get("lengths"), evidence.get("family")
     simulation = Simulation(spec, evidence.get("config").values, family, lengths=lengths)
     order: Order = order_of(spec, len(lengths.rows), run.processes)
-    batches = [
-        [lengths.rows[order.row(place)] for place in places]
-        for step in range(order.steps)
-        for rank in range(run.processes)
-        for places in order.micro_batches(step, rank)
-        if places
-    ]
+    first: list[list[RowLength]] = []
+    later: list[list[RowLength]] = []
+    for step, rank in itertools.product(range(order.steps), range(run.processes)):
+        for number, places in enumerate(filter(None, order.micro_batches(step, rank))):
+            (later if number else first).append([lengths.rows[order.row(place)] for place in places])
     worst = simulation.plan(card)
-    drawn = [simulation.plan(card, shape) for shape in shapes_drawn(batches, spec.data, family, simulation.config)]
+    alone = replace(simulation.settings, accumulation=1)  # the first of a step meets no gradients
+    drawn = [
+        simulation.plan(card, shape, settings)
+        for batches, settings in ((first, alone), (later, simulation.settings))
+        for shape in shapes_drawn(batches, spec.data, family, simulation.config)
+    ]
     return {
         "rows": [[row.tokens, row.images, row.soft_tokens, row.supervised] for row in lengths.rows],
         "unread": lengths.unread,

@@ -12,11 +12,13 @@ from tests import tiny
 from tests.memory.test_project import FEW, GEMMA, H100, spec
 from vlcheck.evidence.judged import judged
 from vlcheck.finding import Unavailable
-from vlcheck.memory.draws import SHAPES, shapes_of
+from vlcheck.memory.batch import make_batch
+from vlcheck.memory.draws import SHAPES, shapes_drawn, shapes_of
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Basis, Shape
 from vlcheck.model.families import family_of
+from vlcheck.processing.labels import IGNORE_INDEX
 from vlcheck.processing.lengths import Lengths, RowLength
 from vlcheck.spec import Data
 
@@ -157,3 +159,16 @@ def test_images_of_rows_may_differ():
     full = replace(shape, pictures=(), answers=())
     assert simulation.plan(H100, shape).allocated_bytes <= simulation.plan(H100, full).allocated_bytes
     assert str(shape) == "2 x 64 tokens, 1 to 3 x 4 soft tokens a row"
+
+
+def test_padded_rows_need_a_mask():
+    """With one, attention takes other kernels than where every row is full."""
+    (unlike,) = shapes([row(40, (), 9), row(20, (), 5)])
+    alike = shapes([row(40, (), 9), row(40, (), 9)])[0]
+    family, config = family_of(QWEN), SIMULATIONS["all"].config
+    for shape, padded in ((unlike, True), (alike, False)):
+        batch = make_batch(family, config, shape)
+        assert bool(batch["attention_mask"].all()) is not padded
+        assert int((batch["labels"] != IGNORE_INDEX).sum()) == 18
+    (drawn,) = shapes_drawn([[row(40, (), 9), row(20, (), 5)]], Data(), family, config)
+    assert (drawn.padded, drawn.answers) == (True, (9, 5))

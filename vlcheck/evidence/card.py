@@ -17,12 +17,19 @@ from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.spec import RunSpec, Training
 
 
-def projected_here(run: ResolvedRun) -> tuple[int, int] | None:
-    """Allocated bytes that are projected for this machine's card, and their upper bound; None without a card."""
+def projected_here(run: ResolvedRun, evidence: Evidence | None = None) -> tuple[int, int] | None:
+    """Allocated bytes that are projected for this machine's card, and their upper bound; None without a card.
+
+    Args:
+        evidence: of the run, which knows how long its rows are.
+    """
     if not torch.cuda.is_available():
         return None
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    spec = replace(run.spec, hardware=replace(run.spec.hardware, count=processes))
     try:
-        plan = project_memory(run.spec, run.config.values, run.family, this_card())
+        lengths = evidence.get("lengths") if evidence is not None else None
+        plan = project_memory(spec, run.config.values, run.family, this_card(), lengths=lengths)
     except Unavailable:
         return None
     return plan.allocated_bytes, plan.upper_bytes

@@ -47,10 +47,13 @@ def make_batch(family: Family, config: Values, shape: Shape, *, pixels: str | to
                           f"{shape.supervised} supervised tokens")  # fmt: skip
     ids = torch.tensor([_row(shape, layout, row) for row in range(shape.rows)])
     labels = torch.full_like(ids, IGNORE_INDEX)
+    mask = torch.ones_like(ids)
+    if shape.padded:
+        mask[1:, -1] = 0
     for row in range(shape.rows):
         answer = shape.supervised_of(row)
         labels[row, -answer:] = ids[row, -answer:]
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
     if layout.types:
         batch[layout.types] = (ids == layout.soft).long()
     return batch | _image_tensors(layout, shape) if shape.images else batch

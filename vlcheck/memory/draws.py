@@ -82,6 +82,8 @@ class _Draw:
     """Of each row, the most first."""
     answers: tuple[int, ...]
     """Supervised tokens of each row, the most first."""
+    padded: bool = False
+    """Whether rows differ in length."""
 
     @classmethod
     def of(cls, rows: Sequence[RowLength]) -> _Draw:
@@ -92,13 +94,14 @@ class _Draw:
             sum(row.pixels for row in rows),
             tuple(sorted((row.images for row in rows), reverse=True)),
             tuple(sorted((row.supervised for row in rows), reverse=True)),
+            len({row.tokens for row in rows}) > 1,
         )
 
     @property
     def sums(self) -> tuple[int, ...]:
         """What must be no lower in another draw for that to take as much."""
         return (self.tokens, self.soft_tokens, self.pixels, sum(self.images), self.images[0],
-                sum(self.answers), self.answers[0])  # fmt: skip
+                sum(self.answers), self.answers[0], self.padded)  # fmt: skip
 
 
 def _trained(rows: Sequence[RowLength], limit: int | None, *, drop: bool) -> list[RowLength]:
@@ -122,7 +125,7 @@ def _draws(rows: Sequence[RowLength], size: int) -> Iterator[_Draw]:
     Epochs follow each other without a gap, so a micro-batch may hold a row twice, the last of one epoch and the first
     of the next.
     """
-    others = size - 1
+    others, padded = size - 1, size > 1 and len({row.tokens for row in rows}) > 1
     twice = -(-others // len(rows))
     tops: dict[str, list[int]] = {name: [0] * others for name in RowLength.__slots__}
     for row in sorted(rows, key=lambda row: row.tokens):
@@ -136,6 +139,7 @@ def _draws(rows: Sequence[RowLength], size: int) -> Iterator[_Draw]:
             row.pixels + sum(tops["pixels"]),
             tuple(sorted((row.images, *tops["images"]), reverse=True)),
             tuple(sorted((row.supervised, *tops["supervised"]), reverse=True)),
+            padded,
         )
 
 
@@ -165,6 +169,7 @@ def _join(draws: Sequence[_Draw]) -> _Draw:
         max(draw.pixels for draw in draws),
         tuple(map(max, *(draw.images for draw in draws))) if len(draws) > 1 else draws[0].images,
         tuple(map(max, *(draw.answers for draw in draws))) if len(draws) > 1 else draws[0].answers,
+        any(draw.padded for draw in draws),
     )
 
 
@@ -176,7 +181,7 @@ def _shape(draw: _Draw, data: Data, family: Family, config: Values) -> Shape:
     answers = tuple(max(1, each) for each in draw.answers)
     tokens = max(draw.tokens, body + answers[0] + 1, draw.images[0] * (soft + 2) + answers[0])
     return Shape(rows=len(draw.images), tokens=tokens, soft_tokens=soft, images=draw.images[0], supervised=answers[0],
-                 pictures=draw.images, answers=answers)  # fmt: skip
+                 pictures=draw.images, answers=answers, padded=draw.padded)  # fmt: skip
 
 
 def _soft_tokens(draw: _Draw, count: int, data: Data, family: Family, config: Values) -> int:

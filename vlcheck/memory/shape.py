@@ -37,6 +37,8 @@ class Shape:
     """Images of each of the first rows, the most first; of any row beyond, `images`."""
     answers: tuple[int, ...] = ()
     """Supervised tokens of each of the first rows, the most first; of any row beyond, `supervised`."""
+    padded: bool = False
+    """Whether rows are of different lengths: shorter ones are padded, and attention needs a mask."""
     basis: Basis = field(default=Basis.GIVEN, compare=False)
     """How far the rows of the run are known."""
     typical: Shape | None = field(default=None, compare=False)
