@@ -21,6 +21,37 @@ def rows() -> list[dict[str, Any]]:
             for line in file.read_text().splitlines()]  # fmt: skip
 
 
+def mixed_rows() -> list[dict[str, Any]]:
+    """Every measured run of real row mixtures with its plans, on one GPU and on two."""
+    lines = (line for file in sorted(MEASURED.glob("rows-*.jsonl"), reverse=True)
+             for line in file.read_text().splitlines())  # fmt: skip
+    return [run for run in map(json.loads, lines) if run["name"] != "losses"]
+
+
+def peak(run: dict[str, Any]) -> int:
+    """What such a run allocated at most on any of its GPUs, from wrapping on, in bytes."""
+    ranks = run.get("ranks") or [run["measured"]]
+    return max(max(rank["allocated_bytes"], (rank.get("wrapping") or {}).get("peak", 0)) for rank in ranks)
+
+
+def mixtures() -> str:
+    """Markdown: a line a run of real rows."""
+    head = ("run", "measured", "plan of the rows drawn", "off", "plan of the worst", "its bound")
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for run in mixed_rows():
+        seen, drawn, worst = peak(run), run["projected"]["allocated_bytes"], run["worst"]
+        sizes = [f"{size / GIB:.2f}" for size in (worst["allocated_bytes"], worst["upper_bytes"])]
+        cells = [_told(run["run"]), f"{seen / GIB:.2f}", f"{drawn / GIB:.2f}", f"{drawn / seen - 1:+.2%}", *sizes]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _told(run: dict[str, Any]) -> str:
+    told = [run["model"].split("/")[1], f"{run['micro']} x {run['longest']} tokens", f"logits {run['logits']}"]
+    told += ["accumulated"] * (run["accumulation"] > 1) + ["two GPUs"] * (run["processes"] > 1)
+    return ", ".join(told + ["all tensors synchronised"] * run["plain"])
+
+
 def errors(runs: Iterable[dict[str, Any]], counter: str, projection: str = "projected") -> list[float]:
     """Projected over measured, less one."""
     return [run[projection][counter] / run["measured"][counter] - 1 for run in runs]

@@ -8,19 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.gpu.report import mixed_rows, mixtures, peak
+
 MEASURED = Path(__file__).parents[2] / "fixtures" / "measured"
-LINES = [json.loads(line) for file in sorted(MEASURED.glob("rows-*.jsonl")) for line in file.read_text().splitlines()]
-RUNS = [line for line in LINES if line["name"] != "losses"]
+RUNS = mixed_rows()
 ALONE, TOGETHER = 0.01, 0.02
 """How far off the plan of the micro-batches that were drawn may be, on one GPU and on two."""
-
-pytestmark = pytest.mark.skipif(not LINES, reason="no run with real rows was measured yet")
-
-
-def peak(line: dict[str, Any]) -> int:
-    """What a run allocated at most on any of its GPUs, from wrapping on."""
-    ranks = line.get("ranks") or [line["measured"]]
-    return max(max(rank["allocated_bytes"], rank.get("wrapping", {}).get("peak", 0)) for rank in ranks)
 
 
 @pytest.mark.parametrize("line", RUNS, ids=lambda line: line["name"])
@@ -47,7 +40,28 @@ def test_the_mixtures_are_what_they_claim():
     assert not any(line["unread"] for line in alone)
 
 
-def test_two_processes_have_the_losses_of_one():
-    for line in LINES:
-        if line["name"] == "losses":
-            assert line["two"] == pytest.approx(line["one"], rel=1e-4)
+def test_two_gpus_have_the_losses_of_one():
+    (losses,) = kept("rows-ddp", "losses")
+    assert losses["two"] == pytest.approx(losses["one"], rel=1e-6)
+
+
+def test_two_gpus_train_what_one_does_and_end_as_safely():
+    """What `tests.gpu.two_gpus` saw: curves, a signal to the launcher, a process that is killed, one that goes on."""
+    (seen,) = kept("two-gpus", "two_is_one")
+    assert seen["two_apart"] < 1e-6
+    assert seen["parted_apart"] < 1e-6
+    assert seen["sigterm_keeps_the_last_step"]
+    assert seen["a_death_loses_two_steps_at_most"]
+    assert seen["one_goes_on"]
+    assert seen["speed_up"] >= 1.8
+
+
+def kept(name: str, marked: str) -> list[dict[str, Any]]:
+    """Lines of a file of measurements that have this key or name."""
+    (file,) = MEASURED.glob(f"{name}-*.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [line for line in lines if marked in (line.get("name"), *line)]
+
+
+def test_the_table_of_the_docs_is_what_was_measured():
+    assert mixtures() in (MEASURED.parents[1] / "docs" / "memory.md").read_text("utf-8")

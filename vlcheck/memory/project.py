@@ -238,8 +238,8 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
     found += [f"{kind} is projected as torch's own attention kernels" for kind in foreign]
     if settings.precision == "fp16":
         found.append("no fp16 run was measured")
-    if settings.replicated:
-        found.append("DDP is projected, not measured")
+    if settings.replicated and not settings.own_loop:
+        found.append("DDP as this framework wraps it is projected, not measured")
     if settings.logits == "chunked":
         found.append("logits: chunked is projected as TRL 1.16's head, which was read, not measured")
     if settings.logits == "fused":
