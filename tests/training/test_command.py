@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.evaluation.conftest import SHIPPED
+
 SHORT = (
     ("max_steps: 60", "max_steps: 2"),
     ("per_device_train_batch_size: 4", "per_device_train_batch_size: 1"),
@@ -138,7 +140,7 @@ def test_auto_batch_keeps_the_effective_batch(vlcheck, config):
 
 def test_trained_weights_never_meet_a_stand_in_tokenizer(vlcheck, config):
     """Without the real processor every id would be another word; the base is not even read."""
-    code, _, err = vlcheck("train", config(*SHORT, ("  weights: random\n", "")), "--force", "--offline")
+    code, _, err = vlcheck("train", config(*SHORT, ("  weights: random\n", ""), model=SHIPPED), "--force", "--offline")
     assert code == 2
     assert "trained weights cannot read another tokenizer's ids" in err
 
