@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from vlcheck.model import catalogue
 from vlcheck.model.build import transformers_config
 from vlcheck.model.families import family_of
+from vlcheck.model.families.gemma4 import SPECIAL_IDS
 from vlcheck.model.family import CLIP_BOUNDS
 from vlcheck.model.reference import build_reference
 
@@ -58,6 +61,43 @@ def gemma4_wide() -> dict[str, Any]:
 def gemma3() -> dict[str, Any]:
     """Two text layers, two vision layers."""
     return _shrunk(_entry("google/gemma-3-4b-it"), {"model.language_model.layers": (0, 5)})
+
+
+RARE = 1_000
+"""Special tokens from this id on stand behind the words of a small vocabulary."""
+
+
+@cache
+def small_vocabulary() -> Path:
+    """The recipe's model as a folder with its processor; a training step takes a third of the time.
+
+    1,024 ids instead of 262,144, 2 x 2 patches a soft token instead of 3 x 3, and soft tokens that see only what stands
+    before them, as in E2B and E4B. All else is the recipe's.
+    """
+    from vlcheck.processing.fallback import build_fallback
+
+    values = json.loads(json.dumps(_entry("vlcheck/tiny-gemma4")))
+    family = family_of(values)
+    made = family.fallback
+    assert made is not None
+    rare = sorted(number for number in made.tokens.values() if number >= RARE)
+    moved = {number: RARE + place for place, number in enumerate(rare)}
+    values.update({key: moved[number] for key, number in values.items() if key in SPECIAL_IDS})
+    values["text_config"].update(vocab_size=1_024, vocab_size_per_layer_input=1_024, use_bidirectional_attention=None)
+    values["vision_config"]["pooling_kernel_size"] = 2
+    tokens = {token: moved.get(number, number) for token, number in made.tokens.items()}
+    processor = build_fallback(replace(family, fallback=replace(made, tokens=tokens)), values)
+    folder = write_folder(Path(_kept().name), values)
+    processor.tokenizer.save_pretrained(folder)
+    processor.image_processor.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(processor.chat_template, "utf-8")
+    return folder
+
+
+@cache
+def _kept() -> tempfile.TemporaryDirectory[str]:
+    """Gone when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="vlcheck-tiny-")
 
 
 def write_folder(folder: Path, values: dict[str, Any], bounds: dict[str, float] | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 __version__ = "0.1.0"
@@ -16,13 +17,16 @@ TESTED = {  # first version below the metadata's bound is refused by pip; last o
 
 def installed() -> dict[str, str]:
     """Versions of the packages that decide what a model looks like."""
-    found = {}
-    for name in TESTED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return found
+    return {name: _installed(name) for name in TESTED}
+
+
+@cache
+def _installed(name: str) -> str:
+    """Read once: a run asks at every checkpoint, and imported packages do not change."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def untested(versions: dict[str, str]) -> list[str]:

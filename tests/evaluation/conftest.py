@@ -1,4 +1,4 @@
-"""The recipe's tiny Gemma 4, built once."""
+"""The recipe's tiny Gemma 4 with a small vocabulary, built once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.tiny import small_vocabulary
 from vlcheck.config.load import load
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import read_rows
@@ -20,6 +21,8 @@ from vlcheck.processing.collator import Collator
 from vlcheck.spec import RunSpec
 
 RECIPE = files("vlcheck") / "recipes" / "tiny.yaml"
+SHIPPED = "vlcheck/tiny-gemma4"
+"""The recipe's model."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Tiny:
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
     spec = load(Path(str(RECIPE)))
+    spec = replace(spec, model=replace(spec.model, id=str(small_vocabulary())))
     evidence = Evidence(spec, {}, offline=True)
     return evidence.call(lambda config, family, own_collator: Tiny(spec, dict(config.values), family, own_collator))
 
@@ -76,11 +80,11 @@ def adapter(tiny, tmp_path_factory):
 
 @pytest.fixture
 def config(tmp_path) -> Callable[..., Path]:
-    """The recipe with other lines: `config(("eval_split: test", "eval_split: dev"))`."""
+    """The recipe with other lines, `config(("eval_split: test", "eval_split: dev"))`, and a small vocabulary."""
 
-    def write(*changes: tuple[str, str]) -> Path:
+    def write(*changes: tuple[str, str], model: str | None = None) -> Path:
         text = RECIPE.read_text(encoding="utf-8")
-        for old, new in changes:
+        for old, new in ((f"id: {SHIPPED}", f"id: {model or small_vocabulary()}"), *changes):
             assert old in text
             text = text.replace(old, new)
         file = tmp_path / "tiny.yaml"

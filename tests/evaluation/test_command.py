@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.evaluation.conftest import SHIPPED
 from vlcheck.evaluation.files import CHART, DOCUMENT, PREDICTIONS, SETTINGS, WRONG
 
 SMALL = ("eval_split: test", "eval_split: test\n  eval_samples: 5\n  train_samples: 12")
@@ -26,7 +27,7 @@ def lines(folder: Path) -> list[dict]:
 
 def test_an_evaluation(vlcheck, config):
     """Scores on the terminal, everything in the folder, the settings stated."""
-    code, out, err = vlcheck("evaluate", config(SMALL))
+    code, out, err = vlcheck("evaluate", config(SMALL, model=SHIPPED))
     document = json.loads((OUT / DOCUMENT).read_text(encoding="utf-8"))
 
     assert (code, err) == (0, "")
@@ -106,7 +107,6 @@ def test_a_stranger_s_file_is_not_overwritten(vlcheck, config, name):
         (SMALL, ["--max-new-tokens", "2"], "--max-new-tokens is 2; allowed: at least "),
         (SMALL, ["--adapter", "nowhere"], "is no folder"),
         (SMALL, ["--output", "tiny.yaml"], "cannot be written to: File exists"),
-        (("weights: random", "weights: pretrained"), ["--offline"], "the processor of vlcheck/tiny-gemma4 is not here"),
     ],
 )
 def test_what_cannot_be_evaluated(vlcheck, config, change, options, complaint):
@@ -116,6 +116,17 @@ def test_what_cannot_be_evaluated(vlcheck, config, change, options, complaint):
     assert (code, out) == (2, "")
     assert complaint in err
     assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_trained_weights_without_their_processor_are_not_evaluated(vlcheck, config):
+    """As above: one line, exit code 2."""
+    file = config(("weights: random", "weights: pretrained"), model=SHIPPED)
+    code, out, err = vlcheck("evaluate", file, "--offline")
+
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert "the processor of vlcheck/tiny-gemma4 is not here" in err
     assert err.count("\n") == 1
 
 

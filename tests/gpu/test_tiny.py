@@ -50,11 +50,11 @@ def nf4(output: Path) -> RunSpec:
 
 
 def trained(output: Path, kind: type[Collator] = Collator) -> tuple[RunSpec, dict]:
-    spec = nf4(output)
-    collator = kind(parts()["processor"], parts()["dialogue"])
+    spec, found = nf4(output), parts(shipped=True)
+    collator = kind(found["processor"], found["dialogue"])
     rows = read_training_rows(spec)
     done = train(
-        spec, config=parts()["config"], family=parts()["family"], collator=collator, rows=rows, say=lambda line: None
+        spec, config=found["config"], family=found["family"], collator=collator, rows=rows, say=lambda line: None
     )
     return spec, evaluate_run(spec, output / "evaluation", adapter=done.adapter)
 

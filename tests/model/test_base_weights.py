@@ -26,7 +26,7 @@ FIRST = "model.language_model.layers.0.mlp.up_proj.weight"
 def base(tmp_path_factory) -> Path:
     """The tiny model as transformers saves it."""
     folder = tmp_path_factory.mktemp("base")
-    build_unadapted(recipe(), Weights.RANDOM, config=parts()["config"]).save_pretrained(folder)
+    build_unadapted(recipe(), Weights.RANDOM, config=parts(shipped=True)["config"]).save_pretrained(folder)
     return folder
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.tiny import small_vocabulary
 from vlcheck.config.load import load
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.processing.collator import Collator
@@ -28,7 +29,10 @@ def recipe() -> RunSpec:
 
 
 def small(output: Path | str, **training: Any) -> RunSpec:
-    """A run of few small steps: micro-batch 1, two of them a step, a checkpoint every second step, dropout on."""
+    """A run of few small steps: micro-batch 1, two of them a step, a checkpoint every second step, dropout on.
+
+    Its model is that of `small_vocabulary`.
+    """
     spec = recipe()
     settings = {
         "output_dir": str(output), "max_steps": 4, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2,
@@ -36,6 +40,7 @@ def small(output: Path | str, **training: Any) -> RunSpec:
     }  # fmt: skip
     return replace(
         spec,
+        model=replace(spec.model, id=str(small_vocabulary())),
         training=replace(spec.training, **{**settings, **training}),
         lora=replace(spec.lora, r=2, lora_alpha=4, lora_dropout=0.1),
         data=replace(spec.data, train_samples=16),
@@ -43,9 +48,9 @@ def small(output: Path | str, **training: Any) -> RunSpec:
 
 
 @cache
-def parts() -> dict[str, Any]:
-    """Config, family and processor of the tiny model."""
-    evidence = Evidence(recipe(), {}, offline=True)
+def parts(shipped: bool = False) -> dict[str, Any]:
+    """Config, family and processor of the model of `small`, or of the recipe as it ships."""
+    evidence = Evidence(recipe() if shipped else small("none"), {}, offline=True)
     found: dict[str, Any] = evidence.call(
         lambda config, family, processor, dialogue: {
             "config": config.values, "family": family, "processor": processor.processor, "dialogue": dialogue,

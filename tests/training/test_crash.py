@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -69,11 +68,9 @@ def test_the_disk_fills_up(tmp_path, whole):
     check(crash.full_trials(tmp_path, 1, whole=whole, steps=SHORT), 1)
 
 
-def test_ctrl_c_publishes_the_last_finished_step(tmp_path):
+def test_ctrl_c_publishes_the_last_finished_step(tmp_path, config):
     """The command ends with 130, and its newest checkpoint is the step that it said last."""
-    spec = (files("vlcheck") / "recipes" / "tiny.yaml").read_text("utf-8").replace("batch_size: 4", "batch_size: 1")
-    (tmp_path / "tiny.yaml").write_text(spec, "utf-8")
-    number = crash.command(tmp_path, "train", "tiny.yaml")
+    number = crash.command(tmp_path, "train", config(("train_batch_size: 4", "train_batch_size: 1")).name)
     while crash.last_step(tmp_path / "tiny-shapes") < 3:
         assert not crash.over(number), (tmp_path / "command.log").read_text()
         time.sleep(0.02)

@@ -74,14 +74,14 @@ def test_the_loss_is_the_mean_over_supervised_ids(told, tmp_path):
 
 @pytest.fixture(scope="module")
 def best(tmp_path_factory):
-    """A run whose learning rate makes it worse from its second step on, and which publishes its best."""
+    """A run whose learning rate makes it worse from its third step on, and which publishes its best."""
     folder = tmp_path_factory.mktemp("best") / "run"
     run(worsening(folder))
     return folder
 
 
 def worsening(folder, **training):
-    return judged(folder, learning_rate=2.0, warmup_steps=2, **{**BEST_KEPT, **training})
+    return judged(folder, learning_rate=20.0, warmup_steps=3, **{**BEST_KEPT, **training})
 
 
 def test_the_best_adapter_is_published(best):

@@ -6,10 +6,12 @@ import json
 import resource
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.training.runs import Cut, digest, interrupted, run, small
+from vlcheck.spec import RunSpec
 from vlcheck.training.checkpoint import OtherRun
 from vlcheck.training.ours import folders
 from vlcheck.training.record import read_metrics
@@ -18,22 +20,30 @@ SIMPLER = ("adamw_torch_fused", "sgd", "adafactor")
 """Optimizers whose state is kept like that of another."""
 
 
-@pytest.mark.parametrize("optim", [
-    "adamw_torch", "paged_adamw_8bit", *(pytest.param(name, marks=pytest.mark.slow) for name in SIMPLER),
-])  # fmt: skip
-def test_resumed_equals_uninterrupted(tmp_path, optim):
-    """Adapter and losses are the same to the last bit, dropout and data order included."""
-    work = {"gradient_accumulation_steps": 2 if optim == "adamw_torch" else 1, "optim": optim}
-    whole, parted = (small(tmp_path / name, **work) for name in ("whole", "parted"))
-    run(whole)
-    interrupted(parted, 2)
-    told: list[str] = []
-    assert run(parted, told.append).resumed_from == 2
+def check_taken_up(spec: RunSpec, whole: Path) -> None:
+    """Take an interrupted run up; its adapter and losses are the whole one's to the last bit, dropout included."""
+    folder, told = Path(spec.training.output_dir), []
+    assert run(spec, told.append).resumed_from == 2
     assert any("checkpoint-2" in line for line in told)
-    assert digest(tmp_path / "whole") == digest(tmp_path / "parted")
-    losses = [[m["loss"] for m in read_metrics(tmp_path / name)] for name in ("whole", "parted")]
+    assert digest(whole) == digest(folder)
+    losses = [[m["loss"] for m in read_metrics(each)] for each in (whole, folder)]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 4
+
+
+def test_resumed_equals_uninterrupted(whole_run, parted):
+    """AdamW, two micro-batches a step; dropout and data order go on where they were."""
+    check_taken_up(parted(), whole_run)
+
+
+@pytest.mark.parametrize("optim", [
+    "paged_adamw_8bit", *(pytest.param(name, marks=pytest.mark.slow) for name in SIMPLER),
+])  # fmt: skip
+def test_resumed_equals_uninterrupted_with_another_optimizer(tmp_path, optim):
+    whole, cut = (small(tmp_path / name, gradient_accumulation_steps=1, optim=optim) for name in ("whole", "cut"))
+    run(whole)
+    interrupted(cut, 2)
+    check_taken_up(cut, tmp_path / "whole")
 
 
 def test_an_exception_keeps_the_last_finished_step(tmp_path):

@@ -45,9 +45,9 @@ def seen(tmp_path_factory) -> Seen:
     noted: dict[str, Any] = {}
     real_build, real_train = loop.build, loop.train
 
-    def build(run: RunSpec, config: Any, accelerator: Any, *rest: Any) -> Live:
+    def build(run: RunSpec, config: Any, accelerator: Any, *rest: Any, **named: Any) -> Live:
         noted["accelerator"] = accelerator
-        noted["live"] = real_build(run, config, accelerator, *rest)
+        noted["live"] = real_build(run, config, accelerator, *rest, **named)
         return noted["live"]
 
     def train(*given: Any, **named: Any) -> Any:

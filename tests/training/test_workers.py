@@ -17,7 +17,7 @@ from tests.training.crash import children_of, over
 from tests.training.runs import parts, run, small
 from tests.training.test_faulty_data import spec_of, table
 from vlcheck.data.conversation import BadRow
-from vlcheck.training.guard import Guard
+from vlcheck.training.guard import SIGNALS, Guard
 from vlcheck.training.watch import RunStopped
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
@@ -113,7 +113,17 @@ def test_the_guard_ends_though_another_process_holds_its_descriptors():
     os.waitpid(number, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+ALIKE = (signal.SIGHUP, signal.SIGQUIT)
+"""Signals that the guard takes as it takes SIGTERM."""
+
+
+def test_the_guard_takes_every_signal_that_ends_a_run():
+    assert set(SIGNALS) == {signal.SIGTERM, signal.SIGINT, *ALIKE}
+
+
+@pytest.mark.parametrize("number", [
+    signal.SIGTERM, signal.SIGINT, *(pytest.param(each, marks=pytest.mark.slow) for each in ALIKE),
+])  # fmt: skip
 def test_every_signal_that_ends_a_run_has_its_last_step_written(tmp_path, number):
     """A closed terminal as well as a platform."""
     from vlcheck.training.checkpoint import verify
