@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import random
 from collections import UserDict
@@ -54,31 +53,9 @@ class Entry:
 
 @cache
 def processor(hub_id: str) -> Any:
-    """The family's processor, built once; it looks at the same images under the same settings once."""
+    """The family's processor, built once."""
     values = lookup(hub_id).config
-    made = build_fallback(family_of(values), values)
-    made.image_processor.__class__ = _looking_once(type(made.image_processor))
-    return made
-
-
-def _looking_once(kind: type) -> type:
-    """An image processor that hands out once more what it made of the same images."""
-    seen: dict[str, Any] = {}
-
-    def call(self: Any, images: Any, *args: Any, **options: Any) -> Any:
-        key = repr((sorted(vars(self).items()), args, sorted(options.items()), _prints(images)))
-        if key not in seen:
-            seen[key] = kind.__call__(self, images, *args, **options)
-        return copy.deepcopy(seen[key])
-
-    return type(kind.__name__, (kind,), {"__call__": call})
-
-
-def _prints(images: Any) -> Any:
-    """What tells images apart, in the shape that they come in."""
-    if isinstance(images, list | tuple):
-        return [_prints(image) for image in images]
-    return images.size, images.mode, hash(images.tobytes())
+    return build_fallback(family_of(values), values)
 
 
 @cache

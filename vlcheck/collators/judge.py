@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -124,11 +124,13 @@ def _judged(
     oracle = Oracle(candidate, collator, token_map, answers == "last")
     checks = CollatorChecks((), (), {}, (), (), 0, candidate.origin, candidate.ours)
     probes = built_in(conversations[0] if conversations else None, instruction)
-    checks = _add(checks, oracle, probes)
+    few = _tiles(oracle, probes[0])
+    with few():
+        checks = _add(checks, oracle, probes)
     for probe, made in grown(probes[0], collator, token_map):
         checks = _add(checks, oracle, [probe], made)
     if candidate.thorough:
-        with _tiles(oracle, probes[0]):
+        with few():
             for tried in shape_probes(collator.template, conversations):
                 checks = _add(replace(checks, shapes=checks.shapes + 1), oracle, tried)
             checks = replace(checks, images=look_at_images(candidate, collator))
@@ -138,7 +140,7 @@ def _judged(
     return checks
 
 
-def _tiles(oracle: Oracle, probe: Probe) -> AbstractContextManager[None]:
+def _tiles(oracle: Oracle, probe: Probe) -> Callable[[], AbstractContextManager[None]]:
     """Few tiles an image, if the collator's processor is the one that was given: a second one keeps its settings."""
     row, soft = [probe.conversation], oracle.token_map.soft_id
     with few_tiles(oracle.collator):
@@ -147,7 +149,7 @@ def _tiles(oracle: Oracle, probe: Probe) -> AbstractContextManager[None]:
             same = int((made == soft).sum()) == int((oracle.collator(row)["input_ids"] == soft).sum())
         except Exception:  # it may be the user's code; VLC225 says so
             same = False
-    return few_tiles(oracle.collator) if same else nullcontext()
+    return (lambda: few_tiles(oracle.collator)) if same else nullcontext
 
 
 def _add(

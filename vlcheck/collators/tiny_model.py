@@ -53,7 +53,9 @@ def build_batch_model(values: Values, family: Family, processor: Any) -> nn.Modu
     if family.layer_kinds is None or family.shrink is None or family.dialogue is None:
         raise Unavailable(f"vlcheck knows no miniature of {family.name} that takes a batch")
     full = transformers_config(values).to_dict()
-    tiny = family.shrink(full, {path: _two_or_all(kinds) for path, kinds in family.layer_kinds(full).items()})
+    towers = tuple(path for path, part in family.parts.items() if part is Part.VISION)
+    kinds = family.layer_kinds(full)
+    tiny = family.shrink(full, {path: _few(kinds[path], 1 if path.startswith(towers) else 2) for path in kinds})
     _restore(tiny, full)
     _spread(tiny)
     _set_ids(tiny, processor, family.dialogue.image_tokens[0])
@@ -62,16 +64,15 @@ def build_batch_model(values: Values, family: Family, processor: Any) -> nn.Modu
     _fold(model)
     named = (len(processor.tokenizer), *(number + 1 for number in processor.tokenizer.added_tokens_decoder))
     model.full_vocabulary = max(full.get("text_config", full)["vocab_size"], *named)
-    for path, part in family.parts.items():
-        if part is Part.VISION:
-            _remember_images(model, path)
+    for path in towers:
+        _remember_images(model, path)
     return model.eval()
 
 
-def _two_or_all(kinds: Sequence[Any]) -> tuple[int, ...]:
-    """The first layer of each kind; two where all are alike."""
+def _few(kinds: Sequence[Any], least: int) -> tuple[int, ...]:
+    """The first layer of each kind; where all are alike, as many as must be."""
     firsts = tuple(list(kinds).index(kind) for kind in dict.fromkeys(kinds))
-    return firsts if len(firsts) > 1 else tuple(range(min(2, len(kinds))))
+    return firsts if len(firsts) > 1 else tuple(range(min(least, len(kinds))))
 
 
 def _restore(tiny: dict[str, Any], full: Mapping[str, Any]) -> None:
