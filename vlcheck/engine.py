@@ -200,7 +200,7 @@ def train_run(  # noqa: PLR0913  one parameter an option
         ConfigError, RunStopped, OtherRun, CheckpointNotWritten, BadRow, AdapterRefused, UnbuildableConfig: as
             `vlcheck.training.loop.train` does.
     """
-    from vlcheck.evidence.card import projected_here, recommended_training
+    from vlcheck.evidence.card import left_to_fit, projected_here, recommended_training
     from vlcheck.evidence.reached import every_adapter_reached
     from vlcheck.training.begun import begun_before
     from vlcheck.training.run import train_resolved
@@ -217,7 +217,7 @@ def train_run(  # noqa: PLR0913  one parameter an option
             training, line = recommended_training(spec, Evidence(spec, {}, **options))
         voice(line)
         spec = replace(spec, training=agreed(training))
-    evidence = Evidence(spec, {}, **options)
+    evidence = Evidence(spec, {"projection": left_to_fit}, **options)
     if main and (known := begun_before(spec)):
         voice("audit: this run was begun before, by the same settings and versions; it is not judged again")
     if not agreed(main and (known or _may_start(_judged(spec, choose(), evidence), force, voice, judged))):

@@ -26,6 +26,9 @@ def test_errors_stop_the_run_and_are_told(tmp_path, capfd):
 
     assert "VLC402" in [outcome.rule.code for outcome in reports[0].found(Severity.ERROR)]
     assert lines[0].startswith("audit: ")
+    assert {each.reason for each in reports[0].outcomes if "no card is named" in each.reason} == {
+        "no card is named; `vlcheck fit` tells what the run takes"
+    }
     assert lines[-1] == "not started; --force starts the run all the same"
     assert not (tmp_path / "run").exists()
     assert capfd.readouterr() == ("", "")

@@ -35,6 +35,11 @@ def projected_here(run: ResolvedRun, evidence: Evidence | None = None) -> tuple[
     return plan.allocated_bytes, plan.upper_bytes
 
 
+def left_to_fit() -> str:
+    """Stands for `projection` where a run is about to start: it would take a third of the audit's time."""
+    return "`vlcheck fit` tells what the run takes"
+
+
 def recommended_training(spec: RunSpec, evidence: Evidence) -> tuple[Training, str]:
     """Training settings with the micro-batch that the memory plan recommends, and a line that says which.
 
