@@ -177,3 +177,15 @@ def test_drawn_conversations_can_be_collated(conversation):
     batch = collators.sound(processor())([vlcheck.collators.probes.as_example(conversation)])
 
     assert (batch["labels"] != -100).any()
+
+
+def test_a_tools_words_stand_in_the_prompt_and_are_not_trained():
+    """Where the template writes any role, a tool's turn is a turn that nobody trains."""
+    tool = Turn("tool", ("Bengal: spotted coat",))
+    turns = (Turn("user", (Picture(IMAGE), "Breed?")), Turn("assistant", ("I shall look.",)), tool,
+             Turn("assistant", ("Bengal",)))  # fmt: skip
+    batch = Collator(processor(), family_of(lookup(QWEN).config).dialogue)([Conversation(turns, "row")])
+
+    decode = processor().tokenizer.decode
+    assert "Bengal: spotted coat" in decode(batch["input_ids"][0])
+    assert decode(batch["labels"][batch["labels"] != -100]) == "I shall look.<|im_end|>Bengal<|im_end|>"

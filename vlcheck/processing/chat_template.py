@@ -125,11 +125,15 @@ class Template:
         return ("" if generation.endswith(opens) else opens) + thinking + closes
 
     def _generation(self, conversation: Conversation, index: int) -> str:
-        thinking = bool(conversation.turns[index].thinking)
+        thinking, history = bool(conversation.turns[index].thinking), conversation.turns[:index]
         try:
-            return self.render(conversation.turns[:index], prompt=True, thinking=thinking)
+            made = self.render(history, prompt=True, thinking=thinking)
         except Exception as error:  # a template raises whatever it likes
             raise BadRow(f"{conversation}: the chat template refuses it: {error}") from error
+        for number, turn in enumerate(history):
+            if turn.role == "tool" and turn.text.strip() not in made:  # Gemma 4's, without the call before it
+                raise BadRow(f"{conversation}, turn {number}: the chat template leaves this tool's turn out")
+        return made
 
 
 def read_template(processor: Any, dialogue: Dialogue) -> Template:

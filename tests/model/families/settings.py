@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import lzma
 import tempfile
 import unicodedata
@@ -209,13 +208,17 @@ def _real(name: str) -> Setting:
 @cache
 def real_tokenizer(folder: str) -> Any:
     """A tokenizer of the shared data."""
-    source = SHARED / "tokenizers" / folder
     with tempfile.TemporaryDirectory() as unpacked:
-        with lzma.open(source / "tokenizer.json.xz") as packed:
-            (Path(unpacked) / "tokenizer.json").write_bytes(packed.read())
-        own = json.loads((source / "tokenizer_config.json").read_text())
-        (Path(unpacked) / "tokenizer_config.json").write_text(json.dumps(own))
+        unpack_tokenizer(folder, Path(unpacked))
         return AutoTokenizer.from_pretrained(unpacked)
+
+
+def unpack_tokenizer(folder: str, into: Path) -> None:
+    """Write the files of a tokenizer of the shared data, as the Hub has them."""
+    source = SHARED / "tokenizers" / folder
+    with lzma.open(source / "tokenizer.json.xz") as packed:
+        (into / "tokenizer.json").write_bytes(packed.read())
+    (into / "tokenizer_config.json").write_bytes((source / "tokenizer_config.json").read_bytes())
 
 
 def with_collator(given: Setting, collator: Callable[..., Any]) -> Setting:
