@@ -129,14 +129,14 @@ MALFORMED: dict[str, tuple[str | bytes, list[str]]] = {
     ),
     "section is a list": (
         GOOD + "hardware: []",
-        ["3:1: hardware is []; allowed: a mapping with keys gpu, memory_gib, count"],
+        ["3:1: hardware is []; allowed: a mapping with keys gpu, memory_gib, count, price_per_hour"],
     ),
     "section misspelt": (GOOD + "trainning: {}", ["3:1: unknown key trainning; did you mean training?"]),
     "dotted key": (GOOD + "lora.r: 8", ["3:1: unknown key lora.r; write it as nested keys, without the dot"]),
     # --- keys
     "unknown key": (
         GOOD + "hardware:\n  zzz: 1",
-        ["4:3: unknown key hardware.zzz; allowed: gpu, memory_gib, count"],
+        ["4:3: unknown key hardware.zzz; allowed: gpu, memory_gib, count, price_per_hour"],
     ),
     "misspelt key": (
         MODEL + "lora:\n  target_module: x",

@@ -54,7 +54,8 @@ def test_gradients_are_kept_twice():
     kept = sum(p.numel() * p.element_size() for p in simulation("vlcheck").step_model.parameters)
     assert two.of("gradient buckets (DDP)") == kept
     assert two.allocated_bytes - one.allocated_bytes == pytest.approx(kept, rel=0.2)
-    assert any("DDP" in doubt for doubt in two.doubts)
+    assert not two.doubts  # measured on two H100s: fixtures/measured/rows-ddp-*.jsonl
+    assert any("DDP" in doubt for doubt in simulation("trl").plan(H100, SHAPE).doubts)
 
 
 def test_another_frameworks_ddp_copies_frozen_weights():
