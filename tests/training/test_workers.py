@@ -19,6 +19,7 @@ from tests.training.test_faulty_data import spec_of, table
 from vlcheck.data.conversation import BadRow
 from vlcheck.training.guard import SIGNALS, Guard
 from vlcheck.training.watch import RunStopped
+from vlcheck.training.workers import collate_there, collating_processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
 
@@ -143,3 +144,15 @@ def test_every_signal_that_ends_a_run_has_its_last_step_written(tmp_path, number
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + number
     assert verify(tmp_path / "run" / "checkpoint-3").step == 3
+
+
+def test_a_worker_that_answers_no_more_does_not_hold_up_the_end():
+    """Nothing is wanted of it; the pool would wait for it for ever."""
+    pool = collating_processes(2, str)
+    assert pool.submit(collate_there, 1).result() == "1"
+    stopped, *_ = pool._processes.values()
+    os.kill(stopped.pid, signal.SIGSTOP)
+    ending = threading.Thread(target=pool.shutdown, daemon=True)
+    ending.start()
+    ending.join(20)
+    assert not ending.is_alive()

@@ -24,7 +24,24 @@ def collating_processes(workers: int, collate: Callable[[Any], Any]) -> Executor
     An error there is raised here as it is; a process that is killed breaks the pool at once.
     """
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    return ProcessPoolExecutor(workers, context, _begin, (collate, os.getpid()))
+    return _Workers(workers, context, _begin, (collate, os.getpid()))
+
+
+class _Workers(ProcessPoolExecutor):
+    """Processes of which nothing is wanted any more once they are shut down.
+
+    They are killed then, not asked to end: one that was killed before may hold the lock that the others ask with, and
+    the pool would wait for them for ever.
+    """
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        processes: list[Any] = list((self._processes or {}).values())
+        manager: threading.Thread | None = self._executor_manager_thread  # type: ignore[assignment]
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+        for process in processes:
+            process.kill()
+        if wait and manager is not None:
+            manager.join()
 
 
 def collate_there(places: Any) -> Any:
