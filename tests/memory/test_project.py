@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests import tiny
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, gpu
-from vlcheck.library_settings import Offload
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.micro import MicroStep
 from vlcheck.memory.project import Simulation, project_memory
@@ -24,7 +23,7 @@ from vlcheck.model.build import Weights, build_model, transformers_config
 from vlcheck.model.families import described, family_of
 from vlcheck.model.families.generic import derive
 from vlcheck.model.reference import build_reference
-from vlcheck.spec import AttentionByPart, Lora, ModelRef, Quantization, RunSpec, Training, ZeroOptimization
+from vlcheck.spec import AttentionByPart, Lora, ModelRef, Offload, Quantization, RunSpec, Training, ZeroOptimization
 from vlcheck.training.settings import settings_of
 
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vlcheck.data.conversation import Conversation
+from vlcheck.model.random_weights import seeded as torch_seeded
 from vlcheck.processing.collator import Batch
 from vlcheck.processing.labels import IGNORE_INDEX
 
@@ -44,15 +45,14 @@ class Candidate:
 def seeded(number: int) -> Iterator[None]:
     """Draw from this seed for a while, in Python, numpy and torch; the caller's own draws go on as they were."""
     before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        random.seed(number)
-        np.random.seed(number)
-        torch.default_generator.manual_seed(number)
-        try:
+    random.seed(number)
+    np.random.seed(number)
+    try:
+        with torch_seeded(number):
             yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
 
 
 def checked(batch: Any) -> Batch:

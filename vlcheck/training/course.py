@@ -21,6 +21,11 @@ def metric_of(training: Training) -> str:
     return training.metric_for_best_model or "eval_loss"
 
 
+def better(metric: str, value: float, than: float) -> bool:
+    """Whether a value of a metric is a number, and better than another or the first one (NaN)."""
+    return math.isfinite(value) and not (value <= than if metric == "accuracy" else value >= than)
+
+
 @dataclass
 class Course:
     """The newest and the best evaluation of a run."""
@@ -37,9 +42,8 @@ class Course:
 
     def note(self, step: int, value: float, live: Mapping[str, torch.Tensor]) -> bool:
         """Take an evaluation in; returns whether it is the best up to now."""
-        self.step, higher = step, metric_of(self.training) == "accuracy"
-        better = math.isfinite(value) and not (value <= self.best if higher else value >= self.best)
-        if not better:
+        self.step = step
+        if not better(metric_of(self.training), value, self.best):
             self.worse += 1
             return False
         self.best_step, self.best, self.worse = step, value, 0

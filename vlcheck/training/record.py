@@ -163,12 +163,16 @@ def step_line(values: dict[str, Any], steps: int) -> str:
     """One step for a reader."""
     norms = values["grad_norm"]
     parts = " ".join(f"{part} {norm:.3g}" for part, norm in norms.items() if part != "total")
-    memory = f"  {values['allocated_bytes'] / 2**30:.2f} GiB" if values.get("allocated_bytes") else ""
     left = timedelta(seconds=round(values["seconds_left"]))
     return (
         f"step {values['step']}/{steps}  loss {values['loss']:.4f}  norm {norms['total']:.3g} ({parts})  "
-        f"lr {values['learning_rate']:.2e}  {values['images_per_second']:.1f} images/s{memory}  left {left}"
+        f"lr {values['learning_rate']:.2e}  {values['images_per_second']:.1f} images/s{_memory(values)}  left {left}"
     )
+
+
+def _memory(values: Mapping[str, Any]) -> str:
+    """What a step allocated at most, where it ran on a GPU."""
+    return f"  {values['allocated_bytes'] / 2**30:.2f} GiB" if values.get("allocated_bytes") else ""
 
 
 def evaluation_line(values: Mapping[str, Any], *, better: bool) -> str:
@@ -269,8 +273,7 @@ class Bar:
 
     def step(self, number: int, values: Mapping[str, Any]) -> None:
         """Show a step in place of the one before."""
-        memory = f"  {values['allocated_bytes'] / 2**30:.2f} GiB" if values.get("allocated_bytes") else ""
-        text = f"loss {values['loss']:.4f}  {values['images_per_second']:.1f} images/s{memory}"
+        text = f"loss {values['loss']:.4f}  {values['images_per_second']:.1f} images/s{_memory(values)}"
         left = timedelta(seconds=round(values["seconds_left"]))
         self._progress.update(self._task, completed=number, left=str(left), description=text)
 

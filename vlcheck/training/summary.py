@@ -10,7 +10,7 @@ from typing import Any
 
 from vlcheck.spec import RunSpec
 from vlcheck.training.checkpoint import verify
-from vlcheck.training.course import metric_of
+from vlcheck.training.course import better, metric_of
 from vlcheck.training.identity import Identity, settings_of
 from vlcheck.training.ours import CURVE, METRICS, SUMMARY
 from vlcheck.training.record import Record, read_evaluations, read_events, read_metrics
@@ -66,9 +66,13 @@ def closing_lines(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _best(evaluations: Sequence[dict[str, Any]], metric: str) -> dict[str, Any] | None:
     """The first of the best; of values that are numbers."""
-    name, sign = ("eval_accuracy", -1) if metric == "accuracy" else ("eval_loss", 1)
-    numbers = [each for each in evaluations if math.isfinite(float(each.get(name, math.nan)))]
-    return min(numbers, key=lambda each: sign * float(each[name]), default=None)
+    name = "eval_accuracy" if metric == "accuracy" else "eval_loss"
+    best, found = math.nan, None
+    for each in evaluations:
+        value = float(each.get(name, math.nan))
+        if better(metric, value, best):
+            best, found = value, each
+    return found
 
 
 def recorded(folder: Path) -> bool:
