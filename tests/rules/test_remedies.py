@@ -1,26 +1,24 @@
-"""A setting that a finding advises is applied to the run that caused it: the finding goes, and nothing worse comes."""
+"""A setting that a finding advises is applied to the run that caused it: the finding goes, and nothing worse comes.
+
+Rules' broken runs are in `test_rules.py`, where they are collected once; here are runs that bring up a finding in
+another way.
+"""
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from tests import tiny
-from tests.broken import patches
+from tests.rules.advice import SETTINGS, STRUCTURAL, assert_works
 from tests.samples import (
     BROKEN,
     LANGUAGE,
     LANGUAGE_LIST,
     NF4,
     PROJECTOR,
-    ROWS,
     TOWER_LIST,
     TRAIN_ALL,
     VISION,
@@ -32,23 +30,8 @@ from tests.samples import (
     targets,
     unknown_here,
 )  # fmt: skip
-from vlcheck import spec as description
-from vlcheck.engine import audit
-from vlcheck.evidence.collectors import COLLECTORS
-from vlcheck.finding import Finding, Report
 from vlcheck.rules import RULES
-from vlcheck.spec import AttentionByPart, Hardware, Intent, RunSpec, Training
-
-SECTIONS: Mapping[str, type] = {
-    "model": description.ModelRef, "quantization": description.Quantization, "lora": description.Lora,
-    "data": description.Data, "training": description.Training, "hardware": description.Hardware,
-    "launch": description.Launch, "intent": description.Intent,
-}  # fmt: skip
-HOME = {field.name: section for section, of in SECTIONS.items() for field in fields(of)}
-SETTINGS = ("VLC1", "VLC4", "VLC8")
-"""Rules of what settings of the model and the adapters do; a card and a collator bring their own."""
-TWICE = {"memory_gib"}
-"""Keys of two sections: a fix has to name the section."""
+from vlcheck.spec import AttentionByPart, Hardware, Intent, Training
 
 
 def gemma3() -> dict[str, Any]:
@@ -120,114 +103,22 @@ BROTHERS: dict[str, Run] = {
 }  # fmt: skip
 """Runs that bring up a rule's finding in another way than its broken sample does."""
 
-RUNS = {**BROKEN, **BROTHERS}
-
-
-def needs(evidence: str, *, of: Callable[..., Any]) -> bool:
-    """Whether a rule or a collector asks for this evidence, itself or by way of what it asks for."""
-    asked = inspect.signature(of).parameters.keys() & COLLECTORS.keys()
-    return evidence in asked or any(needs(evidence, of=COLLECTORS[name]) for name in asked)
-
-
-STRUCTURAL = tuple(rule.code for rule in RULES if rule.code.startswith(SETTINGS) and not needs("tiny", of=rule.check))
-"""Rules of settings that are judged without running a miniature."""
-
 
 @pytest.mark.parametrize("beside", [
     pytest.param(STRUCTURAL, id="structure"), pytest.param(SETTINGS, id="behaviour", marks=pytest.mark.slow),
 ])  # fmt: skip
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", BROTHERS)
 def test_advice_works(name, beside, tmp_path):
-    """Every alternative of a fix that is settings is applied: that finding goes, nothing as bad comes.
+    """Rules that run a miniature speak in the slow run, and where they gave the advice."""
+    sample = BROTHERS[name]
+    assert assert_works(sample, sample.collected(tmp_path), SETTINGS, beside)
 
-    An alternative that writes `key: value` of the config is settings from its first word to its last, and each
-    brother has one.
 
-    Args:
-        beside: rules of which nothing new may speak up. Those that run a miniature speak in the slow run, and where
-            they gave the advice.
-    """
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BROKEN)
+def test_advice_of_broken_runs_works(name, tmp_path):
+    """As `test_rules.py` has it, beside the rules that run a miniature."""
     if reason := unknown_here(name):
         pytest.skip(reason)
-    sample = RUNS[name]
-    collected = sample.collected(tmp_path, [rule for rule in RULES if rule.code == name])
-    before = collected.audit(select=(name,) if name in BROKEN else SETTINGS)
-    advised = [(o.rule, f, a) for o in before.found() for f in o.findings for a in alternatives(f)]
-    for rule, _, advice in advised:
-        written = {*re.findall(r"\b(\w+): ", advice)} & {*HOME, *SECTIONS}
-        assert settings(advice) or not written, f"{rule.code}: {advice!r} cannot be typed"
-    advised = [(rule, finding, advice) for rule, finding, advice in advised if settings(advice)]
-    assert advised or name in BROKEN
-    memory = ("VLC3",) if "gpu" in sample.given else ()
-    selected = (*{*beside, *memory, *(rule.code for rule, _, _ in advised)},)
-    if advised and name in BROKEN:
-        before = collected.audit(select=selected)
-    spec = collected.spec
-    for rule, finding, advice in advised:
-        after = judged(sample, applied(spec, settings(advice)), selected)
-        assert key(rule.code, finding) not in keys(after), f"{rule.code}: {advice!r} leaves {finding.message}"
-        new = {
-            (o.rule.code, f.message)
-            for o in after.found(rule.severity)
-            for f in o.findings
-            if key(o.rule.code, f) not in keys(before)
-        }
-        assert not new, f"{rule.code}: {advice!r} brings {new}"
-
-
-def judged(sample: Run, spec: RunSpec, selected: tuple[str, ...]) -> Report:
-    """The report on a run that differs from a sample's in its description alone."""
-    with patches.undone():
-        return audit(spec, allow_code=True, offline=True, rows=ROWS, select=selected, **sample.handed())
-
-
-def key(code: str, finding: Finding) -> tuple[str, str]:
-    """What makes two findings of two reports the same one."""
-    part = re.match(r"[\w ]+(?=:| is)", finding.message)
-    return code, finding.where.key + (part[0] if part else "")
-
-
-def keys(report: Report) -> set[tuple[str, str]]:
-    return {key(o.rule.code, f) for o in report.found() for f in o.findings}
-
-
-def alternatives(finding: Finding) -> list[str]:
-    """What a fix offers to choose from; the memory rules put the peak behind it."""
-    fix = re.sub(r": [\d.]+ GiB$", "", finding.fix).replace(" with gradient_accumulation", ", gradient_accumulation")
-    return [part for part in re.split(r"; or |, or ", fix) if part]
-
-
-def settings(advice: str) -> dict[str, Any]:
-    """Dotted field to value, where every word of the advice is a setting; else nothing."""
-    try:
-        read = YAML(typ="safe", pure=True).load("{" + advice + "}")
-    except YAMLError:
-        return {}
-    changes: dict[str, Any] = {}
-    for name, value in (read or {}).items():
-        if str(name).startswith("remove ") and value is None and name[7:] in HOME:
-            field = next(f for f in fields(SECTIONS[HOME[name[7:]]]) if f.name == name[7:])
-            default = field.default if field.default is not MISSING else field.default_factory()
-            changes[f"{HOME[field.name]}.{field.name}"] = default
-        elif name in SECTIONS and isinstance(value, dict):
-            changes |= {f"{name}.{inner}": plain(inner, given) for inner, given in value.items()}
-        elif name in HOME and name not in TWICE and value is not None:
-            changes[f"{HOME[name]}.{name}"] = plain(name, value)
-        else:
-            return {}
-    return changes
-
-
-def plain(name: str, value: Any) -> Any:
-    if name == "gradient_checkpointing_kwargs":
-        return description.CheckpointingKwargs(**value)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def applied(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
-    """The run with these fields changed, section by section: some exclude each other on the way."""
-    sections: dict[str, dict[str, Any]] = {}
-    for path, value in changes.items():
-        section, _, name = path.partition(".")
-        sections.setdefault(section, {})[name] = value
-    return replace(spec, **{name: replace(getattr(spec, name), **values) for name, values in sections.items()})
+    sample = BROKEN[name]
+    assert_works(sample, sample.collected(tmp_path, [rule for rule in RULES if rule.code == name]), (name,), SETTINGS)

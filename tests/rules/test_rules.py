@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import vlcheck.rules
+from tests.rules.advice import STRUCTURAL, assert_works
 from tests.samples import ALIKE, BESIDE, BROKEN, CONSEQUENCES, EXAMINED, Collected, unknown_here
 from vlcheck.finding import Finding, Rule, Verdict
 from vlcheck.rules import RULES
@@ -26,7 +27,7 @@ class Pair:
 
     @cached_property
     def broken(self) -> Collected:
-        return BROKEN[self.code].collected(self.folder / "broken", self.rules)
+        return BROKEN[self.code].collected(self.folder / "broken", RULES)
 
     @cached_property
     def sound(self) -> Collected:
@@ -84,6 +85,16 @@ def test_emptied_rule_fails_both(pair, monkeypatch):
         assert_caught(pair, select=selected)
     with pytest.raises(AssertionError):
         assert_silent(pair)
+
+
+def test_advice_works(pair):
+    """What the rule advises is applied to its broken run: the finding goes, and nothing worse comes.
+
+    Beside rules that run a miniature it is applied in the slow run of `test_remedies.py`.
+    """
+    if reason := unknown_here(pair.code):
+        pytest.skip(reason)
+    assert_works(BROKEN[pair.code], pair.broken, (pair.code,), STRUCTURAL)
 
 
 def emptied(rule: Rule) -> Rule:

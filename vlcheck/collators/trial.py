@@ -16,6 +16,7 @@ from vlcheck.collators.batch import Candidate, readable
 from vlcheck.collators.crossing import IMAGES, ROUNDING, change, crossing
 from vlcheck.collators.probes import BUDGETS, ask, budget, few_tiles, picture
 from vlcheck.collators.remembered import remembered
+from vlcheck.collators.tiny_model import answer, forget
 from vlcheck.data.conversation import Conversation
 from vlcheck.processing.collator import Batch, Collator
 from vlcheck.processing.labels import IGNORE_INDEX
@@ -142,18 +143,13 @@ def _row(answer: str, seed: int) -> Conversation:
     return ask(f"trial, {answer}", "Which breed is it?", answer, picture(SIZE, seed))
 
 
-def _output(model: nn.Module, batch: Mapping[str, torch.Tensor], **options: Any) -> Any:
-    with torch.no_grad():
-        return model(**batch, **options)
-
-
 def _logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    made: torch.Tensor = _output(model, batch).logits
+    made: torch.Tensor = answer(model, batch).logits
     return made
 
 
 def _loss(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> float:
-    return float(_output(model, batch).loss)
+    return float(answer(model, batch).loss)
 
 
 def _leak(trial: Trial, model: nn.Module, batch: Mapping[str, torch.Tensor], logits: torch.Tensor) -> Trial:
@@ -183,6 +179,7 @@ def _features(model: nn.Module, batch: Batch) -> int | None:
         counted.append(sum(one.numel() // one.shape[-1] for one in each))
         return made
 
+    forget(model)
     inner.get_image_features = spied
     try:
         return None if _refuses(model, batch) else sum(counted)
@@ -254,14 +251,15 @@ def _several(
         trial = replace(trial, refused=trial.refused or refusal.refused)
         if len(together["input_ids"]) < len(rows) and _trained(together) < sum(map(_trained, apart)):
             return replace(trial, problem="of two rows fewer came back, and less is trained; see VLC230")
-        met = crossing(together, apart, lambda batch: _output(model, batch), collator.processor.tokenizer.pad_token_id)
+        options = _loss_options(model, together)
+        pad = collator.processor.tokenizer.pad_token_id
+        met = crossing(together, apart, lambda batch: answer(model, batch, **options), pad)
         if met.cause == IMAGES and _at_random(candidate, rows, raw):
             met = replace(met, change=0.0, cause="")
         trial = replace(trial, packed=met.change, packed_labels=met.labels, cause=met.cause)
         if len(together["input_ids"]) < len(rows):
             return trial
-        options = _loss_options(model, together)
-        whole, *single = (float(_output(model, batch, **options).loss) for batch in (together, *apart))
+        whole, *single = (float(answer(model, batch, **options).loss) for batch in (together, *apart))
         return replace(trial, accumulated=(whole, sum(single) / (1 if options else len(single))))
     except Exception as error:  # the user's code, or a model's forward
         return replace(trial, problem=f"two rows at once: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
