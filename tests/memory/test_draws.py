@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -36,31 +37,31 @@ ROWS = st.lists(
     st.builds(row, st.integers(8, 60), st.lists(st.integers(2, 12), max_size=3).map(tuple), st.integers(1, 20)),
     min_size=1, max_size=6,
 )  # fmt: skip
-SIMULATIONS = {
-    logits: Simulation(spec(logits=logits, per_device_train_batch_size=2), QWEN, family_of(QWEN))
-    for logits in ("supervised", "all")
-}
+
+
+@cache
+def simulation(logits: str) -> Simulation:
+    return Simulation(spec(logits=logits, per_device_train_batch_size=2), QWEN, family_of(QWEN))
 
 
 def shapes(rows, size=2, unread="", **data):
-    return shapes_of(Lengths(tuple(rows), unread), Data(**data), family_of(QWEN), SIMULATIONS["all"].config, rows=size)
+    return shapes_of(Lengths(tuple(rows), unread), Data(**data), family_of(QWEN), simulation("all").config, rows=size)
 
 
 def planned(rows, logits, size=2):
-    simulation = SIMULATIONS[logits]
-    found = shapes_of(Lengths(tuple(rows)), Data(), simulation.family, simulation.config, rows=size)
-    return max(simulation.plan(H100, shape).allocated_bytes for shape in found)
+    run = simulation(logits)
+    found = shapes_of(Lengths(tuple(rows)), Data(), run.family, run.config, rows=size)
+    return max(run.plan(H100, shape).allocated_bytes for shape in found)
 
 
 def drawn(rows, logits):
     """The plan of the micro-batch that these very rows make."""
-    simulation = SIMULATIONS[logits]
     images = [row.images for row in rows]
     soft = -(-sum(row.soft_tokens for row in rows) // max(1, sum(images))) or 1
     shape = Shape(rows=len(rows), tokens=max(row.tokens for row in rows), images=max(images), soft_tokens=soft,
                   supervised=max(row.supervised for row in rows),
                   pictures=tuple(images), answers=tuple(row.supervised for row in rows))  # fmt: skip
-    return simulation.plan(H100, shape).allocated_bytes
+    return simulation(logits).plan(H100, shape).allocated_bytes
 
 
 @pytest.mark.parametrize("logits", ["supervised", "all"])
@@ -138,7 +139,7 @@ def test_rows_that_were_not_all_read_take_the_limit(limit, basis):
 
 
 def test_unread_rows_are_as_long_as_the_limit():
-    family, config = family_of(QWEN), SIMULATIONS["all"].config
+    family, config = family_of(QWEN), simulation("all").config
     limited = Data(max_length=2048, max_soft_tokens=64)
     found = shape_of(limited, family, config, rows=1)
     assert (found.tokens, found.basis) == (2048, Basis.LIMIT)
@@ -154,10 +155,10 @@ def test_video_and_audio_are_refused(modality):
 
 
 def test_images_of_rows_may_differ():
-    simulation = SIMULATIONS["supervised"]
+    run = simulation("supervised")
     shape = Shape(rows=2, tokens=64, soft_tokens=4, images=3, pictures=(3, 1), supervised=9, answers=(9, 2))
     full = replace(shape, pictures=(), answers=())
-    assert simulation.plan(H100, shape).allocated_bytes <= simulation.plan(H100, full).allocated_bytes
+    assert run.plan(H100, shape).allocated_bytes <= run.plan(H100, full).allocated_bytes
     assert str(shape) == "2 x 64 tokens, 1 to 3 x 4 soft tokens a row"
 
 
@@ -165,7 +166,7 @@ def test_padded_rows_need_a_mask():
     """With one, attention takes other kernels than where every row is full."""
     (unlike,) = shapes([row(40, (), 9), row(20, (), 5)])
     alike = shapes([row(40, (), 9), row(40, (), 9)])[0]
-    family, config = family_of(QWEN), SIMULATIONS["all"].config
+    family, config = family_of(QWEN), simulation("all").config
     for shape, padded in ((unlike, True), (alike, False)):
         batch = make_batch(family, config, shape)
         assert bool(batch["attention_mask"].all()) is not padded

@@ -29,7 +29,7 @@ from vlcheck.training.settings import settings_of
 NF4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
 H100 = gpu("h100")
 GEMMA = tiny.gemma4(clip=False)
-FEW = settings(max_examples=settings.default.max_examples // 25)
+FEW = settings(max_examples=max(4, settings.default.max_examples // 25))
 """A plan takes a second: 4 examples by default, 200 under the thorough profile."""
 FAMILIES = {
     "google/gemma-4-31B-it": 20, "google/gemma-4-26B-A4B-it": 20, "google/gemma-4-E4B-it": 20,
