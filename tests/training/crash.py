@@ -515,7 +515,7 @@ def evaluation_trials(root: Path, count: int, *, steps: int = STEPS) -> Trials:
     wanted, passes = digest(root / "whole"), 2 * steps
     for number in range(count):
         at = 2 + number * (passes - 1) // count if count > 1 else passes // 2
-        kind = signal.SIGTERM if number % 3 == 2 else signal.SIGKILL
+        kind = (signal.SIGKILL, signal.SIGTERM)[number % 2]
         code = ended(child(folder, in_evaluation(at, kind), steps=steps, **settings))
         recorded, durable = last_step(folder), whole_steps(folder)
         again = ended(child(folder, steps=steps, **settings))
