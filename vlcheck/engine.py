@@ -180,6 +180,7 @@ def train_run(  # noqa: PLR0913  one parameter an option
     stream: bool = False,
     origin: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str], None] = lambda step: None,
     judged: Callable[[Report], None] = lambda report: None,
 ) -> Trained:
     """Judge a run, then train it with the objects that were judged; errors that are found stop it.
@@ -192,6 +193,7 @@ def train_run(  # noqa: PLR0913  one parameter an option
         allow_code, offline, stream: as for `audit`.
         origin: checkpoint of a shorter run that this one goes on from.
         say: told one line at a time.
+        progress: told what is being worked on until training begins; an empty step is the end of that.
         judged: told the report where errors stand in it.
 
     Raises:
@@ -209,15 +211,15 @@ def train_run(  # noqa: PLR0913  one parameter an option
     check_patch(spec, allow_code=allow_code)
     accelerator = make_accelerator(spec)  # a bare PartialState would take CPU processes for single ones
     main = accelerator.is_main_process
-    voice = say if main else lambda line: None
+    voice, shown = (say, progress) if main else (lambda line: None,) * 2
     options: dict[str, Any] = {"allow_code": allow_code, "offline": offline, "stream": stream}
     if auto_batch:
         training, line = spec.training, ""
         if main:
-            training, line = recommended_training(spec, Evidence(spec, {}, **options))
+            training, line = recommended_training(spec, Evidence(spec, {}, progress=shown, **options))
         voice(line)
         spec = replace(spec, training=agreed(training))
-    evidence = Evidence(spec, {"projection": left_to_fit}, **options)
+    evidence = Evidence(spec, {"projection": left_to_fit}, progress=shown, **options)
     if main and (known := begun_before(spec)):
         voice("audit: this run was begun before, by the same settings and versions; it is not judged again")
     if not agreed(main and (known or _may_start(_judged(spec, choose(), evidence), force, voice, judged))):
@@ -226,7 +228,7 @@ def train_run(  # noqa: PLR0913  one parameter an option
     run: ResolvedRun = evidence.get("resolved_run")
     plan = projected_here(run, evidence)
     return train_resolved(
-        run, projected=plan, reached=reached, offline=offline, stream=stream, origin=origin, say=voice
+        run, projected=plan, reached=reached, offline=offline, stream=stream, origin=origin, say=voice, progress=shown
     )
 
 

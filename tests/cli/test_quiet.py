@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import sys
 import warnings
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 import typer
 
+from vlcheck.cli import quiet
 from vlcheck.cli.quiet import quieted, refusals, spinner, working
 from vlcheck.data.conversation import BadRow
 from vlcheck.finding import Unavailable
@@ -69,12 +72,11 @@ def test_no_spinner_without_a_terminal(capfd):
         ),
     ],
 )
-@pytest.mark.parametrize("spins", [True, False])
-def test_what_a_user_can_act_on_is_one_line(capfd, stopped, line, spins):
+def test_what_a_user_can_act_on_is_one_line(capfd, stopped, line):
     """Whichever command works, the same end: one line of stderr, exit code 2."""
 
     def work() -> None:
-        with working(debug=False, spins=spins):
+        with working(debug=False):
             chatter("inside")
             raise stopped
 
@@ -100,10 +102,45 @@ def test_debug_raises_what_would_be_a_line():
 
 def test_lines_pass_through_the_silence(capfd):
     """What a long command has to say reaches stdout while libraries are silent."""
-    with working(debug=False, spins=False) as voice:
+    with working(debug=False) as voice:
         chatter("inside")
         voice.line("step 1")
     assert capfd.readouterr() == ("step 1\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_line_takes_the_place_of_the_step(monkeypatch):
+    """On a terminal of 80 columns the step fills one row, is wiped before each line, and comes back with the next."""
+    monkeypatch.setattr(quiet, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = os.openpty()
+    with open(theirs, "w", encoding="utf-8") as terminal, monkeypatch.context() as patched:  # noqa: PTH123
+        patched.setattr(sys, "stdout", terminal)
+        patched.setattr(sys, "stderr", terminal)
+        with working(debug=False) as voice:
+            voice.progress(f"Reading rows: {'x' * 100}")
+            shown = read_until(ours, "Reading rows")
+            voice.line("384 rows")
+            voice.progress("Comparing rows: 12")
+            shown += read_until(ours, "Comparing rows")
+            voice.progress("")
+            voice.line("step 1/60")
+            shown += read_until(ours, "step 1/60")
+    os.close(ours)
+    rows = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", row).strip() for row in re.split(r"[\r\n]+", shown)]
+    assert max(map(len, rows)) < 80
+    assert [row for row in rows if row][-1] == "step 1/60"
+    assert "\x1b[2K384 rows" in shown
+    assert "\x1b[2Kstep 1/60" in shown
+
+
+def read_until(terminal: int, word: str) -> str:
+    """What a terminal shows until a word is among it."""
+    shown = ""
+    while word not in shown:
+        shown += os.read(terminal, 4096).decode()
+    return shown
 
 
 def test_user_code_is_looked_for_last(monkeypatch, tmp_path):

@@ -1,12 +1,16 @@
 """Kill a training run at chosen moments, over and over, and see whether it can always be taken up again.
 
-    python -m tests.training.crash --trials 180 --log crash.jsonl      kill -9 through a fork server
-    python -m tests.training.crash --command 20 --log crash.jsonl      kill -9 of the real command
-    python -m tests.training.crash --terminate 50 --log crash.jsonl    SIGTERM through the fork server
-    python -m tests.training.crash --pairs 50 --log crash.jsonl        two runs on one folder
-    python -m tests.training.crash --workers 20 --log crash.jsonl      a process that collates is killed
-    python -m tests.training.crash --evaluation 30 --log crash.jsonl   kill -9 and SIGTERM in evaluations
-    python -m tests.training.crash --full 20 --log crash.jsonl         the disk fills up (root only: mounts one)
+    python -m tests.training.crash --log crash.jsonl --jobs 16         every kind, as often as `COUNTS` says
+    python -m tests.training.crash --log crash.jsonl --kill 3 --full 0 as often as it is told instead
+    python -m tests.training.crash --log crash.jsonl --only pair       one kind
+
+Each trial is a JSON line. Those that stand in the log are not done again, so that the same command goes on where it was
+ended; it ends with 1 if a trial failed. It needs Linux, fork, and for `full` the right to mount a small disk: without
+that right such trials are logged as skipped.
+
+kill: kill -9 through a fork server; terminate: SIGTERM through it; command: kill -9 of the real command; pair: two runs
+on one folder; worker: a process that collates is killed; full: the disk fills up; evaluation: kill -9 and SIGTERM in
+the middle of evaluations.
 
 The fork server imports once and builds nothing; each trial is a child of its own that builds the model, trains and
 dies, and a second child that takes the run up. Three kinds of death: `time`, at a random moment of the run;
@@ -30,10 +34,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import torch
 
 from vlcheck.training.checkpoint import CheckpointNotWritten, verify
 from vlcheck.training.lease import FolderTaken
@@ -48,7 +55,6 @@ TAKEN, STOPPED = 3, 4
 DISK_BYTES = 8 * 2**20
 Whole: TypeAlias = tuple[str, float, int, int]
 """An uninterrupted run: its adapter's digest, its seconds, its file-system calls, those of them in checkpoints."""
-Trials: TypeAlias = Iterator[dict[str, Any]]
 
 
 def digest(folder: Path) -> str:
@@ -110,8 +116,6 @@ def child(folder: Path, before: Callable[[], None] = lambda: None, *, steps: int
     except (RunStopped, CheckpointNotWritten):
         os._exit(STOPPED)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
         os._exit(1)
 
@@ -134,8 +138,6 @@ def command(folder: Path, *arguments: str) -> int:
     except SystemExit as over:
         os._exit(over.code if isinstance(over.code, int) else 1)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     os._exit(1)
 
@@ -190,7 +192,7 @@ def in_write(folder: Path, number: int, seconds: float) -> Callable[[], None]:
 # --------------------------------------------------------------------------- trials
 
 
-def measured(root: Path, steps: int = STEPS) -> Whole:
+def measured(root: Path, steps: int = STEPS, **training: Any) -> Whole:
     """An uninterrupted run: its adapter, its seconds, its file-system calls and those in checkpoints."""
     calls = root / "calls"
     folder = root / "whole"
@@ -200,7 +202,7 @@ def measured(root: Path, steps: int = STEPS) -> Whole:
             file.write(f"{event} {path}\n")
 
     start = time.perf_counter()
-    assert ended(child(folder, hook(folder, act), steps=steps)) == 0, (root / "whole.log").read_text()
+    assert ended(child(folder, hook(folder, act), steps=steps, **training)) == 0, (root / "whole.log").read_text()
     seconds = time.perf_counter() - start
     lines = calls.read_text().splitlines()
     return digest(folder), seconds, len(lines), sum("/checkpoint-" in line for line in lines)
@@ -300,21 +302,21 @@ def paired(root: Path, whole: Whole, offset: float, *, kill: float | None = None
     return found
 
 
-def workerless(root: Path, dice: random.Random, whole: Whole, steps: int = STEPS) -> dict[str, Any]:
+def workerless(root: Path, number: int, count: int, dice: random.Random, whole: Whole, steps: int) -> dict[str, Any]:
     """Kill one of a run's worker processes; the run must end, or be over already, and be taken up."""
     wanted, seconds, *_ = whole
     folder = root / "run"
-    number = child(folder, dataloader_num_workers=2, steps=steps)
+    runs = child(folder, dataloader_num_workers=2, steps=steps)
     begun = time.perf_counter()
     delay, kind = dice.uniform(0, 0.8 * seconds), dice.choice((signal.SIGKILL, signal.SIGTERM))
-    while not (workers := children_of(number)) and not over(number):
+    while not (workers := children_of(runs)) and not over(runs):
         time.sleep(0.005)
     time.sleep(delay)
-    if workers := children_of(number):
+    if workers := children_of(runs):
         with contextlib.suppress(ProcessLookupError):
             os.kill(dice.choice(workers), kind)
-    code = ended(number)
-    told, left = (root / "run.log").read_text(), [each for each in workers if over(each) is False]
+    code = ended(runs)
+    said, left = (root / "run.log").read_text(), [each for each in workers if over(each) is False]
     recorded, durable = last_step(folder), whole_steps(folder)
     again = ended(child(folder, dataloader_num_workers=2, steps=steps))
     found = {
@@ -324,7 +326,7 @@ def workerless(root: Path, dice: random.Random, whole: Whole, steps: int = STEPS
         "identical": again == 0 and digest(folder) == wanted,
     }  # fmt: skip
     if not found["usable"]:
-        found["log"] = told[-2000:]
+        found["log"] = said[-2000:]
     _clear(root)
     return found
 
@@ -344,28 +346,31 @@ def over(number: int) -> bool:
         return True
 
 
-def filled(root: Path, dice: random.Random, whole: Whole, steps: int = STEPS) -> dict[str, Any]:
+def filled(root: Path, number: int, count: int, dice: random.Random, whole: Whole, steps: int) -> dict[str, Any]:
     """Have the disk fill up at a random moment, to a random rest; then make room and take the run up."""
     wanted, seconds, *_ = whole
     folder = root / "run"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)]
+    if (refused := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
+        _clear(root)
+        return {"kind": "full", "skipped": refused.stderr.strip(), "lost": 0, "usable": True, "identical": True}
     try:
-        number = child(folder, steps=steps)
+        runs = child(folder, steps=steps)
         share, rest = dice.random(), dice.randrange(0, 400_000)
         time.sleep(share * seconds)
         filler = folder / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while (free := shutil.disk_usage(folder).free) > rest:
                 file.write(b"\0" * min(2**16, free - rest))
-        code = ended(number)
-        told = (root / "run.log").read_text()
+        code = ended(runs)
+        said = (root / "run.log").read_text()
         recorded, durable = last_step(folder), whole_steps(folder)
         filler.unlink()
         again = ended(child(folder, steps=steps))
         found = {
             "kind": "full", "share": round(share, 4), "rest": rest, "code": code, "recorded": recorded,
-            "durable": durable, "lost": 0, "refused": told.count("not written"),
+            "durable": durable, "lost": 0, "refused": said.count("not written"),
             "usable": code in (0, STOPPED) and again == 0, "identical": again == 0 and digest(folder) == wanted,
         }  # fmt: skip
         if not found["usable"]:
@@ -376,17 +381,19 @@ def filled(root: Path, dice: random.Random, whole: Whole, steps: int = STEPS) ->
     return found
 
 
-def commanded(root: Path, dice: random.Random, whole: tuple[str, float] | None) -> dict[str, Any]:
-    """Kill the real command with -9 and start it again."""
-    folder, config = root / "run", root / "run.yaml"
-    _write_config(config, folder)
-    command = [sys.executable, "-m", "vlcheck", "train", str(config), "--offline"]
-    if whole is None:
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        found: dict[str, Any] = {"digest": digest(folder), "seconds": time.perf_counter() - start}
-        _clear(root)
-        return found
+def command_measured(root: Path) -> Whole:
+    """An uninterrupted run of the real command: its adapter, and about the seconds that it trains."""
+    command = _command(root)
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    found = digest(root / "run"), (time.perf_counter() - start) / 2, 0, 0
+    _clear(root)
+    return found
+
+
+def commanded(root: Path, number: int, count: int, dice: random.Random, whole: Whole, steps: int) -> dict[str, Any]:
+    """Kill the real command with -9 at a random moment of its training, and start it again."""
+    folder, command = root / "run", _command(root)
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     share = dice.random()
     while running.poll() is None and not (folder / METRICS).exists():
@@ -406,6 +413,11 @@ def commanded(root: Path, dice: random.Random, whole: tuple[str, float] | None) 
         found["log"] = again.stdout[-1000:] + again.stderr[-1000:]
     _clear(root)
     return found
+
+
+def _command(root: Path) -> list[str]:
+    _write_config(root / "run.yaml", root / "run")
+    return [sys.executable, "-m", "vlcheck", "train", str(root / "run.yaml"), "--offline"]
 
 
 def _write_config(config: Path, folder: Path) -> None:
@@ -428,61 +440,30 @@ def _clear(root: Path) -> None:
     (root / "run.log").unlink(missing_ok=True)
 
 
-def kill_trials(root: Path, count: int, seed: int = 0, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
+def killed(root: Path, number: int, count: int, dice: random.Random, whole: Whole, steps: int) -> dict[str, Any]:
     """A third of each kind, spread evenly over the run with a little chance."""
-    from tests.training.runs import parts, read_training_rows, small  # noqa: F401  imported once, before any fork
-
-    parts()
-    whole, dice = whole or measured(root, steps), random.Random(seed)
-    kinds = ("time", "call", "write")
-    for number in range(count):
-        share = ((number // 3) + dice.random()) / -(-count // 3)
-        yield trial(root, kinds[number % 3], dice, whole, min(share, 0.9999), steps)
+    share = ((number // 3) + dice.random()) / -(-count // 3)
+    return trial(root, ("time", "call", "write")[number % 3], dice, whole, min(share, 0.9999), steps)
 
 
-def terminate_trials(root: Path, count: int, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
+def ended_by_signal(
+    root: Path, number: int, count: int, dice: random.Random, whole: Whole, steps: int
+) -> dict[str, Any]:
     """SIGTERM, spread evenly over the run."""
-    from tests.training.runs import parts
-
-    parts()
-    whole = whole or measured(root, steps)
-    for number in range(count):
-        yield terminated(root, whole, number / count, steps)
+    return terminated(root, whole, number / count, steps)
 
 
-def pair_trials(root: Path, count: int, seed: int = 0, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
+def two_at_once(root: Path, number: int, count: int, dice: random.Random, whole: Whole, steps: int) -> dict[str, Any]:
     """Two runs on one folder: nearly at once, anywhere in the first's life, and with the first killed."""
-    from tests.training.runs import parts
-
-    parts()
-    whole, dice = whole or measured(root, steps), random.Random(seed)
-    for number in range(count):
-        seconds = whole[1]
-        offset = dice.uniform(0, 0.05 if number % 3 == 0 else 1.1 * seconds)
-        yield paired(root, whole, offset, kill=dice.uniform(0.1, seconds) if number % 3 == 2 else None, steps=steps)
+    seconds = whole[1]
+    offset = dice.uniform(0, 0.05 if number % 3 == 0 else 1.1 * seconds)
+    return paired(root, whole, offset, kill=dice.uniform(0.1, seconds) if number % 3 == 2 else None, steps=steps)
 
 
-def worker_trials(root: Path, count: int, seed: int = 0, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
-    """A process that collates is killed, at random moments and by several signals."""
-    from tests.training.runs import parts
-
-    parts()
-    whole, dice = whole or measured(root, steps), random.Random(seed)
-    for _ in range(count):
-        yield workerless(root, dice, whole, steps)
-
-
-def full_trials(root: Path, count: int, seed: int = 0, *, whole: Whole | None = None, steps: int = STEPS) -> Trials:
-    """The disk fills up at random moments."""
-    from tests.training.runs import parts
-
-    parts()
-    whole, dice = whole or measured(root, steps), random.Random(seed)
-    for _ in range(count):
-        yield filled(root, dice, whole, steps)
-
-
-EVALUATED = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True}
+EVALUATED: dict[str, Any] = {
+    "eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "eval_rows": 2,
+    "per_device_eval_batch_size": 1,
+}  # fmt: skip
 
 
 def in_evaluation(number: int, kind: signal.Signals) -> Callable[[], None]:
@@ -505,70 +486,171 @@ def in_evaluation(number: int, kind: signal.Signals) -> Callable[[], None]:
     return before
 
 
-def evaluation_trials(root: Path, count: int, *, steps: int = STEPS) -> Trials:
-    """A run that publishes its best adapter, killed or terminated in the middle of evaluations."""
+def in_the_middle_of_evaluating(
+    root: Path, number: int, count: int, dice: random.Random, whole: Whole, steps: int
+) -> dict[str, Any]:
+    """A run that publishes its best adapter, killed or terminated at a forward pass of its evaluations."""
+    folder, passes = root / "run", 2 * steps
+    at = 2 + number * (passes - 1) // count if count > 1 else passes // 2
+    kind = (signal.SIGKILL, signal.SIGTERM)[number % 2]
+    code = ended(child(folder, in_evaluation(at, kind), steps=steps, **EVALUATED))
+    recorded, durable = last_step(folder), whole_steps(folder)
+    again = ended(child(folder, steps=steps, **EVALUATED))
+    found = {
+        "kind": "evaluation", "at": at, "code": code, "killed": code in {-signal.SIGKILL, 128 + signal.SIGTERM},
+        "recorded": recorded, "durable": durable, "lost": max(0, recorded - max(durable, default=0)),
+        "usable": again == 0, "identical": again == 0 and digest(folder) == whole[0],
+    }  # fmt: skip
+    if not found["usable"]:
+        found["log"] = (root / "run.log").read_text()[-2000:]
+    _clear(root)
+    return found
+
+
+# --------------------------------------------------------------------------- many of them
+
+
+TRIALS: dict[str, Callable[[Path, int, int, random.Random, Whole, int], dict[str, Any]]] = {
+    "kill": killed,
+    "terminate": ended_by_signal,
+    "command": commanded,
+    "pair": two_at_once,
+    "worker": workerless,
+    "full": filled,
+    "evaluation": in_the_middle_of_evaluating,
+}
+COUNTS = {"command": 50, "kill": 180, "terminate": 50, "pair": 50, "worker": 20, "full": 20, "evaluation": 30}
+"""How often by default, the longest first."""
+PATIENCE_SECONDS = 300
+"""Of one trial; longer, and it hangs."""
+
+
+def measured_for(kind: str, root: Path, steps: int) -> Whole:
+    """An uninterrupted run to hold trials of a kind against."""
+    if kind == "command":
+        return command_measured(root)
+    return measured(root, steps, **(EVALUATED if kind == "evaluation" else {}))
+
+
+def trials(
+    kind: str, root: Path, count: int, seed: int = 0, *, whole: Whole | None = None, steps: int = STEPS
+) -> Iterator[dict[str, Any]]:
+    """Trials of one kind, one after the other.
+
+    Args:
+        root: an empty folder.
+        whole: an uninterrupted run of as many steps; measured where it is not given.
+    """
     from tests.training.runs import parts
 
-    parts()
-    folder, settings = root / "run", {**EVALUATED, "eval_rows": 2, "per_device_eval_batch_size": 1}
-    assert ended(child(root / "whole", steps=steps, **settings)) == 0, (root / "whole.log").read_text()
-    wanted, passes = digest(root / "whole"), 2 * steps
+    parts()  # once, before any fork
+    whole = whole or measured_for(kind, root, steps)
     for number in range(count):
-        at = 2 + number * (passes - 1) // count if count > 1 else passes // 2
-        kind = signal.SIGTERM if number % 3 == 2 else signal.SIGKILL
-        code = ended(child(folder, in_evaluation(at, kind), steps=steps, **settings))
-        recorded, durable = last_step(folder), whole_steps(folder)
-        again = ended(child(folder, steps=steps, **settings))
-        found = {
-            "kind": "evaluation", "at": at, "code": code, "killed": code in {-signal.SIGKILL, 128 + signal.SIGTERM},
-            "recorded": recorded, "durable": durable, "lost": max(0, recorded - max(durable, default=0)),
-            "usable": again == 0, "identical": again == 0 and digest(folder) == wanted,
-        }  # fmt: skip
-        if not found["usable"]:
-            found["log"] = (root / "run.log").read_text()[-2000:]
-        yield found
-        _clear(root)
+        yield TRIALS[kind](root, number, count, random.Random(f"{seed} {kind} {number}"), whole, steps)
 
 
-def command_trials(root: Path, count: int, seed: int = 0) -> Trials:
-    """The real command, killed at random moments of its training."""
-    whole, dice = commanded(root, random.Random(seed), None), random.Random(seed)
-    for _ in range(count):
-        yield commanded(root, dice, (whole["digest"], whole["seconds"] / 2))
+def work(root: Path, log: Path, claims: Path, counts: Mapping[str, int], seed: int) -> None:
+    """Take trials that nobody has taken, until none is left."""
+    wholes: dict[str, Whole] = {}
+    for kind, count in counts.items():
+        for number in range(count):
+            try:
+                (claims / f"{kind}-{number}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            place = root / kind
+            place.mkdir(parents=True, exist_ok=True)
+            signal.alarm(PATIENCE_SECONDS)
+            try:
+                key = kind if kind in ("command", "evaluation") else "plain"
+                if key not in wholes:
+                    wholes[key] = measured_for(kind, place, STEPS)
+                dice = random.Random(f"{seed} {kind} {number}")
+                found = TRIALS[kind](place, number, count, dice, wholes[key], STEPS)
+            except Exception:  # the suite tells of it and goes on
+                found = {"kind": kind, "lost": 0, "usable": False, "identical": False, "log": traceback.format_exc()}
+            signal.alarm(0)
+            line = json.dumps({"trial": f"{kind}-{number}", **found}) + "\n"
+            with log.open("ab", buffering=0) as file:  # whole lines, whoever else writes
+                file.write(line.encode())
+            if "TimeoutError" in found.get("log", ""):
+                os.killpg(0, signal.SIGKILL)  # with what hangs; the next start takes the rest
+
+
+def hung(*_: object) -> None:
+    """Raised out of whatever is waited for."""
+    raise TimeoutError(f"a trial took more than {PATIENCE_SECONDS} s")
 
 
 def main() -> None:
-    """Run trials and log each."""
+    """Run trials in several processes and log each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=0)
-    parser.add_argument("--command", type=int, default=0)
-    parser.add_argument("--terminate", type=int, default=0)
-    parser.add_argument("--pairs", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--full", type=int, default=0)
-    parser.add_argument("--evaluation", type=int, default=0)
+    for kind, count in COUNTS.items():
+        parser.add_argument(f"--{kind}", type=int, default=count, metavar="TRIALS")
+    parser.add_argument("--only", choices=list(COUNTS), help="this kind alone")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that try at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, required=True)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place, asked.log.open("a") as log:
-        for trials in (
-            kill_trials(Path(place) / "kill", asked.trials, asked.seed) if asked.trials else (),
-            terminate_trials(Path(place) / "terminate", asked.terminate) if asked.terminate else (),
-            command_trials(Path(place) / "command", asked.command, asked.seed) if asked.command else (),
-            pair_trials(Path(place) / "pair", asked.pairs, asked.seed) if asked.pairs else (),
-            worker_trials(Path(place) / "worker", asked.workers, asked.seed) if asked.workers else (),
-            full_trials(Path(place) / "full", asked.full, asked.seed) if asked.full else (),
-            evaluation_trials(Path(place) / "evaluation", asked.evaluation) if asked.evaluation else (),
-        ):
-            for name in ("kill", "terminate", "command", "pair", "worker", "full", "evaluation"):
-                (Path(place) / name).mkdir(exist_ok=True)
-            for found in trials:
-                log.write(json.dumps(found) + "\n")
-                log.flush()
-    lines = [json.loads(line) for line in asked.log.read_text().splitlines()]
-    print(len(lines), "trials;", sum(not line["usable"] for line in lines), "unusable;",
-          sum(not line["identical"] for line in lines), "not identical; most steps lost:",
-          max(line["lost"] for line in lines))  # fmt: skip
+    counts = {kind: getattr(asked, kind) for kind in COUNTS if asked.only in (None, kind)}
+    done = logged(asked.log)
+    from tests.training.runs import parts
+
+    torch.set_num_threads(1)
+    parts()  # once, before any fork
+    with tempfile.TemporaryDirectory(prefix="vlcheck-crash-") as scratch:
+        claims = Path(scratch) / "claims"
+        claims.mkdir()
+        for name in done:
+            (claims / name).touch()
+        jobs = [_forked(Path(scratch) / str(job), asked.log.absolute(), claims, counts, asked.seed)
+                for job in range(asked.jobs)]  # fmt: skip
+        broken = [code for code in map(ended, jobs) if code]
+    lines = [logged(asked.log)[name] for kind, count in counts.items() for name in
+             (f"{kind}-{number}" for number in range(count)) if name in logged(asked.log)]  # fmt: skip
+    for line in told(lines):
+        print(line)
+    wanted = sum(counts.values())
+    if broken or len(lines) < wanted or not all(line["usable"] and line["identical"] for line in lines):
+        print(f"FAILED: {len(lines)} of {wanted} trials done, processes ended with {broken or 0}")
+        raise SystemExit(1)
+
+
+def _forked(root: Path, log: Path, claims: Path, counts: Mapping[str, int], seed: int) -> int:
+    if number := os.fork():
+        return number
+    os.setpgrp()
+    signal.signal(signal.SIGALRM, hung)
+    try:
+        work(root, log, claims, counts, seed)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def logged(log: Path) -> dict[str, dict[str, Any]]:
+    """Trials of a log by name; a line that was cut off is none."""
+    found = {}
+    for line in log.read_text("utf-8").splitlines() if log.exists() else ():
+        with contextlib.suppress(ValueError):
+            values = json.loads(line)
+            found[values["trial"]] = values
+    return found
+
+
+def told(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What came of trials, a line a kind."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault(line["trial"].rpartition("-")[0], []).append(line)
+    for kind, group in groups.items():
+        skipped = sum("skipped" in line for line in group)
+        yield (
+            f"{kind:<10} {len(group):>4} trials, {skipped} skipped; taken up {sum(line['usable'] for line in group)}, "
+            f"as uninterrupted {sum(line['identical'] for line in group)}, most steps lost "
+            f"{max(line['lost'] for line in group)}"
+        )
 
 
 if __name__ == "__main__":

@@ -42,11 +42,11 @@ def check(found, trials: int) -> None:
 
 def test_killed(tmp_path, whole):
     """Once at a moment, once at a call, once in a write."""
-    check(crash.kill_trials(tmp_path, 3, whole=whole, steps=SHORT), 3)
+    check(crash.trials("kill", tmp_path, 3, whole=whole, steps=SHORT), 3)
 
 
 def test_terminated(tmp_path, whole):
-    found = list(crash.terminate_trials(tmp_path, 1, whole=whole, steps=SHORT))
+    found = list(crash.trials("terminate", tmp_path, 1, whole=whole, steps=SHORT))
     check(found, 1)
     assert {each["code"] for each in found} <= {128 + 15, 0}
     assert {each["lost"] for each in found} == {0}
@@ -55,17 +55,17 @@ def test_terminated(tmp_path, whole):
 
 def test_two_on_one_folder(tmp_path, whole):
     """No adapter is lost, none is mixed of two runs, and the record is one run's."""
-    check(crash.pair_trials(tmp_path, 3, whole=whole, steps=SHORT), 3)
+    check(crash.trials("pair", tmp_path, 3, whole=whole, steps=SHORT), 3)
 
 
 def test_a_process_that_collates_is_killed(tmp_path, whole):
     """The run ends with a line, neither hanging nor by the worker's signal, and leaves no process behind."""
-    check(crash.worker_trials(tmp_path, 1, whole=whole, steps=SHORT), 1)
+    check(crash.trials("worker", tmp_path, 1, whole=whole, steps=SHORT), 1)
 
 
 @MOUNTS
 def test_the_disk_fills_up(tmp_path, whole):
-    check(crash.full_trials(tmp_path, 1, whole=whole, steps=SHORT), 1)
+    check(crash.trials("full", tmp_path, 1, whole=whole, steps=SHORT), 1)
 
 
 def test_ctrl_c_publishes_the_last_finished_step(tmp_path, config):
@@ -99,32 +99,32 @@ def test_the_kept_log_is_what_its_table_says():
 
 @pytest.mark.slow
 def test_two_on_one_folder_50_times(tmp_path):
-    check(crash.pair_trials(tmp_path, 50), 50)
+    check(crash.trials("pair", tmp_path, 50), 50)
 
 
 @pytest.mark.slow
 def test_a_process_that_collates_is_killed_20_times(tmp_path):
-    check(crash.worker_trials(tmp_path, 20), 20)
+    check(crash.trials("worker", tmp_path, 20), 20)
 
 
 @pytest.mark.slow
 @MOUNTS
 def test_the_disk_fills_up_20_times(tmp_path):
-    check(crash.full_trials(tmp_path, 20), 20)
+    check(crash.trials("full", tmp_path, 20), 20)
 
 
 @pytest.mark.slow
 def test_killed_180_times(tmp_path):
-    check(crash.kill_trials(tmp_path, 180), 180)
+    check(crash.trials("kill", tmp_path, 180), 180)
 
 
 @pytest.mark.slow
 def test_terminated_50_times(tmp_path):
-    found = list(crash.terminate_trials(tmp_path, 50))
+    found = list(crash.trials("terminate", tmp_path, 50))
     check(found, 50)
     assert max(each["seconds"] for each in found) < 5
 
 
 @pytest.mark.slow
 def test_the_command_killed_20_times(tmp_path):
-    check(crash.command_trials(tmp_path, 20), 20)
+    check(crash.trials("command", tmp_path, 20), 20)

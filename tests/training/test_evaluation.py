@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -126,18 +127,19 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(tmp_path, best, monkeypat
 
 
 @FORKS
-def test_killed_in_an_evaluation(tmp_path):
-    """By SIGKILL, at a forward pass of an evaluation; see `crash.py` for more of them."""
-    found = list(crash.evaluation_trials(tmp_path, 1, steps=2))
-    assert [each["identical"] for each in found] == [True], found
-    assert found[0]["killed"]
+def test_killed_and_terminated_in_an_evaluation(tmp_path):
+    """By SIGKILL and by SIGTERM, at a forward pass of an evaluation; see `crash.py` for more of them."""
+    found = list(crash.trials("evaluation", tmp_path, 2, steps=2))
+    assert [each["identical"] for each in found] == [True, True], found
+    assert [each["code"] for each in found] == [-signal.SIGKILL, 128 + signal.SIGTERM]
     assert found[0]["lost"] <= crash.EVERY
+    assert found[1]["lost"] == 0
 
 
 @pytest.mark.slow
 @FORKS
 def test_killed_and_terminated_in_an_evaluation_30_times(tmp_path):
-    found = list(crash.evaluation_trials(tmp_path, 30))
+    found = list(crash.trials("evaluation", tmp_path, 30))
     assert [each for each in found if not each["identical"]] == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,24 +16,27 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.training.runs import digest, interrupted, parts, run, small
+from vlcheck.data import progress
 from vlcheck.data.conversation import Conversation, Picture, Turn
 from vlcheck.model.build import Weights, build_unadapted
 from vlcheck.spec import Data
 from vlcheck.training.checkpoint import OtherRun
 from vlcheck.training.content import END_BYTES, row_digest
+from vlcheck.training.order import Listed, Order, Streamed
 from vlcheck.training.ours import folders
+from vlcheck.training.pictures import Pictures
 from vlcheck.training.record import read_metrics
 from vlcheck.training.rows import read_training_rows
 from vlcheck.training.watch import RunStopped
 
 
-def photos(folder: Path) -> Path:
+def photos(folder: Path, form: str = "png") -> Path:
     """Eight pictures and a table of them."""
     folder.mkdir()
     rows = []
     for number in range(8):
-        Image.effect_noise((64, 64), 40 + number).convert("RGB").save(folder / f"{number}.png")
-        rows.append(json.dumps({"image": f"{number}.png", "label": ("red", "blue")[number % 2]}))
+        Image.effect_noise((64, 64), 40 + number).convert("RGB").save(folder / f"{number}.{form}")
+        rows.append(json.dumps({"image": f"{number}.{form}", "label": ("red", "blue")[number % 2]}))
     (folder / "train.jsonl").write_text("\n".join(rows) + "\n")
     return folder
 
@@ -195,6 +199,72 @@ def test_a_stream_is_told_by_what_was_consumed(tmp_path):
         run(spec, rows=read_training_rows(spec, stream=True))
     (data / "train.jsonl").write_text(kept)
     assert run(spec, rows=read_training_rows(spec, stream=True)).resumed_from == 2
+
+
+def changed_in_the_middle(picture: Path) -> None:
+    """Where neither size nor head nor tail tell of it."""
+    with picture.open("r+b") as file:
+        file.seek(END_BYTES + 100)
+        file.write(b"\xff" * 300)
+
+
+def test_a_picture_changed_in_its_middle_is_named_when_it_is_decoded_again(tmp_path):
+    """By the row that was trained on it before; what was finished until then is kept."""
+    data = photos(tmp_path / "data", "bmp")
+    spec = on(data, tmp_path / "run", max_steps=4, gradient_accumulation_steps=1)
+    spec = replace(spec, data=replace(spec.data, train_samples=2))
+    interrupted(spec, 2)
+    for number in range(2):
+        changed_in_the_middle(data / f"{number}.bmp")
+    with pytest.raises(RunStopped, match=r"train\.jsonl:[12]: its image is not the one that the run was trained on"):
+        run(spec)
+    assert [folder.name for folder in folders(tmp_path / "run")] == ["checkpoint-2"]
+
+
+def test_pictures_are_what_they_were_when_they_were_decoded(tmp_path):
+    """One that no step has seen may change; one that cannot be read for a while is the same when it can be."""
+    rows = read_training_rows(on(photos(tmp_path / "data", "bmp"), tmp_path)).conversations
+    files = [row.pictures[0].source for row in rows]
+    source, pictures = Listed(rows, Order(8, 16, 1, 1, 1, seed=0)), Pictures(rows)
+    order = [source.order.row(place) for place in range(8)]
+    pictures.note(source.digests((0, 1)))
+    assert pictures.taken().keys() == set(order[:2])
+    pictures.merge([{order[2]: dict(source.digests((2,)))[order[2]]}])  # another process took it
+
+    for unseen in order[3:]:
+        changed_in_the_middle(files[unseen])
+    pictures.note(source.digests(tuple(range(8))))
+    away = files[order[0]].rename(tmp_path / "away")
+    pictures.note(source.digests((0,)))
+    away.rename(files[order[0]])
+    pictures.note(source.digests((0,)))
+    for row in order[1:3]:
+        changed_in_the_middle(files[row])
+        with pytest.raises(RunStopped, match=f"train.jsonl:{row + 1}: its image is not"):
+            pictures.note(source.digests((order.index(row),)))
+
+
+def test_a_stream_is_told_by_its_pictures_in_full(tmp_path):
+    spec = on(photos(tmp_path / "data", "bmp"), tmp_path)
+    begin = read_training_rows(spec, stream=True).stream
+    before = Streamed(begin, seed=0)
+    before.take((0, 1))
+    now = Streamed(begin, seed=0)
+    now.expect(*before.consumed(1))
+    for number in range(8):
+        changed_in_the_middle(tmp_path / "data" / f"{number}.bmp")
+    with pytest.raises(RunStopped, match="the first 2 rows of the stream are not those"):
+        now.take((2,))
+
+
+def test_progress_is_told_while_rows_are_read_and_compared(tmp_path, monkeypatch):
+    """How many, of how many where that is known; nothing any more once the run begins."""
+    monkeypatch.setattr(progress, "TELL_SECONDS", -1.0)
+    spec, told = on(photos(tmp_path / "data"), tmp_path / "run", max_steps=1), list[str]()
+    run(spec, lambda line: told.append(line[:6]), read_training_rows(spec, progress=told.append), progress=told.append)
+    told = [re.sub(r" \([\d,]+ a second\)", "", line) for line in told]
+    assert told[:2] == ["Reading rows of 'train': 1", "Reading rows of 'train': 2"]
+    assert told[15:18] == [f"Comparing rows: 8 of 8 {'━' * 20}", "", "step 1"]
 
 
 def test_the_summary_tells_what_was_trained(tmp_path, finished):

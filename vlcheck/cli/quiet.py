@@ -11,10 +11,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from vlcheck.cli.streams import COULD_NOT_RUN, fail, process_number
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 QUIET = {  # read by the libraries when they are imported
     "TRANSFORMERS_VERBOSITY": "error",
@@ -33,26 +37,25 @@ class Voice:
     """How work speaks to the terminal past the silence around it."""
 
     progress: Callable[[str], None]
-    """Told the current step, for the spinner."""
+    """Told the current step, for the spinner; an empty one takes it away."""
     line: Callable[[str], None]
-    """Prints a line on stdout; a reader that went away is no error."""
+    """Prints a line on stdout in the spinner's place; a reader that went away is no error."""
 
 
 @contextlib.contextmanager
-def working(debug: bool, *, allow_code: bool = False, spins: bool = True) -> Iterator[Voice]:
+def working(debug: bool, *, allow_code: bool = False) -> Iterator[Voice]:
     """Let libraries work in silence; what cannot be done for a reason that a user can act on ends in one line.
 
     Args:
         debug: let them speak, and raise what stops the work as it is.
         allow_code: find the user's modules where a training script finds them.
-        spins: show a spinner, for work that prints nothing before its end.
     """
     if allow_code:
         sys.path.append(str(Path.cwd()))  # last, so that none is shadowed
     reason, alone = "", False
     with (
-        spinner() if spins else contextlib.nullcontext(_nothing) as progress,
-        _lines() as line,
+        spinner() as progress,
+        _lines(progress) as line,
         contextlib.nullcontext() if debug else quieted(),
     ):
         progress("importing torch")
@@ -116,11 +119,12 @@ def _reason(stopped: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _lines() -> Iterator[Callable[[str], None]]:
+def _lines(progress: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
     """A way to the stdout of now, whatever stands in its place meanwhile."""
     out = sys.stdout
 
     def line(text: str) -> None:
+        progress("")
         if out is not None:
             with contextlib.suppress(BrokenPipeError):
                 print(text, file=out, flush=True)
@@ -156,24 +160,58 @@ def quieted() -> Iterator[None]:
 def spinner() -> Iterator[Callable[[str], None]]:
     """Show the current step on stderr once the work takes longer than a second; yields what to tell it.
 
-    Without a terminal there is nothing to show. Enter this before `quieted`, which takes stderr away.
+    An empty step takes it away until the next one. Without a terminal there is nothing to show. Enter this before
+    `quieted`, which takes stderr away.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         yield _nothing
         return
-    from rich.console import Console
-    from rich.live import Live
-    from rich.spinner import Spinner
-    from rich.text import Text
-
-    wheel = Spinner("dots", text=Text("starting"))
-    live = Live(wheel, console=Console(file=sys.stderr), transient=True, redirect_stdout=False, redirect_stderr=False)
-    timer = threading.Timer(PATIENCE_SECONDS, live.start)
-    timer.daemon = True
-    timer.start()
+    wheel = _Wheel()
     try:
-        yield lambda step: wheel.update(text=Text(step))
+        yield wheel.show
     finally:
-        timer.cancel()
-        timer.join()
-        live.stop()
+        wheel.show("")
+
+
+class _Wheel:
+    """One line of a terminal that turns while a step lasts."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=sys.stderr)
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._text = ""
+
+    def show(self, step: str) -> None:
+        """Tell the step; an empty one takes the line away, and waits until it is gone."""
+        with self._lock:
+            self._text = step
+            if step and self._timer is None:
+                self._live = self._made()
+                self._timer = threading.Timer(PATIENCE_SECONDS, self._live.start)
+                self._timer.daemon = True
+                self._timer.start()
+            elif not step and self._timer is not None:
+                self._timer.cancel()
+                self._timer.join()
+                self._timer = None
+                self._live.stop()
+
+    def _made(self) -> Live:
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        wheel = Spinner("dots")
+
+        def drawn() -> Spinner:
+            text = Text(self._text)
+            text.truncate(self._console.width - 3, overflow="ellipsis")
+            wheel.update(text=text)
+            return wheel
+
+        return Live(
+            get_renderable=drawn, console=self._console, transient=True, redirect_stdout=False, redirect_stderr=False
+        )

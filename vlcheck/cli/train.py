@@ -39,7 +39,7 @@ def train(
 
     spec = own_loop(load(config), force=force)
     started = True
-    with working(debug, allow_code=allow_code, spins=False) as voice:
+    with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import NotStarted, train_run
         from vlcheck.reports import text
         from vlcheck.training.extend import extended
@@ -57,6 +57,7 @@ def train(
                 stream=stream,
                 origin=origin,
                 say=voice.line,
+                progress=voice.progress,
                 judged=lambda report: voice.line(text.render(report)),
             )
         except NotStarted:

@@ -18,6 +18,7 @@ from vlcheck.data.columns import PictureColumns, RowColumns
 from vlcheck.data.conversation import Picture
 from vlcheck.data.images import BadPicture, decode
 from vlcheck.data.perceptual_hash import Fingerprint, fingerprint
+from vlcheck.data.progress import TELL_SECONDS, step
 from vlcheck.data.read import NoSuchSplit, Row, RowProblem, count_pictures, read_rows, splits
 from vlcheck.data.sources.images import SUFFIXES
 from vlcheck.spec import Data
@@ -139,9 +140,9 @@ def scan_data(data: Data, *, offline: bool = False, progress: Callable[[str], No
             for row, picture, look in _looked_at(scan, data, pool, offline, total):
                 _note(scan, row, picture, look, root)
                 now = time.monotonic() - started
-                if now - shown > 0.2:
+                if now - shown > TELL_SECONDS:
                     shown = now
-                    progress(_step(scan.looked_at + scan.passed_over, total, now))
+                    progress(step("Scanning images", scan.looked_at + scan.passed_over, total, now))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return scan
@@ -156,14 +157,6 @@ def is_decoded(number: int, total: int | None) -> bool:
         return True
     share = 1 / STRIDE if total is None else DECODED / max(1, total)
     return number * GOLDEN % 1 < share
-
-
-def _step(done: int, total: int | None, seconds: float) -> str:
-    pace = f"({done / seconds:,.0f} a second)"
-    if total is None:
-        return f"Scanning images: {done:,} {pace}"
-    filled = 20 * done // max(done, total)
-    return f"Scanning images: {done:,} of {total:,} {pace} {'━' * filled}{'─' * (20 - filled)}"
 
 
 def _looked_at(

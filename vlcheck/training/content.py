@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlcheck.data.conversation import Conversation, Picture
+from vlcheck.data.progress import Progress, counted
 from vlcheck.spec import RunSpec
 
 END_BYTES = 4096
@@ -21,23 +22,26 @@ def content_of(
     *,
     config: Mapping[str, Any],
     processor: Any,
-    conversations: Iterable[Conversation],
+    conversations: Sequence[Conversation],
     evaluation: Iterable[Conversation] = (),
     patch: Callable[..., Any] | None,
+    progress: Progress = lambda step: None,
 ) -> dict[str, str]:
     """Digests of what a run learns from, by name.
 
     Texts of rows are read in full; of image files and of the base's weights, the size, head and tail. A stream's
-    rows are not known yet: see `Streamed.digest`.
+    rows are not known yet: see `Streamed.consumed`; what files hold between their ends, see `Pictures`.
 
     Args:
         config: the model's config.json.
         processor: the run's processor; its tokenizer, chat template and image settings count.
         conversations: every row of the training split that can be used; empty for a stream.
         evaluation: rows of the evaluation split, where these decide anything.
+        progress: told how many rows were looked at.
     """
+    rows = counted(conversations, "Comparing rows", progress, len(conversations))
     found = {
-        "data.rows": digest_of(map(row_digest, conversations)),
+        "data.rows": digest_of(map(row_digest, rows)),
         "model.base": digest_of(_base(spec, config)),
         "model.processor": digest_of(_processor(processor)),
     }
@@ -48,15 +52,27 @@ def content_of(
     return found
 
 
-def row_digest(row: Conversation) -> bytes:
-    """SHA-256 of one row: roles, texts in full, images by size, head and tail."""
+def row_digest(row: Conversation, *, whole: bool = False) -> bytes:
+    """SHA-256 of one row: roles, texts in full, image files by size, head and tail.
+
+    Args:
+        whole: read image files in full.
+    """
     told = hashlib.sha256()
     for turn in row.turns:
         told.update(f"\0{turn.role}\0{turn.thinking}\0".encode("utf-8", "surrogatepass"))
         for part in turn.content:
-            text = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else _picture(part)
+            text = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else _picture(part, whole)
             told.update(len(text).to_bytes(8, "little") + text)
     return told.digest()
+
+
+def pictures_digest(row: Conversation) -> int | None:
+    """64 bits of the SHA-256 of a row's image files; None where it has none, or one cannot be read."""
+    files = [_all(picture.source) for picture in row.pictures if isinstance(picture.source, Path)]
+    if not files or b"" in files:
+        return None
+    return int.from_bytes(hashlib.sha256(b"".join(files)).digest()[:8], "little", signed=True) or 1
 
 
 def digest_of(parts: Iterable[bytes]) -> str:
@@ -81,10 +97,20 @@ def ends(file: Path) -> bytes:
         return b""
 
 
-def _picture(picture: Picture) -> bytes:
+def _all(file: Path) -> bytes:
+    try:
+        if not file.is_file():
+            return b""
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").digest()
+    except (OSError, ValueError):
+        return b""
+
+
+def _picture(picture: Picture, whole: bool) -> bytes:
     source = picture.source
     if isinstance(source, Path):
-        return b"file" + ends(source)
+        return b"file" + (_all(source) if whole else ends(source))
     if isinstance(source, bytes):
         return b"file" + hashlib.sha256(source).digest()
     return f"{source.mode} {source.size}".encode() + hashlib.sha256(source.tobytes()).digest()

@@ -62,6 +62,10 @@ class Course:
         best = self.best if self.best_step else None
         return {"step": self.step, "best_step": self.best_step, "best": best, "worse": self.worse}
 
+    def files(self) -> dict[str, dict[str, torch.Tensor]]:
+        """The best adapter, for a checkpoint; none before there is one."""
+        return {BEST: self.adapter} if self.adapter else {}
+
     def take_up(self, kept: Mapping[str, Any], checkpoint: Checkpoint) -> None:
         """Go on from what a checkpoint holds.
 

@@ -34,6 +34,8 @@ class MicroBatch:
     """Rows that were left out because an image cannot be decoded, and why."""
     dropped: tuple[Dropped, ...] = ()
     """Rows that were left out because they are too long."""
+    digests: tuple[tuple[int, int], ...] = ()
+    """Rows of the split by number, and what their image files were, see `Pictures`."""
 
     @property
     def supervised(self) -> int:
@@ -104,7 +106,7 @@ Collate: TypeAlias = Callable[[Places], MicroBatch]
 def _taken(source: Listed | Streamed, collator: Collator, places: Places) -> MicroBatch:
     rows, broken = source.take(places)
     made = collate_rows(collator, rows)
-    return replace(made, unreadable=(*broken, *made.unreadable)) if broken else made
+    return replace(made, unreadable=(*broken, *made.unreadable), digests=tuple(source.digests(places)))
 
 
 def _ahead(pool: Executor, collate: Collate, places: Sequence[Places], ahead: int) -> Iterator[MicroBatch]:

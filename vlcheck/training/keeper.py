@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
-from safetensors.torch import save_file
 
 from vlcheck.spec import RunSpec
 from vlcheck.training.checkpoint import (
@@ -30,15 +28,15 @@ from vlcheck.training.checkpoint import (
     publish,
     verify,
 )
-from vlcheck.training.course import BEST, Course
+from vlcheck.training.course import Course
 from vlcheck.training.extend import LENGTH
-from vlcheck.training.feed import MicroBatch
 from vlcheck.training.guard import Guard
 from vlcheck.training.identity import changes, identity_of
 from vlcheck.training.lease import Lease, LeaseLost
 from vlcheck.training.manifest import BrokenCheckpoint
 from vlcheck.training.order import Listed, Order, Streamed
 from vlcheck.training.ours import ADAPTER_FOLDER, check_ours, folders, remove
+from vlcheck.training.pictures import Pictures
 from vlcheck.training.record import Record
 from vlcheck.training.room import check_room
 from vlcheck.training.snapshot import ADAPTER, Snapshots, State, restore, rng_state
@@ -72,6 +70,7 @@ class Keeper:
         self.identity = identity_of(spec, order.effective_batch, content)
         self._source, self._origin = source, origin
         self.course = Course(spec.training)
+        self.pictures = Pictures(source.conversations if isinstance(source, Listed) else ())
         self._snapshots = Snapshots()
         self._on_disk: Checkpoint | None = None
         self._broken: Mapping[Path, str] = {}
@@ -153,6 +152,7 @@ class Keeper:
             return found, {}
         kept = restore(found.checkpoint, state, self._rank, self._order.processes)
         self.course.take_up(kept, found.checkpoint)
+        self.pictures.take_up(found.checkpoint)
         if isinstance(self._source, Streamed) and kept.get("stream"):
             self._source.expect(*kept["stream"])
         return found, kept
@@ -165,8 +165,9 @@ class Keeper:
         """
         if self._lease is not None:
             self._lease.check_known()
-        told = rng_state()
-        ranks = gather_object([told]) if self._order.processes > 1 else [told]
+        mine = [(rng_state(), self.pictures.taken())]
+        told = gather_object(mine) if self._order.processes > 1 else mine
+        self.pictures.merge(seen for _, seen in told)
         if self._rank == 0:
             facts: dict[str, Any] = {
                 "unreadable": sorted(unreadable.items()),
@@ -177,7 +178,8 @@ class Keeper:
             last = self._order.last_place(step, self._rank)
             if isinstance(self._source, Streamed) and last is not None:
                 facts["stream"] = self._source.consumed(last)
-            self._snapshots.capture(step, state, ranks, {BEST: best} if (best := self.course.adapter) else {}, **facts)
+            held = self.course.files() | self.pictures.files()
+            self._snapshots.capture(step, state, [ranks for ranks, _ in told], held, **facts)
 
     def changes(self, kept: Mapping[str, Any]) -> Iterator[str]:
         """What is otherwise than in the process that wrote a checkpoint, though it is the same run.
@@ -211,18 +213,6 @@ class Keeper:
         if self._rank == 0:
             with self._writing:
                 self._save()
-
-    def keep_batch(self, step: int, micro_batches: Sequence[MicroBatch]) -> Path:
-        """Write a step's batches, to be looked at or run again; returns the folder."""
-        folder = self.folder / f"replay-step-{step}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, micro in enumerate(micro_batches):
-            if micro.batch is not None:
-                tensors = {key: tensor.contiguous() for key, tensor in micro.batch.items()}
-                save_file(tensors, folder / f"process-{self._rank}-micro-batch-{number}.safetensors")
-        rows = json.dumps([micro.names for micro in micro_batches], ensure_ascii=False)
-        (folder / f"process-{self._rank}-rows.json").write_text(rows, "utf-8")
-        return folder
 
     def publish_adapter(self) -> Path:
         """Write the adapter as PEFT loads it: the last step's, or that of the best evaluation where the run asks so.

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from vlcheck.data.progress import Progress
 from vlcheck.model.build import Patch
 from vlcheck.model.family import Family, Values
 from vlcheck.processing.collator import Collator, to_device
@@ -33,6 +34,7 @@ from vlcheck.training.identity import chosen
 from vlcheck.training.keeper import Keeper
 from vlcheck.training.order import Listed, Order, Streamed
 from vlcheck.training.record import Record, Silent
+from vlcheck.training.replay import keep_batches
 from vlcheck.training.rows import Rows, check_share
 from vlcheck.training.settings import settings_of
 from vlcheck.training.setup import build, make_accelerator, order_of
@@ -66,6 +68,7 @@ def train(  # noqa: PLR0913  the parts of a run
     patch: Patch | None = None,
     origin: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda step: None,
 ) -> Trained:
     """Train a run's adapters, or take the run up where its newest checkpoint ends.
 
@@ -76,6 +79,7 @@ def train(  # noqa: PLR0913  the parts of a run
         patch: the user's monkeypatch, where they allowed it to run.
         origin: checkpoint of a shorter run that this one goes on from, see `extended`.
         say: told one line at a time.
+        progress: told how many rows were compared with those of an interrupted run; an empty line at the end of that.
 
     Raises:
         ConfigError: for settings that this loop does not support, or a split without rows.
@@ -95,8 +99,9 @@ def train(  # noqa: PLR0913  the parts of a run
     processor = collator.processor
     content = content_of(
         spec, config=config, processor=processor, conversations=rows.conversations,
-        evaluation=rows.evaluation if chosen(spec) else (), patch=patch,
+        evaluation=rows.evaluation if chosen(spec) else (), patch=patch, progress=progress,
     )  # fmt: skip
+    progress("")
     source = Streamed(rows.stream, order.seed) if rows.stream else Listed(rows.conversations, order)
     keeper = Keeper(spec, order, rank, content, source, origin)
     with contextlib.ExitStack() as claim:
@@ -168,6 +173,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
                 record.event("early-stop", _why_stopped(step, keeper.course), step=step)
                 break
             step, begun = step + 1, time.perf_counter()
+            keeper.pictures.note(digest for micro in micro_batches for digest in micro.digests)
             counts = counted(micro_batches, processes)
             _tell_left_out(step, counts, unreadable, record)
             check_share(unreadable, total, spec.data.max_unreadable)
@@ -196,7 +202,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
             try:
                 record.warn(watch.step(step, last_loss, norms))
             except NotFinite as stopped:
-                folder = keeper.keep_batch(step, micro_batches)
+                folder = keep_batches(keeper.folder, step, rank, micro_batches)
                 keeper.save_now()
                 raise NotFinite(f"{stopped}; its batches are in {folder}, step {step - 1} is on disk") from None
             rate = live.state.schedule.get_last_lr()[0]

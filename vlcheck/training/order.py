@@ -19,7 +19,7 @@ import torch
 
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import Row, RowProblem
-from vlcheck.training.content import row_digest
+from vlcheck.training.content import pictures_digest, row_digest
 from vlcheck.training.watch import RunStopped
 
 WINDOW = 1_000
@@ -102,6 +102,12 @@ class Listed:
         """The rows at these places."""
         return [self.conversations[self.order.row(place)] for place in places], ()
 
+    def digests(self, places: Places) -> Iterator[tuple[int, int]]:
+        """What the image files of these rows are now, by the row's number in the split."""
+        for row in map(self.order.row, places):
+            if (digest := pictures_digest(self.conversations[row])) is not None:
+                yield row, digest
+
 
 class Streamed:
     """Rows that are read when they are needed and forgotten afterwards, shuffled within a window.
@@ -128,6 +134,10 @@ class Streamed:
         broken, self._broken = tuple(self._broken), []
         return rows, broken
 
+    def digests(self, places: Places) -> Iterator[tuple[int, int]]:
+        """Nothing: `consumed` tells of every row in full."""
+        return iter(())
+
     def consumed(self, place: int) -> tuple[int, str]:
         """A place that was taken, and a digest of all rows up to it; earlier ones cannot be asked for after."""
         if place not in self._chains and self._expected is not None:
@@ -141,7 +151,7 @@ class Streamed:
 
     def _passed(self) -> Iterator[tuple[int, Conversation]]:
         for place, row in self._rows:
-            self._chain = hashlib.sha256(self._chain + row_digest(row)).digest()
+            self._chain = hashlib.sha256(self._chain + row_digest(row, whole=True)).digest()
             self._chains[place] = self._chain.hex()
             if self._expected is not None and self._expected[0] == place and self._expected[1] != self._chain.hex():
                 raise RunStopped(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vlcheck.data.conversation import Conversation
+from vlcheck.data.progress import Progress, counted
 from vlcheck.data.read import NoSuchSplit, Row, RowProblem, read_rows
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.training.watch import RunStopped
@@ -26,12 +27,15 @@ class Rows:
     """Each of those that are trained on is known to give every adapter a gradient."""
 
 
-def read_training_rows(spec: RunSpec, *, offline: bool = False, stream: bool = False) -> Rows:
+def read_training_rows(
+    spec: RunSpec, *, offline: bool = False, stream: bool = False, progress: Progress = lambda step: None
+) -> Rows:
     """The rows of the training split, and those of it that are no conversation.
 
     Args:
         stream: read rows when they are needed; without, the list of them is held, and the bytes of images that do
             not lie in files of their own.
+        progress: told how many rows were read.
 
     Raises:
         NoSuchSplit, NotApplicable, Unavailable: as `read_rows` does.
@@ -41,7 +45,8 @@ def read_training_rows(spec: RunSpec, *, offline: bool = False, stream: bool = F
     if stream:
         begin = lambda: read_rows(spec.data, spec.data.train_split, offline=offline)  # noqa: E731
         return Rows(stream=begin, evaluation=evaluation)
-    found = list(read_rows(spec.data, spec.data.train_split, offline=offline))
+    rows = read_rows(spec.data, spec.data.train_split, offline=offline)
+    found = list(counted(rows, f"Reading rows of {spec.data.train_split!r}", progress))
     sound = tuple(row.conversation for row in found if isinstance(row, Row))
     broken = tuple((row.name, row.message) for row in found if isinstance(row, RowProblem))
     return Rows(sound, broken, evaluation=evaluation)

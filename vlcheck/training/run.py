@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from vlcheck.data.progress import Progress
 from vlcheck.processing.processor import check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.training import loop
@@ -22,6 +23,7 @@ def train_resolved(
     stream: bool = False,
     origin: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda step: None,
 ) -> Trained:
     """Train a run's adapters with the very objects that were judged, and nothing asked before.
 
@@ -32,6 +34,7 @@ def train_resolved(
         stream: read rows when they are needed, instead of holding them.
         origin: checkpoint of a shorter run that this one goes on from.
         say: told one line at a time.
+        progress: told how many rows were read, and nothing any more once training begins.
 
     Raises:
         Unavailable: if the run has trained weights and a stand-in's tokenizer, or its data cannot be had.
@@ -42,7 +45,7 @@ def train_resolved(
     check_tokenizer(spec, run.processor)
     if spec.data.collator is not None:
         say("note: data.collator is audited, not used here: vlcheck trains with its own")
-    rows = read_training_rows(spec, offline=offline, stream=stream)
+    rows = read_training_rows(spec, offline=offline, stream=stream, progress=progress)
     pictured = not stream and all(row.pictures for row in rows.conversations)
     rows = replace(rows, all_used=reached and pictured)
     count = "a stream of" if rows.stream else f"{len(rows.conversations):,}"
@@ -57,4 +60,5 @@ def train_resolved(
         patch=run.patch,
         origin=origin,
         say=say,
+        progress=progress,
     )
