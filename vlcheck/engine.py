@@ -236,7 +236,8 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
     """Whether training may begin; what speaks against it is told."""
     errors = [outcome for outcome in report.found(Severity.ERROR) if outcome.rule.code not in LEFT_OUT]
     warnings = len(report.found(Severity.WARNING)) - len(report.found(Severity.ERROR))
-    say(f"audit: {len(errors)} errors, {warnings} warnings; `vlcheck audit` tells all")
+    found = ", ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((len(errors), "error"), (warnings, "warning")))
+    say(f"audit: {found}; `vlcheck audit` tells all")
     if errors:
         judged(report)
         say("forced: the run starts all the same" if force else "not started; --force starts the run all the same")

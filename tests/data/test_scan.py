@@ -175,6 +175,25 @@ def test_of_very_many_images_a_sample_is_decoded(tmp_path, monkeypatch, known):
     assert {name.split("/")[1] for name in decoded} == {"red", "blue"}
 
 
+@pytest.mark.parametrize(("most", "told"), [(None, 60), (35, 35)])
+def test_images_of_a_long_file_are_counted_by_its_lines(tmp_path, monkeypatch, most, told):
+    """The first rows one by one, the others as many as there are lines; a row that is passed over counts as a line."""
+    from vlcheck.data import read
+
+    lines = [{"image": "a.png", "label": "red", "split": ("train", "test")[n % 3 == 2]} for n in range(90)]
+    data = Data(path=str(write_json_lines(tmp_path / "rows.jsonl", lines)), train_samples=most)
+    assert read.count_pictures(data) == told
+    monkeypatch.setattr(read, "COUNTED", 20)
+    assert abs(read.count_pictures(data) - told) <= 3
+
+
+def test_more_images_than_were_estimated_are_a_sample_all_the_same(monkeypatch):
+    from vlcheck.data import scan as module
+
+    monkeypatch.setattr(module, "DECODED", 100)
+    assert sum(module.is_decoded(number, 10) for number in range(100_000)) < 100 * 10
+
+
 def test_a_sample_keeps_step_with_no_pattern():
     """Of labels in turn, each is decoded as often as the others; and never more than are allowed, but for rounding."""
     from vlcheck.data.scan import DECODED, is_decoded

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from tests.photos import write_json_lines
 from vlcheck.config.load import load
+from vlcheck.engine import audit
 from vlcheck.evidence.collectors import COLLECTORS
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import NotApplicable, Unavailable, collector, label_of
 from vlcheck.processing.resolved_run import ResolvedRun
+from vlcheck.spec import Data
 
 RECIPE = Path(str(files("vlcheck") / "recipes" / "tiny.yaml"))
 
@@ -120,3 +125,21 @@ def test_the_parts_of_a_resolved_run_are_the_rules_own():
     for name, part in (("config", run.config), ("family", run.family), ("processor", run.processor)):
         assert evidence.get(name) is part
     assert run.collator is evidence.get("own_collator") is evidence.get("candidate").call
+
+
+@pytest.mark.parametrize("overflow", ["error", "drop"])
+def test_a_long_row_behind_those_that_are_judged_is_found(tmp_path, overflow):
+    """Labels are judged on a few rows; of all rows the length is held against `max_length`."""
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    write_json_lines(
+        tmp_path / "train.jsonl",
+        [{"image": "red.png", "label": "red " * (60 if number == 7 else 1)} for number in range(9)],
+    )
+    spec = load(RECIPE)
+    data = Data(
+        path=str(tmp_path), instruction="Which?", max_soft_tokens=70, max_length=110, overflow=overflow,
+    )  # fmt: skip
+    found = audit(replace(spec, data=data), offline=True, rows=2, select=("VLC203", "VLC226")).found()
+    code, text = ("VLC203", "train.jsonl:8: ") if overflow == "error" else ("VLC226", "1 of 9 rows are longer than 110")
+    assert [(each.rule.code, text in each.findings[0].message) for each in found] == [(code, True)]
+    assert "train.jsonl:8" in found[0].findings[0].message

@@ -13,6 +13,7 @@ from vlcheck.data.images import BadPicture, open_picture, read_size
 from vlcheck.finding import Unavailable
 from vlcheck.model import catalogue
 from vlcheck.model.families import family_of
+from vlcheck.processing import lengths
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.fallback import build_fallback
 from vlcheck.processing.labels import IGNORE_INDEX
@@ -106,6 +107,33 @@ def test_unreadable_rows_are_left_out(tmp_path):
     good = rows(several=False)
     found = measure_rows([good[0], row(Picture(tmp_path / "none.jpg"), "?"), good[1]], collator)
     assert found == measure_rows(good, collator)
+
+
+def test_rows_that_are_longer_for_certain_are_named():
+    """Where line ends around an image may join those of a text, only what is too long without them."""
+    for name in ("google/gemma-3-4b-it", "Qwen/Qwen2.5-VL-7B-Instruct"):
+        collator = collator_of(ENTRIES[name])
+        conversations = rows(several=True)
+        found = measure_rows(conversations, collator)
+        tokens = [collator([one])["input_ids"].shape[1] for one in conversations]
+        assert found.slack == (2 if name.startswith("google") else 0)
+        assert len(found.names) == len(tokens)
+        assert all(count <= max(tokens) for _, count in found.over(0))
+        assert found.over(max(tokens)) == ()
+        assert found.over(max(tokens) - 5)[0][1] <= max(tokens)
+
+
+def test_rows_that_say_the_same_are_measured_once(monkeypatch, tmp_path):
+    """The text of two answers is cut once each, and a file that many show is opened once."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    opened: list[Picture] = []
+    monkeypatch.setattr(lengths, "read_size", lambda picture: opened.append(picture) or read_size(picture))
+    collator = collator_of(ENTRIES["Qwen/Qwen2.5-VL-7B-Instruct"])
+    many = [row(Picture(tmp_path / "a.png"), "Which?", answer=("red", "blue")[n % 2]) for n in range(3 * CHUNK)]
+    found = measure_rows(many, collator)
+    assert len(found.rows) == len(many)
+    assert len(set(found.rows)) <= 2
+    assert len(opened) == 1
 
 
 def test_time_is_bounded_and_what_was_left_out_is_said():

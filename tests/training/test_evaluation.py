@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tests.training import crash
 from tests.training.runs import Cut, digest, interrupted, run, small
 from vlcheck.spec import ConfigError, Training
+from vlcheck.training import evaluation
 from vlcheck.training.checkpoint import OtherRun, verify
 from vlcheck.training.course import BEST, Course
 from vlcheck.training.order import Order
@@ -106,8 +107,6 @@ def test_the_best_survives_an_interruption(tmp_path, best):
 
 def test_an_evaluation_that_was_cut_off_is_made_up_for(tmp_path, best, monkeypatch):
     """The step behind which it stood is on disk, its evaluation is not: the next process begins with it."""
-    from vlcheck.training import evaluation
-
     spec, real, calls = worsening(tmp_path / "run"), evaluation.forward_loss, []
 
     def cut(*given, **named):
@@ -141,6 +140,13 @@ def test_killed_and_terminated_in_an_evaluation(tmp_path):
 def test_killed_and_terminated_in_an_evaluation_30_times(tmp_path):
     found = list(crash.trials("evaluation", tmp_path, 30))
     assert [each for each in found if not each["identical"]] == []
+
+
+def test_samples_are_of_all_parts_of_a_split():
+    """Which is often sorted by label."""
+    assert [evaluation._spread(list(range(count))) for count in (0, 1, 2, 3, 9)] == [
+        [], [0], [0, 1], [0, 1, 2], [0, 3, 6],
+    ]  # fmt: skip
 
 
 def test_patience_ends_a_run(tmp_path):

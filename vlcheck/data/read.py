@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ __all__ = ["NoSuchSplit", "Row", "RowProblem", "count_pictures", "read_rows", "s
 
 TABLES = ("metadata.jsonl", "metadata.csv", "labels.csv", "labels.jsonl")
 """Files of a folder that say which image has which answer."""
+
+COUNTED = 5_000
+"""Rows of a split whose images are counted one by one, where the lines of a file tell how many there are."""
 
 SPLIT_NAMES = frozenset(
     ("train", "training", "trainval", "val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing")
@@ -42,7 +46,7 @@ def read_rows(data: Data, split: str, *, offline: bool = False) -> Iterator[Row 
         NotApplicable: if the run names no data.
         Unavailable: if the data cannot be had here; the exception says what would change that.
     """
-    most = data.train_samples if split == data.train_split else data.eval_samples
+    most = _most(data, split)
     if data.generated is not None:
         return capped(generated.draw_rows(data, split), most)
     if data.dataset is not None:
@@ -56,14 +60,38 @@ def read_rows(data: Data, split: str, *, offline: bool = False) -> Iterator[Row 
 
 
 def count_pictures(data: Data) -> int | None:
-    """How many images the run's rows name; None where that cannot be told without reading the images."""
+    """How many images the run's rows name; None where that cannot be told without reading the images.
+
+    Of a file with more than `COUNTED` rows of a split, by its first rows and its lines.
+    """
     if data.path is None or _holds_bytes(Path(data.path)):
         return None
     count = 0
     for split in splits(data):
         with contextlib.suppress(NoSuchSplit):
-            count += sum(len(row.pictures) for row in read_rows(data, split))
+            rows = read_rows(data, split)
+            first = list(itertools.islice(rows, COUNTED))
+            named = sum(len(row.pictures) for row in first)
+            if len(first) == COUNTED and (there := _rows_in_lines(Path(data.path), first[-1])):
+                count += named * min(there, _most(data, split) or there) // COUNTED
+            else:
+                count += named + sum(len(row.pictures) for row in rows)
     return count
+
+
+def _most(data: Data, split: str) -> int | None:
+    return data.train_samples if split == data.train_split else data.eval_samples
+
+
+def _rows_in_lines(path: Path, last: Row | RowProblem) -> int:
+    """About how many rows of a split a file of lines holds, if this is number `COUNTED`; 0 if it is no such file's."""
+    name, _, number = last.name.rpartition(":")
+    file = (path if path.is_dir() else path.parent) / name
+    if not (number.isdecimal() and file.suffix in tables.LINED and file.is_file()):
+        return 0
+    with file.open("rb") as opened:
+        lines = sum(piece.count(b"\n") for piece in iter(lambda: opened.read(2**20), b""))
+    return max(COUNTED, COUNTED * lines // int(number))
 
 
 def _local(path: Path, data: Data, split: str, *, offline: bool) -> Iterator[Row | RowProblem]:

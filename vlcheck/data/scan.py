@@ -151,11 +151,12 @@ def scan_data(data: Data, *, offline: bool = False, progress: Callable[[str], No
 def is_decoded(number: int, total: int | None) -> bool:
     """Whether the image of this number, counted from 0, is one of the sample.
 
-    Multiples of the golden ratio spread evenly and keep step with no pattern of the data, such as labels in turn.
+    Multiples of the golden ratio spread evenly and keep step with no pattern of the data, such as labels in turn. A
+    total that proves too low is outgrown by the number, so that few more are decoded.
     """
     if total is None and number < DECODED:
         return True
-    share = 1 / STRIDE if total is None else DECODED / max(1, total)
+    share = 1 / STRIDE if total is None else DECODED / max(1, total, number)
     return number * GOLDEN % 1 < share
 
 

@@ -23,7 +23,7 @@ from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable
 from vlcheck.processing.collator import Collator
-from vlcheck.processing.lengths import Lengths, measure_rows
+from vlcheck.processing.lengths import Lengths, LongRows, measure_rows
 from vlcheck.spec import RunSpec
 
 UNLOCK = "name hardware.gpu or hardware.memory_gib, or give --gpu or --memory-gib"
@@ -44,6 +44,20 @@ def lengths(
         return measure_rows((row.conversation for row in rows if isinstance(row, Row)), own_collator, progress=progress)
     except (Unavailable, NotApplicable, NoSuchSplit):
         return Lengths()
+
+
+@collector("reading data.max_length")
+def row_limit(spec: RunSpec) -> int:
+    """How long a row may be, in tokens."""
+    if spec.data.max_length is None:
+        raise NotApplicable("data.max_length is not set")
+    return spec.data.max_length
+
+
+@collector("holding every row against data.max_length")
+def long_rows(row_limit: int, lengths: Lengths) -> LongRows:
+    """Which of all rows of the training split are too long."""
+    return LongRows(len(lengths.rows), lengths.over(row_limit))
 
 
 @collector("preparing to project the run without a card")
@@ -144,4 +158,6 @@ def host(spec: RunSpec, reference: nn.Module, simulation: Simulation) -> Host:
     return host_of(reference, simulation.model, platform=spec.launch.platform, kept=kept)
 
 
-MEMORY_COLLECTORS = (lengths, projection, gpu, simulation, memory_plan, other_checkpointing, cheapest_fit, host)
+MEMORY_COLLECTORS = (
+    lengths, row_limit, long_rows, projection, gpu, simulation, memory_plan, other_checkpointing, cheapest_fit, host,
+)  # fmt: skip

@@ -127,9 +127,12 @@ class Evidence:
         """That nothing was seen of data which the run names, or not every image."""
         scan = self._known.get("scan")
         if scan is not None and scan.passed_over:
+            lengths = self._known.get("lengths")
+            whole = lengths is not None and lengths.rows and not lengths.unread
+            measured = "; lengths are those of all rows" if whole else ""
             return (
                 f"{scan.looked_at:,} of {scan.looked_at + scan.passed_over:,} images were decoded, spread over the "
-                "data: duplicates and broken files among the others were not looked for; lengths are those of all rows",
+                f"data: duplicates and broken files among the others were not looked for{measured}",
             )
         if not isinstance(self._failed.get("scan"), Unavailable):
             return ()

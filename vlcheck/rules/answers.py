@@ -42,7 +42,8 @@ def answer_given_away(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]
     telling = [hint for hint in scan.hints.first if _tells(scan, hint)]
     if telling:
         names = [f"{scan.rows.names[h.row]} ({quoted(h.file or h.answer)})" for h in telling]
-        most = f" (judged on the first {len(scan.hints.first)})" if scan.hints.count > len(scan.hints.first) else ""
+        judged, held = len(scan.hints.first), scan.hints.count
+        most = f" (judged on {judged} of the {held:,} whose prompt holds the answer's words)" if held > judged else ""
         yield Finding(
             f"{few(names, len(names))}: the prompt holds the answer; {len(telling):,} of {len(scan.rows):,} rows{most}",
             where=place(spec),

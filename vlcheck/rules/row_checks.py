@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from vlcheck.collators.region_kinds import Region
@@ -46,8 +47,13 @@ def named(spec: RunSpec) -> bool:
 
 def names(rows: Sequence[RowCheck]) -> str:
     """The first rows by name, and how many more."""
-    more = f" and {len(rows) - SHOWN} more rows" if len(rows) > SHOWN else ""
-    return "; ".join(row.name for row in rows[:SHOWN]) + more
+    return first_of([row.name for row in rows])
+
+
+def first_of(names: Collection[str]) -> str:
+    """The first names, and how many more."""
+    more = f" and {len(names) - SHOWN:,} more rows" if len(names) > SHOWN else ""
+    return "; ".join(islice(names, SHOWN)) + more
 
 
 def distance(number: int | None) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
-from vlcheck.rules.row_checks import distance, measured, named, names, no_rows, quoted, rows_of, where
+from vlcheck.rules.row_checks import distance, first_of, measured, named, names, no_rows, quoted, rows_of, where
 from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
+    from vlcheck.collators.rows import RowCheck
     from vlcheck.processing.chat_template import Template
+    from vlcheck.processing.lengths import LongRows
 
 
 @rule("VLC201", "span-moves", Severity.ERROR, explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210"))
@@ -48,13 +50,15 @@ def span_moves(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Exam
 
 
 @rule("VLC203", "answer-truncated", Severity.ERROR, explains=("VLC205", "VLC206", "VLC208", "VLC211", "VLC215"))
-def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
+def answer_truncated(
+    spec: RunSpec, checks: CollatorChecks, long_rows: LongRows | None = None
+) -> Iterator[Finding | Examined]:
     """A row's answer is cut off, or the row is longer than the run allows.
 
     Law: truncation never cuts an answer or an image. Images come first and take hundreds of ids, so a cut on
     the right falls on the answer: the row then trains nothing, or whatever a fallback of the collator picks.
     Only a row that ends where its conversation goes on counts as cut; other words
-    show in VLC232, a cut image in VLC215. The longest row is held against `max_length`.
+    show in VLC232, a cut image in VLC215. Every row of the training split is held against `max_length`.
 
     Remedy: raise `max_length`, lower `max_soft_tokens`, or drop such rows and count them (`data.overflow: drop`).
 
@@ -66,7 +70,9 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
     yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
     cut = [row for row in rows if row.cut]
     limited = checks.ours or (named(spec) and spec.data.collator is None)
-    long = [row for row in rows if limited and limit and row.tokens > limit and spec.data.overflow == "error"]
+    long = _longer(rows, limit, long_rows) if limited and limit and spec.data.overflow == "error" else {}
+    if long_rows is not None and long_rows.measured:
+        yield Examined(long_rows.measured, "rows of the data measured")
     if cut:
         worst = max(cut, key=lambda row: row.answers - row.found)
         yield Finding(
@@ -77,17 +83,24 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
             fix="raise max_length above the longest row, or lower max_soft_tokens",
         )
     elif long:
+        name, tokens = max(long.items(), key=lambda each: each[1])
         yield Finding(
-            f"{longest.name}: {longest.tokens} tokens after image expansion; allowed: at most {limit}. Training stops "
-            "there",
+            f"{name}: {tokens} tokens after image expansion; allowed: at most {limit}. Training stops there",
             where=spec.where("data.max_length"),
-            measured={"rows": len(long), "longest row": longest.tokens, "max length": limit},
-            fix=f"max_length: {longest.tokens}; or overflow: drop; or a lower max_soft_tokens",
+            measured={"rows": len(long), "longest row": tokens, "max length": limit},
+            fix=f"max_length: {tokens}; or overflow: drop; or a lower max_soft_tokens",
         )
 
 
+def _longer(rows: Sequence[RowCheck], limit: int, long_rows: LongRows | None) -> dict[str, int]:
+    """Tokens of the rows that are too long, by name: of those that were judged, and of all that were measured."""
+    return dict(long_rows.over if long_rows else ()) | {row.name: row.tokens for row in rows if row.tokens > limit}
+
+
 @rule("VLC226", "rows-dropped", Severity.NOTE)
-def rows_dropped(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
+def rows_dropped(
+    spec: RunSpec, checks: CollatorChecks, long_rows: LongRows | None = None
+) -> Iterator[Finding | Examined]:
     """Rows are longer than `max_length` and will be left out, as the config says.
 
     Law: nothing is lost silently. `data.overflow: drop` leaves such rows out and counts them; where images are
@@ -102,12 +115,15 @@ def rows_dropped(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Ex
         raise NotApplicable("no row is left out for its length")
     rows = rows_of(checks)
     yield Examined(len(rows), "rows")
-    if long := [row for row in rows if row.tokens > limit]:
+    judged, long = len(rows), _longer(rows, limit, None)
+    if long_rows is not None and long_rows.measured:
+        judged, long = long_rows.measured, dict(long_rows.over)
+    if long:
         yield Finding(
-            f"{len(long)} of {len(rows)} rows are longer than {limit} tokens and will be left out: {names(long)}",
+            f"{len(long):,} of {judged:,} rows are longer than {limit} tokens and will be left out: {first_of(long)}",
             where=spec.where("data.max_length"),
-            measured={"rows": len(long), "longest row": max(row.tokens for row in long), "max length": limit},
-            fix=f"max_length: {max(row.tokens for row in long)}",
+            measured={"rows": len(long), "longest row": max(long.values()), "max length": limit},
+            fix=f"max_length: {max(long.values())}",
         )
 
 

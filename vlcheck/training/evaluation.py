@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -34,6 +34,7 @@ from vlcheck.training.snapshot import rng_state, set_rng_state
 from vlcheck.training.step import autocast, forward_loss
 from vlcheck.training.watch import RunStopped
 
+Thing = TypeVar("Thing")
 SAMPLES = 3
 """Rows whose answers are shown."""
 
@@ -94,7 +95,7 @@ class Evaluator:
                 if micro.batch is not None and micro.supervised:
                     sums[:2] += torch.tensor([float(self._loss(micro)) * micro.supervised, micro.supervised])
         every = metric_of(training) == "accuracy"
-        answers = self._answers(collator, own if every else self.rows[: 0 if rank else SAMPLES])
+        answers = self._answers(collator, own if every else [] if rank else _spread(self.rows))
         if every:
             sums[2:] += torch.tensor([sum(matches(a.text, a.expected) for a in answers), len(answers)])
         told: list[dict[str, str]] = gather_object([left_out]) if processes > 1 else [left_out]
@@ -104,7 +105,7 @@ class Evaluator:
             raise RunStopped(f"no row of split {self.spec.data.eval_split!r} can be evaluated: {name}: {reason}")
         found = {"eval_loss": loss / ids, **({"eval_accuracy": right / max(1.0, asked)} if every else {})}
         found |= {"rows": len(self.rows), "left_out": sum(map(len, told))}
-        return found, [{"row": a.name, "expected": a.expected, "answered": a.text} for a in answers[:SAMPLES]]
+        return found, [{"row": a.name, "expected": a.expected, "answered": a.text} for a in _spread(answers)]
 
     def _loss(self, micro: MicroBatch) -> torch.Tensor:
         settings, device = settings_of(self.spec), self.accelerator.device
@@ -128,6 +129,12 @@ class Evaluator:
         """Without DDP, whose forward waits for the other processes."""
         model: nn.Module = self.accelerator.unwrap_model(self.live.model)
         return model
+
+
+def _spread(things: Sequence[Thing]) -> list[Thing]:
+    """As many as are shown, from all over: splits are often sorted by label."""
+    shown = min(SAMPLES, len(things))
+    return [things[len(things) * number // shown] for number in range(shown)]
 
 
 def due(spec: RunSpec, order: Order, step: int) -> bool:

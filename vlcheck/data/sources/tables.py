@@ -19,6 +19,9 @@ from vlcheck.spec import Data
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 """Files that are read here: a row a line, or an element of one JSON list."""
 
+LINED = (".jsonl", ".csv", ".tsv")
+"""Those of them in which a row is a line, or a few."""
+
 MOST_BYTES = 2**31
 """Largest list that is read: its text is held in memory."""
 
