@@ -29,8 +29,9 @@ from queue import SimpleQueue
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-LAWS, ROWS, TABLE = (
+LAWS, FINDINGS, ROWS, TABLE = (
     "tests/processing/test_label_edits.py",
+    "tests/rules/test_label_findings.py",
     "tests/collators/test_rows.py",
     "tests/collators/test_table.py",
 )
@@ -38,9 +39,9 @@ GUARDS: dict[str, tuple[str, ...]] = {
     "vlcheck/processing/labels.py": (LAWS,),
     "vlcheck/collators/rows.py": (ROWS, TABLE),
     "vlcheck/collators/judge.py": (ROWS, TABLE),
-    "vlcheck/rules/labels.py": (ROWS, TABLE),
-    "vlcheck/rules/spans.py": (ROWS, TABLE),
-    "vlcheck/rules/wording.py": (ROWS, TABLE),
+    "vlcheck/rules/labels.py": (FINDINGS, TABLE),
+    "vlcheck/rules/spans.py": (FINDINGS, TABLE),
+    "vlcheck/rules/wording.py": (FINDINGS, TABLE),
 }
 """Files that are edited, and the tests that guard each."""
 
