@@ -221,6 +221,17 @@ def test_the_prompt_is_held_against_evaluations():
     assert checked(sound)[0].same_prompt is None
 
 
+def test_the_prompt_of_every_answer_counts():
+    """One of two that differs is enough."""
+    collator, (twice,) = own(QWEN), TWICE
+    rows = [collator.template.prompt(twice, turn) for turn in twice.answers]
+    first, second = (tuple(collator.tensors([row])["input_ids"][0].tolist()) for row in rows)
+
+    assert checked(sound, row=twice, together=(twice,), prompts=(first, second))[0].same_prompt is True
+    for prompts in ((first, first), (second, second)):
+        assert checked(sound, row=twice, together=(twice,), prompts=prompts)[0].same_prompt is False
+
+
 def test_without_prompts_the_processors_own_row_is_what_a_prompt_is_held_against():
     """Its words before each answer; white space of an earlier answer is none of them."""
     (twice,) = TWICE
@@ -389,6 +400,22 @@ def test_batches_with_an_odd_number_of_soft_tokens_are_kept():
 
     assert len(made.unlike) == 4
     assert torch.is_tensor(made.unlike[0][1]["input_ids"])
+
+
+@pytest.mark.parametrize(("given", "kept"), [((), ("probe, two images", "probe, a later image")), ((SHORT, LONG), ())])
+def test_odd_soft_tokens_of_a_shape_that_the_run_does_not_meet_are_not_kept(given, kept):
+    """The model is asked about what the run will meet."""
+
+    def doubled(rows):
+        enlarge = collators.redrawn(lambda image: image.resize((image.width * 2, image.height * 2)))
+        return [enlarge([row])[0] if len(row.pictures) > 1 else row for row in rows]
+
+    assert tuple(name for name, _ in checks(rows(doubled), given).unlike) == kept
+
+
+def test_no_types_are_looked_at_where_a_family_has_none():
+    """LLaVA's batches mark no image ids."""
+    assert judge(rows(list)(LLAVA), own(LLAVA)).typed == 0
 
 
 def test_a_conversation_without_images_has_no_soft_tokens():
