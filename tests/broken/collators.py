@@ -223,6 +223,11 @@ def blind(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return batch | {key: torch.zeros_like(value) for key, value in batch.items() if key == "pixel_values"}
 
 
+def mask_of_ones(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Says of padding that it is read."""
+    return batch | {"attention_mask": torch.ones_like(batch["attention_mask"])}
+
+
 def started_twice(first: int) -> Any:
     """Puts one more begin-of-text token first."""
 

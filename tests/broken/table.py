@@ -86,6 +86,7 @@ def asked(answer: str = "Bengal", sizes: Sequence[tuple[int, int]] = ((120, 96),
 
 
 ONE = (asked(),)
+ROWS = (asked(), asked("It is a Bengal that sleeps", ((96, 120),)))
 TWICE = (Conversation((
     Turn("user", (Picture(collators.grey((120, 96))), "Breed?")), Turn("assistant", ("Bengal",)),
     Turn("user", ("Sure?",)), Turn("assistant", ("Yes.",)),
@@ -135,6 +136,14 @@ def _an_answer_each(given: list[Conversation]) -> list[Conversation]:
 def _others_answers(given: list[Conversation]) -> list[Conversation]:
     last = [row.turns[-1] for row in given]
     return [replace(row, turns=(*row.turns[:-1], turn)) for row, turn in zip(given, last[1:] + last[:1], strict=True)]
+
+
+def _longest_first(given: list[Conversation]) -> list[Conversation]:
+    return sorted(given, key=lambda row: -sum(len(turn.text) for turn in row.turns))
+
+
+def _without_system(given: list[Conversation]) -> list[Conversation]:
+    return [replace(row, turns=row.turns[row.turns[0].role == "system" :]) for row in given]
 
 
 def _others_images(given: list[Conversation]) -> list[Conversation]:
@@ -251,12 +260,18 @@ def _positions(hub_id: str) -> Any:
     return public.qwen_positions(processor(hub_id), model)
 
 
-def _without_bos(made: Any) -> Any:
-    width = made["input_ids"].shape[1]
-    return {
-        key: value[:, 1:] if value.dim() == 2 and value.shape[1] == width and not value.is_floating_point() else value
-        for key, value in made.items()
-    }
+def _without_first(count: int) -> Any:
+    """The first ids of every row of the batch are lost, padding or not."""
+
+    def change(made: Any) -> Any:
+        width = made["input_ids"].shape[1]
+        return {
+            key: value[:, count:]
+            if value.dim() == 2 and value.shape[1] == width and not value.is_floating_point() else value
+            for key, value in made.items()
+        }  # fmt: skip
+
+    return change
 
 
 def _sound(name: str, make: Make, families: tuple[str, ...] = EVERY, given: tuple[Conversation, ...] = ()) -> Entry:
@@ -303,6 +318,7 @@ SOUND = (
     _sound("QwenLM's with positions of its own and no image types", _positions, (QWEN,)),
     _sound("TRL's completion only, one answer a row", script(public.completion_only), GRIDS, ONE),
     _sound("PaliGemma's notebooks, question and suffix", script(public.paligemma_official), (PALI,), ONE),
+    _sound("rows sorted by length", rows(_longest_first), (QWEN, GEMMA3, LLAVA, QWEN25, INTERN), ROWS),
     _sound("header trained", batch(collators.header_supervised), (QWEN, GEMMA3, GEMMA4, INTERN)),
 )
 
@@ -348,6 +364,7 @@ WRONG = (
     _wrong("three words before the answers", "VLC233", rows(with_answers("It is a {}".format)), CHAT),
     _wrong("cut at 90 ids", "VLC203", batch(collators.cut(90)), (LLAVA, GEMMA3)),
     _wrong("cut at 30 ids", "VLC203", batch(collators.cut(30)), (QWEN, QWEN25)),
+    _wrong("cut on the left", "VLC203", batch(_without_first(6)), (QWEN, LLAVA, QWEN25, INTERN, SMOL)),
     _wrong("last row dropped", "VLC230", rows(collators.dropping_rows)),
     _wrong("all rows packed into one", "VLC223", batch(collators.packing), (GEMMA4, QWEN), model=True),
     _wrong("images of a row in reverse", "VLC235", rows(with_images(lambda images: images[::-1]))),
@@ -359,6 +376,7 @@ WRONG = (
     _wrong("pixels not scaled", "VLC236", _scaled(1.0)),
     _wrong("pixels not normalised", "VLC236", _unnormalised, (QWEN, GEMMA3, LLAVA, QWEN25, INTERN, SMOL)),
     _wrong("grid of width and height", "VLC237", batch(collators.grid_swapped("image_grid_thw")), GRIDS),
+    _wrong("grid of height and time", "VLC237", batch(_key("image_grid_thw", lambda grid: grid[:, [1, 0, 2]])), GRIDS),
     _wrong("pixels all zero", "VLC216", batch(_blank), (QWEN, LLAVA, GEMMA3, QWEN25), model=True),
     _wrong("pixels left out", "VLC204", batch(collators.dropping("pixel_values")), CHAT, model=True),
     _wrong("image types left out", "VLC204", batch(collators.dropping("mm_token_type_ids")), (GEMMA4, QWEN),
@@ -366,6 +384,7 @@ WRONG = (
     _wrong("token types left out", "VLC204", batch(collators.dropping("token_type_ids")), (GEMMA3, PALI), model=True),
     _wrong("attention mask left out", "VLC204", batch(collators.dropping("attention_mask")), (QWEN, LLAVA, GEMMA3),
            model=True),
+    _wrong("attention mask of ones", "VLC204", batch(collators.mask_of_ones), (QWEN, LLAVA, GEMMA3), model=True),
     _wrong("image types padded on the other side", "VLC214", batch(
         collators.types_on_the_other_side("mm_token_type_ids")), (GEMMA4,)),
     _wrong("pixels of the first row alone", "VLC215", batch(_key("pixel_values", lambda value: value[:1])), (LLAVA,),
@@ -375,8 +394,9 @@ WRONG = (
         "mm_token_type_ids"))(hub_id), (GEMMA4,), model=True),
     _wrong("two begin-of-text tokens", "VLC220", lambda hub_id: batch(collators.started_twice(
         processor(hub_id).tokenizer.bos_token_id))(hub_id), (GEMMA3, GEMMA4)),
-    _wrong("no begin-of-text token", "VLC220", batch(_without_bos), (GEMMA3, GEMMA4)),
+    _wrong("no begin-of-text token", "VLC220", batch(_without_first(1)), (GEMMA3, GEMMA4)),
     _wrong("another word in the prompt", "VLC218", batch(collators.other_prompt), (QWEN, GEMMA3, GEMMA4, INTERN)),
+    _wrong("system turn left out", "VLC218", rows(_without_system), CHAT),
     _wrong("answer marked as prompt", "VLC219", batch(collators.answer_marked_as_prefix), (PALI,), model=True),
     _wrong("raises an error", "VLC225", script(collators.raising)),
     _wrong("returns no labels", "VLC225", batch(collators.dropping("labels"))),

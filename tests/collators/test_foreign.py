@@ -5,15 +5,23 @@ from __future__ import annotations
 import pytest
 
 from tests import tiny
-from tests.broken import collators
+from tests.broken import collators, table
 from tests.label_samples import rows
 from tests.model.families.models import entry, miniature
 from vlcheck import check_collator
 from vlcheck.collators.batch import Candidate
-from vlcheck.finding import Severity, Verdict
+from vlcheck.collators.judge import CollatorChecks
+from vlcheck.collators.probes import Probe
+from vlcheck.collators.regions import map_tokens
+from vlcheck.collators.rows import Subject, check_row
+from vlcheck.data.conversation import Conversation, Turn
+from vlcheck.finding import Finding, Severity, Verdict
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.fallback import build_fallback
+from vlcheck.rules import labels as rules
+from vlcheck.rules.spans import label_shift
+from vlcheck.spec import Lora, ModelRef, RunSpec
 
 LARGE, SMALL = "google/gemma-4-31B-it", "google/gemma-4-E4B-it"
 CHATML = "Qwen/Qwen2.5-VL-3B-Instruct"
@@ -138,12 +146,36 @@ def test_what_is_judged_less_often_is_judged_alike():
         assert verdicts[hub_id, name] == (codes | (UNLIKE if hub_id == LARGE else set()), roots)
 
 
+OTHERS = (SMALL, "google/gemma-3-4b-it", "OpenGVLab/InternVL3-1B-hf")
+"""Families whose mutants wait for `-m slow`."""
+ON_LABELS = (rules.prompt_supervised, rules.image_supervised, rules.answer_unsupervised, rules.everything_supervised,
+             rules.end_unlearnt, rules.header_supervised, rules.nothing_supervised, label_shift)  # fmt: skip
+WORDS = tuple(
+    Conversation((Turn("user", ("Name a breed.",)), Turn("assistant", (answer,))), answer)
+    for answer in ("Pug", "It is a Bengal, I think")
+)
+
+
+def found_on_labels(hub_id, change):
+    """Codes of the rules that read labels and nothing else, on one batch of two rows without images."""
+    own = table.own(hub_id)
+    token_map, made = map_tokens(own.template), change(dict(own(WORDS)))
+    subjects = (Subject(Probe("plain", row), row.answers, 0) for row in WORDS)
+    seen = tuple(check_row(subject, made, number, own, token_map) for number, subject in enumerate(subjects))
+    checks = CollatorChecks(seen, (), {}, (), (), 0, "mutant", False)
+    spec = RunSpec(model=ModelRef(id=hub_id), lora=Lora())
+    return {rule.code for rule in ON_LABELS if any(isinstance(said, Finding) for said in rule.check(spec, checks))}
+
+
+def test_what_mutants_get_is_the_same_in_the_families_that_are_judged_less_often():
+    """What a change to labels means depends on no family: what `test_mutant` says of ChatML holds of the others."""
+    for hub_id in (CHATML, *OTHERS):
+        for change, codes in MUTANTS.values():
+            assert found_on_labels(hub_id, change) == codes - {"VLC216"}
+
+
 @pytest.mark.parametrize("name", MUTANTS)
-@pytest.mark.parametrize("hub_id", [
-    CHATML,
-    *(pytest.param(name, marks=pytest.mark.slow)
-      for name in (SMALL, "google/gemma-3-4b-it", "OpenGVLab/InternVL3-1B-hf")),
-])  # fmt: skip
+@pytest.mark.parametrize("hub_id", [CHATML, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_mutant(hub_id, name):
     """One change to a sound batch gets the same codes in every family."""
     change, codes = MUTANTS[name]

@@ -7,11 +7,14 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+import torch
 
 from tests import tiny
+from tests.broken.table import own
 from tests.label_samples import rows
 from tests.model.families.models import entry
 from vlcheck.collators.frameworks import collator_of
+from vlcheck.collators.regions import map_tokens
 from vlcheck.config.frameworks import AXOLOTL, FRAMEWORKS, LLAMA_FACTORY, MS_SWIFT, TRANSFORMERS, TRL, UNSLOTH
 from vlcheck.engine import audit, check_collator
 from vlcheck.finding import Unavailable, Verdict
@@ -80,6 +83,25 @@ def test_unsloth_hides_images_and_nothing_else(hub_id):
 
     assert "VLC202" in codes
     assert "VLC205" not in codes
+
+
+@pytest.mark.parametrize(("framework", "trained"), [
+    (TRL, lambda real, image, answers: real),
+    (UNSLOTH, lambda real, image, answers: real & ~image),
+    (AXOLOTL, lambda real, image, answers: answers),
+], ids=lambda row: getattr(row, "name", ""))  # fmt: skip
+def test_what_a_framework_trains_is_the_same_in_both_families(framework, trained):
+    """Which ids, by what they are: so that one of the two may be judged less often."""
+    for hub_id in (SMALL, CHATML):
+        collator = own(hub_id)
+        batch = collator_of(framework, RunSpec(model=ModelRef(id=hub_id), lora=Lora()), collator).batch(rows())
+        ids, image = batch["input_ids"], map_tokens(collator.template).image_ids
+        answers = collator(rows())["labels"] != -100
+        images = torch.isin(ids, torch.tensor(sorted(image)))
+
+        expected = trained(batch["attention_mask"].bool(), images, answers)
+        assert torch.equal(batch["labels"] != -100, expected)
+        assert images.any()
 
 
 def test_transformers_has_no_collator_for_images():

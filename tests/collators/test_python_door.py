@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import find, given, settings
@@ -11,6 +14,7 @@ from transformers import BatchEncoding
 import vlcheck
 from tests.broken import collators
 from vlcheck import Conversation, Picture, Severity, Turn, assert_collator, check_collator
+from vlcheck.data.conversation import BadRow
 from vlcheck.data.sources.held import as_conversations
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Verdict
@@ -21,6 +25,8 @@ from vlcheck.processing.fallback import build_fallback
 from vlcheck.spec import Intent, Lora, ModelRef, RunSpec
 
 QWEN = "Qwen/Qwen3-VL-2B-Instruct"
+TRL = find_spec("trl")
+"""It ships Qwen's own template, with tools."""
 IMAGE = collators.grey((64, 48))
 
 
@@ -189,3 +195,38 @@ def test_a_tools_words_stand_in_the_prompt_and_are_not_trained():
     decode = processor().tokenizer.decode
     assert "Bengal: spotted coat" in decode(batch["input_ids"][0])
     assert decode(batch["labels"][batch["labels"] != -100]) == "I shall look.<|im_end|>Bengal<|im_end|>"
+
+
+TOOL = Conversation((
+    Turn("system", ("You are brief.",)), Turn("user", (Picture(IMAGE), "Breed?")), Turn("assistant", ("I look.",)),
+    Turn("tool", ("Bengal: spotted coat",)), Turn("tool", ("12 kg",)), Turn("assistant", ("Bengal",)),
+    Turn("user", ("Sure?",)), Turn("assistant", ("Yes.",)),
+), "row")  # fmt: skip
+
+
+@pytest.mark.skipif(TRL is None, reason="trl is not installed")
+def test_a_tools_turns_are_written_as_qwens_own_template_writes_them():
+    """The fallback's text is that of the published template, which the real tokenizer is asked with."""
+    published = copy.copy(processor())
+    published.chat_template = (Path(TRL.origin).parent / "chat_templates" / "qwen3_vl.jinja").read_text("utf-8")
+    dialogue = family_of(lookup(QWEN).config).dialogue
+
+    ours, theirs = (Collator(each, dialogue).template.rows(TOOL) for each in (processor(), published))
+
+    assert ours == theirs
+    assert "<tool_response>\nBengal: spotted coat\n</tool_response>\n<tool_response>\n12 kg" in ours[0].text
+
+
+@pytest.mark.parametrize(("before", "after", "says"), [
+    ("item['text']", "'' if tool else item['text']", "turn 3: {} this tool's words: 'Bengal: spotted coat'"),
+    ("item['text']", "item['text'] | replace('brief', 'so')", "turn 0: {} this system's words: 'You are brief.'"),
+])  # fmt: skip
+def test_words_that_a_template_drops_or_rewrites_are_refused(before, after, says):
+    """Trained and asked without them, a run would show nothing of it."""
+    lossy = copy.copy(processor())
+    assert before in lossy.chat_template
+    lossy.chat_template = lossy.chat_template.replace(before, after)
+    template = Collator(lossy, family_of(lookup(QWEN).config).dialogue).template
+
+    with pytest.raises(BadRow, match="row, " + says.format("the chat template does not write")):
+        template.rows(TOOL)

@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 import torch
 
-from tests.broken import collators
-from tests.broken.table import GEMMA3, GEMMA4, QWEN, TWICE, asked, batch, own, rows
+from tests.broken import collators, public
+from tests.broken.table import GEMMA3, GEMMA4, LLAVA, QWEN, TWICE, asked, batch, own, rows
 from vlcheck.collators.batch import Candidate
 from vlcheck.collators.judge import CollatorChecks, Oracle, Refused, judge
 from vlcheck.collators.probes import Probe, as_example
@@ -152,6 +152,26 @@ def test_a_row_that_was_cut():
     assert (row.gap, row.unexpanded_gap, row.contiguous) == (None, 0, False)
 
 
+@pytest.mark.parametrize(("hub_id", "lost", "cut"), [
+    (QWEN, 5, True), (QWEN, 1, True), (QWEN, 0, False), (LLAVA, 5, True), (GEMMA4, 1, False),
+])  # fmt: skip
+def test_a_row_that_was_cut_on_its_left(hub_id, lost, cut):
+    """It begins in the middle of a turn; a begin-of-text token that is missing is another fault."""
+    row, _ = checked(lambda made: {key: value[:, lost:] if value.dim() == 2 and not value.is_floating_point() else value
+                                   for key, value in made.items()}, hub_id=hub_id)  # fmt: skip
+
+    assert (row.cut, row.found) == (cut, 1)
+
+
+@pytest.mark.parametrize("hub_id", [QWEN, LLAVA])
+def test_a_row_that_lost_whole_turns_was_not_cut(hub_id):
+    """It begins as a row begins."""
+    row = replace(SHORT, turns=(Turn("system", ("You are brief.",)), *SHORT.turns))
+
+    assert not checked(sound, row=row, together=(SHORT,), hub_id=hub_id)[0].cut
+    assert checked(sound, row=row, together=(SHORT,), hub_id=hub_id, own=True)[0].same_prompt is False
+
+
 def test_a_row_that_says_something_else():
     """Which ids stand where which others ought to, and what both say; padding before the row is counted."""
     collator = replace_side()
@@ -201,6 +221,30 @@ def test_the_prompt_is_held_against_evaluations():
     assert checked(sound)[0].same_prompt is None
 
 
+def test_the_prompt_of_every_answer_counts():
+    """One of two that differs is enough."""
+    collator, (twice,) = own(QWEN), TWICE
+    rows = [collator.template.prompt(twice, turn) for turn in twice.answers]
+    first, second = (tuple(collator.tensors([row])["input_ids"][0].tolist()) for row in rows)
+
+    assert checked(sound, row=twice, together=(twice,), prompts=(first, second))[0].same_prompt is True
+    for prompts in ((first, first), (second, second)):
+        assert checked(sound, row=twice, together=(twice,), prompts=prompts)[0].same_prompt is False
+
+
+def test_without_prompts_the_processors_own_row_is_what_a_prompt_is_held_against():
+    """Its words before each answer; white space of an earlier answer is none of them."""
+    (twice,) = TWICE
+    wider = replace(twice, turns=(twice.turns[0], Turn("assistant", ("Bengal \n",)), *twice.turns[2:]))
+    plain = public.turn_by_turn(own(QWEN).processor)
+    other = replace(twice, turns=(*twice.turns[:2], Turn("user", ("Really?",)), twice.turns[3]))
+
+    assert checked(sound, row=twice, together=(twice,), own=True)[0].same_prompt is True
+    assert checked(lambda made: plain([as_example(wider)]), row=twice, own=True)[0].same_prompt is True
+    assert checked(lambda made: dict(own(QWEN)([other])), row=twice, own=True)[0].same_prompt is False
+    assert checked(lambda made: dict(own(QWEN)([asked("Pig")])), own=True)[0].same_prompt is None
+
+
 def test_begin_of_text_ids_are_counted():
     """One in a sound row of Gemma's."""
     assert checked(sound, hub_id=GEMMA4)[0].bos == 1
@@ -220,11 +264,11 @@ def test_the_checks_of_a_sound_collator():
     made = checks(rows(list))
 
     assert [len(made.of(kind)) for kind in ("plain", "listed", "unlisted", "long", "grown", "shape", "data")] == [
-        1, 1, 1, 1, 10, 12, 0,
+        1, 1, 1, 1, 10, 13, 0,
     ]  # fmt: skip
-    assert (made.asked, made.shapes, made.packed, made.lost, made.refused, made.unmet) == (23, 11, 0, (), (), ())
+    assert (made.asked, made.shapes, made.packed, made.lost, made.refused, made.unmet) == (23, 12, 0, (), (), ())
     assert (made.misaligned, made.unmasked_padding, made.unlike, made.ours) == ((), (), (), False)
-    assert made.typed == 25
+    assert made.typed == 26
     assert set(made.keys) == {
         "input_ids",
         "attention_mask",
@@ -281,11 +325,33 @@ def test_more_rows_than_anything_explains_are_refused():
     assert made.refused[0].error == "12 rows came back for 4 conversations"
 
 
+def test_rows_in_another_order_are_each_their_own():
+    """Sorted by length, images and all."""
+    made = checks(rows(lambda given: given[::-1]), (SHORT, LONG))
+
+    assert [row.name for row in made.of("data")] == [LONG.name, SHORT.name]
+    assert all(row.correct and row.same_prompt for row in made.rows if row.kind != "grown")
+    assert made.images.misplaced == ""
+
+
+def without_system(given):
+    return [replace(row, turns=row.turns[row.turns[0].role == "system" :]) for row in given]
+
+
+def test_every_prompt_is_held_against_the_conversation():
+    """A system turn that is left out shows in the row that has one, whatever the data holds."""
+    made = checks(rows(without_system))
+
+    assert [row.name for row in made.rows if row.same_prompt is False] == ["probe, a system turn"]
+
+
 def test_a_mask_is_missed_where_there_is_padding():
     """Each batch of rows of unequal length."""
     made = checks(batch(collators.dropping("attention_mask")))
 
     assert made.unmasked_padding == ("probe, plain", "probe, different answers, first")
+    assert checks(batch(collators.mask_of_ones)).unmasked_padding == made.unmasked_padding
+    assert checks(rows(list)).unmasked_padding == ()
 
 
 def test_types_on_the_other_side_are_named():
@@ -334,6 +400,22 @@ def test_batches_with_an_odd_number_of_soft_tokens_are_kept():
 
     assert len(made.unlike) == 4
     assert torch.is_tensor(made.unlike[0][1]["input_ids"])
+
+
+@pytest.mark.parametrize(("given", "kept"), [((), ("probe, two images", "probe, a later image")), ((SHORT, LONG), ())])
+def test_odd_soft_tokens_of_a_shape_that_the_run_does_not_meet_are_not_kept(given, kept):
+    """The model is asked about what the run will meet."""
+
+    def doubled(rows):
+        enlarge = collators.redrawn(lambda image: image.resize((image.width * 2, image.height * 2)))
+        return [enlarge([row])[0] if len(row.pictures) > 1 else row for row in rows]
+
+    assert tuple(name for name, _ in checks(rows(doubled), given).unlike) == kept
+
+
+def test_no_types_are_looked_at_where_a_family_has_none():
+    """LLaVA's batches mark no image ids."""
+    assert judge(rows(list)(LLAVA), own(LLAVA)).typed == 0
 
 
 def test_a_conversation_without_images_has_no_soft_tokens():

@@ -158,5 +158,7 @@ def test_a_tools_turn_that_the_template_leaves_out_is_refused(processor):
     asked, answered = photo().turns
     turns = (asked, Turn("assistant", ("I shall look.",)), Turn("tool", ("Bengal: spotted coat",)), answered)
 
-    with pytest.raises(BadRow, match="row, turn 2: the chat template leaves this tool's turn out"):
+    with pytest.raises(
+        BadRow, match="row, turn 2: the chat template does not write this tool's words: 'Bengal: spotted coat'"
+    ):
         Collator(processor, DIALOGUE)([Conversation(turns, "row")])

@@ -32,6 +32,8 @@ class Difference:
 def is_cut(row: Sequence[int], expected: Sequence[int], token_map: TokenMap) -> bool:
     """Whether a row ends where its conversation goes on: inside an answer, an image or the prompt.
 
+    See `begins_late` for rows that were cut on their left.
+
     Args:
         row: ids without padding.
         expected: ids that the processor makes of the conversation.
@@ -42,6 +44,25 @@ def is_cut(row: Sequence[int], expected: Sequence[int], token_map: TokenMap) -> 
         return bool(wanted)
     ends = [end for end in range(len(tail), len(wanted)) if wanted[end - len(tail) : end] == tail]
     return bool(ends) and wanted[-len(tail) :] != tail
+
+
+def begins_late(row: Sequence[int], expected: Sequence[int], token_map: TokenMap) -> bool:
+    """Whether a row begins in the middle of one of its conversation's turns, and holds the rest of it.
+
+    A row that begins with a special token or a question's header lost whole turns: it was not cut.
+
+    Args:
+        row: ids without padding.
+        expected: ids that the processor makes of the conversation.
+    """
+    spared = {*token_map.image_ids, token_map.tokenizer.bos_token_id}
+    said = [number for number in row if number not in spared]
+    wanted = [number for number in expected if number not in spared]
+    if not said or len(said) >= len(wanted) or said[0] in token_map.tokenizer.added_tokens_decoder:
+        return False
+    if token_map.asking and token_map.text_of(said).lstrip().startswith(token_map.asking):
+        return False
+    return any(wanted[at : at + len(said)] == said for at in range(1, len(wanted) - len(said) + 1))
 
 
 def difference(

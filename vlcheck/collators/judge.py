@@ -9,8 +9,9 @@ from typing import Literal
 
 import torch
 
-from vlcheck.collators.batch import Candidate, readable
+from vlcheck.collators.batch import Candidate, readable, real_ids
 from vlcheck.collators.layout import Expected, lay_out
+from vlcheck.collators.order import order_of
 from vlcheck.collators.pixels import ImageFaults, look_at_images
 from vlcheck.collators.probes import Probe, ProbeKind, budget, built_in, few_tiles, grown
 from vlcheck.collators.regions import TokenMap, map_tokens
@@ -60,7 +61,7 @@ class CollatorChecks:
     unmet: tuple[Refused, ...] = ()
     """Shapes that the data does not hold and that the collator raises an error on."""
     unmasked_padding: tuple[str, ...] = ()
-    """Batches with padding that have no attention mask."""
+    """Batches with padding that no attention mask hides."""
     images: ImageFaults = field(default_factory=ImageFaults)
     unlike: tuple[tuple[str, Batch], ...] = ()
     """Batches whose soft tokens are not as many as the processor makes, for a model to judge."""
@@ -168,10 +169,16 @@ def _add(
             batch = readable(candidate.batch(conversations))
         except Exception as error:  # it may be the user's code
             return _refused(checks, probes, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        order = order_of(batch, conversations, expected.tensors, oracle.collator, oracle.token_map)
+        if order is not None:
+            probes = [probes[number] for number in order]
+            own = [conversations[number] for number in order]
+            expected = _expected(oracle.collator, own, prompts=asked, twice=True)
     if made is not None:
         expected = replace(expected, tensors=made)
     elif not expected.tensors:
         expected = replace(expected, tensors={key: value for key, value in batch.items() if key != "labels"})
+    expected = replace(expected, own=not candidate.ours)
     if first.met and not first.beyond:
         checks = replace(checks, asked=checks.asked + len(probes))
     return _with_rows(replace(checks, keys=checks.keys or _shapes(batch)), probes, batch, expected, oracle)
@@ -198,8 +205,7 @@ def _with_rows(
                  for number, row in enumerate(layout.rows))  # fmt: skip
     typed, misaligned = _types(batch, expected.tensors, oracle.token_map, seen)
     met = probes[0].met and not probes[0].beyond
-    padded = bool((expected.tensors.get("attention_mask", torch.ones(1)) == 0).any())
-    bare = "attention_mask" not in batch and padded and met and not layout.packed
+    bare = met and not layout.packed and _shows_padding(batch, expected.tensors, oracle.token_map)
     odd = [row for row in seen if row.soft_tokens != row.expected_soft_tokens]
     return replace(
         checks,
@@ -212,6 +218,18 @@ def _with_rows(
         unmasked_padding=(*checks.unmasked_padding, *([str(probes[0].conversation)] if bare else ())),
         unlike=(*checks.unlike, (odd[0].name, batch)) if odd and met and len(checks.unlike) < UNLIKE else checks.unlike,
     )
+
+
+def _shows_padding(batch: Batch, expected: Batch, token_map: TokenMap) -> bool:
+    """Whether rows are padded, and no mask says so: none is there, or it is not 0 at a row's end of padding ids."""
+    mask, wanted = batch.get("attention_mask"), expected.get("attention_mask")
+    if mask is None:
+        return wanted is not None and bool((wanted == 0).any())
+    if wanted is None or mask.shape != batch["input_ids"].shape:
+        return False
+    padding = [~real_ids({"input_ids": each["input_ids"]}, token_map.tokenizer.pad_token_id)
+               for each in (batch, expected)]  # fmt: skip
+    return int((padding[0] & mask.bool()).sum()) > int((padding[1] & wanted.bool()).sum())
 
 
 def _likeliest(seen: Sequence[RowCheck]) -> RowCheck:

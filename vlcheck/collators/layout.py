@@ -27,6 +27,8 @@ class Expected:
     tensors: Batch
     prompts: tuple[tuple[tuple[int, ...], ...], ...]
     """Ids of each answer's prompt, of each conversation; empty where they were not made."""
+    own: bool = False
+    """The tensors are the processor's own, and not those that the collator handed on."""
 
     def ids(self) -> list[tuple[int, ...]]:
         """Of each row, without padding."""
@@ -79,7 +81,7 @@ def _as_ours(probes: Sequence[Probe], expected: Expected, token_map: TokenMap) -
         for row in own:
             turns, each = tuple(place.turn for place in row.places), next(ids)
             prompts = _prompts(probe, expected, number, turns)
-            subjects.append(Subject(probe, turns, each.count(token_map.soft_id), prompts, each))
+            subjects.append(Subject(probe, turns, each.count(token_map.soft_id), prompts, each, expected.own))
     return subjects
 
 
@@ -90,7 +92,7 @@ def _whole(probes: Sequence[Probe], expected: Expected, token_map: TokenMap, *, 
         each, ids = ids[len(own) - 1], ids[len(own) :]
         turns = probe.conversation.answers[-1:] if last else probe.conversation.answers
         prompts = _prompts(probe, expected, number, turns)
-        subjects.append(Subject(probe, turns, each.count(token_map.soft_id), prompts, each))
+        subjects.append(Subject(probe, turns, each.count(token_map.soft_id), prompts, each, expected.own))
     return subjects
 
 
@@ -112,7 +114,7 @@ def _an_answer_each(
             part = replace(probe, conversation=Conversation(probe.conversation.turns[: turn + 1], name))
             ids = _ids(collator, part.conversation)
             held = [(turn,), part.conversation.answers] if turn != part.conversation.answers[0] else [(turn,)]
-            rows.append(tuple(Subject(part, turns, ids.count(token_map.soft_id), (), ids) for turns in held))
+            rows.append(tuple(Subject(part, turns, ids.count(token_map.soft_id), (), ids, True) for turns in held))
     return rows
 
 

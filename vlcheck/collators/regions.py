@@ -51,6 +51,8 @@ class TokenMap:
     """The token that ends an answer."""
     header: bytes
     """What a generation prompt puts before an answer, from the turn marker on; empty without a template."""
+    asking: str = ""
+    """What a template puts before a first question, its begin-of-text token aside."""
     _bytes: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -111,6 +113,7 @@ def map_tokens(template: Template) -> TokenMap:
         byte_level=any("\u0120" in piece for piece in pieces),
         end=dialogue.end.encode(),
         header=_introduction(template),
+        asking=_asking(template),
     )
 
 
@@ -119,6 +122,13 @@ def _introduction(template: Template) -> bytes:
         return b""
     asked = template.render((Turn("user", ("?",)),), prompt=True)
     return asked[max(0, asked.rfind(template.opening.anchor)) :].encode()
+
+
+def _asking(template: Template) -> str:
+    if template.dialogue.suffix:
+        return ""
+    asked = template.render((Turn("user", ("?",)),), prompt=False)
+    return asked[: asked.rfind("?")].removeprefix(template.opening.bos).strip()
 
 
 def divide(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlcheck.collators.batch import real_ids
-from vlcheck.collators.difference import Difference, difference, is_cut
+from vlcheck.collators.difference import Difference, begins_late, difference, is_cut
 from vlcheck.collators.probes import Probe, ProbeKind
 from vlcheck.collators.region_kinds import Region
 from vlcheck.collators.regions import Regions, TokenMap, divide
@@ -32,6 +32,8 @@ class Subject:
     """Ids that the model is asked with for each answer, where they were made."""
     ids: tuple[int, ...] = ()
     """What the processor makes of the conversation, without padding; empty where it was not asked."""
+    own: bool = False
+    """These ids are the processor's own, and not those that the collator handed on."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class RowCheck:
     ignored_count: int = 0
     """Labels of that value."""
     cut: bool = False
-    """It ends where its conversation goes on."""
+    """It ends where its conversation goes on, or begins in the middle of it."""
     difference: Difference | None = None
     """Where its answers read otherwise than the conversation's; None where they are all there, or it was cut."""
     foreign_text: str = ""
@@ -88,9 +90,13 @@ class RowCheck:
 
     @property
     def unmasked(self) -> bool:
-        """Every id that is not padding is supervised."""
+        """Every id that is not padding is supervised, in a row that was not cut."""
         real = [region for region in Region if region is not Region.PADDING]
-        return self.present[Region.PROMPT] > 0 and all(self.supervised[r] == self.present[r] for r in real)
+        return (
+            self.present[Region.PROMPT] > 0
+            and not self.cut
+            and all(self.supervised[r] == self.present[r] for r in real)
+        )
 
     @property
     def correct(self) -> bool:
@@ -122,7 +128,7 @@ def check_row(subject: Subject, batch: Batch, number: int, collator: Collator, t
     bos = token_map.tokenizer.bos_token_id
     gap = int(np.argmax(supervised)) - first if first is not None and supervised.any() else None
     missing = regions.found < len(subject.turns) and bool(subject.ids)
-    cut = missing and is_cut(row, subject.ids, token_map)
+    cut = (missing and is_cut(row, subject.ids, token_map)) or begins_late(row, subject.ids, token_map)
     foreign = supervised & (regions.of == Region.FOREIGN)
     return RowCheck(
         name=str(conversation)
@@ -144,7 +150,7 @@ def check_row(subject: Subject, batch: Batch, number: int, collator: Collator, t
         unexpanded_gap=_unexpanded(collator, conversation, first - start) if first is not None else 0,
         foreign_labels=int((supervised & (labels != np.asarray(ids))).sum()),
         bos=row.count(bos),
-        same_prompt=_same_prompt(subject, ids, start, regions.starts, token_map.image_ids),
+        same_prompt=_same_prompt(subject, ids, start, regions.starts, token_map),
         text=token_map.text_of([each for each, said in zip(ids, supervised, strict=True) if said])[:2000],
         shape=subject.probe.shape,
         met=subject.probe.met,
@@ -167,8 +173,13 @@ def _ignored_as(labels: np.ndarray, ids: Sequence[int], regions: Regions) -> int
 
 
 def _difference(subject: Subject, row: Sequence[int], start: int, token_map: TokenMap) -> Difference | None:
-    wanted = divide(subject.ids, [True] * len(subject.ids), subject.probe.conversation, subject.turns, token_map)
-    return difference(row, start, subject.ids, wanted.of, token_map)
+    return difference(row, start, subject.ids, _divided(subject, token_map).of, token_map)
+
+
+def _divided(subject: Subject, token_map: TokenMap) -> Regions:
+    """The processor's own row."""
+    real = [True] * len(subject.ids)
+    return divide(subject.ids, real, subject.probe.conversation, subject.turns, token_map)
 
 
 def _untrained(supervised: np.ndarray, law: np.ndarray) -> int:
@@ -194,12 +205,25 @@ def _unexpanded(collator: Collator, conversation: Conversation, answer: int) -> 
 
 
 def _same_prompt(
-    subject: Subject, ids: Sequence[int], start: int, answers: Sequence[int], images: Set[int]
+    subject: Subject, ids: Sequence[int], start: int, answers: Sequence[int], token_map: TokenMap
 ) -> bool | None:
-    if not subject.prompts or len(answers) != len(subject.turns):
+    """Id for id where the prompts were made, else in the words of the processor's row."""
+    if len(answers) != len(subject.turns):
         return None
-    before = (ids[start:answer] for answer in answers)
-    return all(_words(row, images) == _words(asked, images) for row, asked in zip(before, subject.prompts, strict=True))
+    before, images = [ids[start:answer] for answer in answers], token_map.image_ids
+    if subject.prompts:
+        pairs = zip(before, subject.prompts, strict=True)
+        return all(_words(row, images) == _words(asked, images) for row, asked in pairs)
+    if not subject.own or not subject.ids:
+        return None
+    places = _divided(subject, token_map).starts
+    meant = [_solid(_words(subject.ids[:place], images), token_map) for place in places]
+    return [_solid(_words(row, images), token_map) for row in before] == meant if places else None
+
+
+def _solid(ids: Sequence[int], token_map: TokenMap) -> bytes:
+    """What ids say without white space: an earlier answer may have more of it than the conversation."""
+    return b"".join(b"".join(map(token_map.bytes_of, ids)).split())
 
 
 def _words(ids: Sequence[int], images: Set[int]) -> list[int]:

@@ -14,7 +14,9 @@ from torch import nn
 
 from vlcheck.collators.batch import Candidate, readable
 from vlcheck.collators.crossing import IMAGES, ROUNDING, change, crossing
+from vlcheck.collators.order import matched
 from vlcheck.collators.probes import BUDGETS, ask, budget, few_tiles, picture
+from vlcheck.collators.regions import map_tokens
 from vlcheck.collators.remembered import remembered
 from vlcheck.collators.tiny_model import answer, forget
 from vlcheck.data.conversation import Conversation
@@ -251,6 +253,7 @@ def _several(
         trial = replace(trial, refused=trial.refused or refusal.refused)
         if len(together["input_ids"]) < len(rows) and _trained(together) < sum(map(_trained, apart)):
             return replace(trial, problem="of two rows fewer came back, and less is trained; see VLC230")
+        apart = matched(together, apart, map_tokens(collator.template))
         options = _loss_options(model, together)
         pad = collator.processor.tokenizer.pad_token_id
         met = crossing(together, apart, lambda batch: answer(model, batch, **options), pad)

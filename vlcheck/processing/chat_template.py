@@ -131,8 +131,12 @@ class Template:
         except Exception as error:  # a template raises whatever it likes
             raise BadRow(f"{conversation}: the chat template refuses it: {error}") from error
         for number, turn in enumerate(history):
-            if turn.role == "tool" and turn.text.strip() not in made:  # Gemma 4's, without the call before it
-                raise BadRow(f"{conversation}, turn {number}: the chat template leaves this tool's turn out")
+            words = [part.strip() for part in turn.content if isinstance(part, str)] if turn.role != "assistant" else []
+            if lost := [part for part in words if part not in made]:  # a tool's in Gemma 4, without the call before it
+                raise BadRow(
+                    f"{conversation}, turn {number}: the chat template does not write this {turn.role}'s words: "
+                    f"{lost[0][:80]!r}"
+                )
         return made
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 ROUNDING = 1e-4
 """Relative difference of two float32 losses that rounding explains."""
 
+SHOWN = "its attention_mask is 1 there; allowed: 0 at padding"
+
 
 @rule("VLC204", "missing-batch-key", Severity.ERROR, explains=("VLC214", "VLC216", "VLC219", "VLC223", "VLC229"))
 def missing_batch_key(
@@ -27,8 +29,8 @@ def missing_batch_key(
     Law: every key of the processor's reaches the batch. Some losses are silent: without `mm_token_type_ids`
     Gemma 4 runs and attends causally over its images. The loss with and without each missing key is
     measured on a tiny model of the same structure. A key that changes nothing in the collator's own batch, because
-    another of its keys stands in for it, is not missed. A batch with padding needs its attention mask, even where
-    a causal model computes the same without.
+    another of its keys stands in for it, is not missed. A batch with padding needs its attention mask, 0 at the
+    padding, even where a causal model computes the same without.
 
     Remedy: pass every tensor on that the processor returns.
 
@@ -48,10 +50,11 @@ def missing_batch_key(
                 fix=f"pass {key} on from what the processor returns",
             )
     if checks.unmasked_padding:
+        lacks = "attention_mask" not in checks.keys
         effect = trial.without.get("attention_mask", trial.problem or "its effect was not measured")
+        told = f"has no attention_mask; without it, on a tiny {family.name}: {effect}" if lacks else SHOWN
         yield Finding(
-            f"{checks.origin}: the batch of {checks.unmasked_padding[0]} is padded and has no attention_mask; without "
-            f"it, on a tiny {family.name}: {effect}",
+            f"{checks.origin}: the batch of {checks.unmasked_padding[0]} is padded and {told}",
             where=where(spec, checks),
             measured={"batches": len(checks.unmasked_padding), "missing": "attention_mask", "effect": effect},
             fix="pass attention_mask on from what the processor returns",

@@ -128,7 +128,7 @@ def pixels_altered(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | 
         )
 
 
-@rule("VLC237", "grid-differs", Severity.ERROR, explains=("VLC215", "VLC223"))
+@rule("VLC237", "grid-differs", Severity.ERROR, explains=("VLC215", "VLC223", "VLC229"))
 def grid_differs(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """The key that says how an image's patches lie says it wrongly.
 

@@ -51,9 +51,16 @@ def shape_untaken(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | E
         raise Unavailable("the collator made no batch of these conversations, see VLC225")
     yield Examined(checks.shapes, "shapes of conversation")
     told = [f"{refused.shape}: {quoted(refused.error)}" for refused in checks.unmet]
-    if all(row.correct for row in checks.of("plain")):
+    simple = [row for row in checks.of("plain", "grown") if not row.beyond]
+    if all(row.correct for row in simple):
         told += [
             f"{row.shape}: labels say {quoted(row.text)}" for row in checks.rows if not row.met and not row.correct
+        ]
+    if all(row.same_prompt is not False for row in simple):
+        told += [
+            f"{row.shape}: another prompt than evaluation's"
+            for row in checks.rows
+            if not row.met and row.correct and row.same_prompt is False
         ]
     if told:
         yield Finding(

@@ -49,16 +49,18 @@ def span_moves(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Exam
         )
 
 
-@rule("VLC203", "answer-truncated", Severity.ERROR, explains=("VLC205", "VLC206", "VLC208", "VLC211", "VLC215"))
+@rule("VLC203", "answer-truncated", Severity.ERROR,
+      explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC211", "VLC215", "VLC218", "VLC220"))  # fmt: skip
 def answer_truncated(
     spec: RunSpec, checks: CollatorChecks, long_rows: LongRows | None = None
 ) -> Iterator[Finding | Examined]:
     """A row's answer is cut off, or the row is longer than the run allows.
 
     Law: truncation never cuts an answer or an image. Images come first and take hundreds of ids, so a cut on
-    the right falls on the answer: the row then trains nothing, or whatever a fallback of the collator picks.
-    Only a row that ends where its conversation goes on counts as cut; other words
-    show in VLC232, a cut image in VLC215. Every row of the training split is held against `max_length`.
+    the right falls on the answer: the row then trains nothing, or whatever a fallback of the collator picks; a cut
+    on the left takes image and question. Only a row that ends where its conversation goes on, or begins in the
+    middle of a turn, counts as cut; other words show in VLC232, a cut image in VLC215. Every row of the training
+    split is held against `max_length`.
 
     Remedy: raise `max_length`, lower `max_soft_tokens`, or drop such rows and count them (`data.overflow: drop`).
 
@@ -76,8 +78,8 @@ def answer_truncated(
     if cut:
         worst = max(cut, key=lambda row: row.answers - row.found)
         yield Finding(
-            f"{checks.origin}: {worst.name}: {worst.answers - worst.found} of {worst.answers} answers are not among "
-            f"its {worst.tokens} ids; {worst.soft_tokens} of {worst.expected_soft_tokens} soft tokens are",
+            f"{checks.origin}: {worst.name} was cut: its {worst.tokens} ids hold {worst.found} of {worst.answers} "
+            f"answers and {worst.soft_tokens} of {worst.expected_soft_tokens} soft tokens; allowed: all",
             where=where(spec, checks),
             measured={**measured(cut, worst), "tokens": worst.tokens},
             fix="raise max_length above the longest row, or lower max_soft_tokens",

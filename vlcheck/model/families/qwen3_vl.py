@@ -53,7 +53,7 @@ FALLBACK = FallbackProcessor(
     template=lambda values: "qwen3_vl.jinja",
     image_options=qwen2_5_vl.image_options,
 )  # fmt: skip
-"""The template is that of Qwen/Qwen3-VL-8B-Instruct without tools and video: no system turn of its own."""
+"""The template is that of Qwen/Qwen3-VL-8B-Instruct without tool calls and video: no system turn of its own."""
 
 FAMILY = Family(
     name="Qwen3-VL",
