@@ -11,7 +11,7 @@ from vlcheck.data.read import NoSuchSplit, Row, read_rows
 from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
-from vlcheck.gpus import Gpu, UnknownGpu, card
+from vlcheck.gpus import Gpu, UnknownGpu, card, show_gib
 from vlcheck.gpus import gpu as row_of
 from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
@@ -58,7 +58,7 @@ def projection(aimed: RunSpec, config: ModelConfig, family: Family, lengths: Len
         except (AdapterRefused, UnbuildableConfig):
             return "nothing could be projected: the run's model cannot be built, see VLC101 and VLC102"
         return (
-            f"projected: {plan.driver_bytes / 2**30:.1f} GiB of one GPU, with the kernels of the {plan.gpu.title} "
+            f"projected: {show_gib(plan.driver_bytes)} of one GPU, with the kernels of the {plan.gpu.title} "
             f"({plan.shape})"
         )
 
