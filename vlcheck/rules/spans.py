@@ -66,7 +66,8 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
     yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
     cut = [row for row in rows if row.cut]
     limited = checks.ours or (named(spec) and spec.data.collator is None)
-    long = [row for row in rows if limited and limit and row.tokens > limit and spec.data.overflow == "error"]
+    met = [row for row in rows if row.kind == "data"] or rows  # a built-in row stands for data that was not read
+    long = [row for row in met if limited and limit and row.tokens > limit and spec.data.overflow == "error"]
     if cut:
         worst = max(cut, key=lambda row: row.answers - row.found)
         yield Finding(
@@ -77,6 +78,7 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
             fix="raise max_length above the longest row, or lower max_soft_tokens",
         )
     elif long:
+        longest = max(long, key=lambda row: row.tokens)
         yield Finding(
             f"{longest.name}: {longest.tokens} tokens after image expansion; allowed: at most {limit}. Training stops "
             "there",
