@@ -11,7 +11,7 @@ from vlcheck.data.read import NoSuchSplit, Row, read_rows
 from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
-from vlcheck.gpus import Gpu, UnknownGpu, card
+from vlcheck.gpus import Gpu, UnknownGpu, card, show_gib
 from vlcheck.gpus import gpu as row_of
 from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
@@ -61,18 +61,18 @@ def long_rows(row_limit: int, lengths: Lengths) -> LongRows:
 
 
 @collector("preparing to project the run without a card")
-def projection(spec: RunSpec, config: ModelConfig, family: Family, lengths: Lengths) -> Callable[[], str]:
+def projection(aimed: RunSpec, config: ModelConfig, family: Family, lengths: Lengths) -> Callable[[], str]:
     """What the run takes on a card that was measured, in a phrase; simulated only when it is asked for."""
 
     def told() -> str:
         try:
-            plan = project_memory(spec, config.values, family, row_of(YARDSTICK), lengths=lengths)
+            plan = project_memory(aimed, config.values, family, row_of(YARDSTICK), lengths=lengths)
         except Unavailable as missing:
             return f"nothing could be projected: {missing.reason}"
         except (AdapterRefused, UnbuildableConfig):
             return "nothing could be projected: the run's model cannot be built, see VLC101 and VLC102"
         return (
-            f"projected: {plan.driver_bytes / 2**30:.1f} GiB of one GPU, with the kernels of the {plan.gpu.title} "
+            f"projected: {show_gib(plan.driver_bytes)} of one GPU, with the kernels of the {plan.gpu.title} "
             f"({plan.shape})"
         )
 
@@ -97,7 +97,7 @@ def gpu(spec: RunSpec, projection: Callable[[], str]) -> Gpu:
 
 @collector("building the model for a simulated step")
 def simulation(
-    spec: RunSpec,
+    aimed: RunSpec,
     config: ModelConfig,
     family: Family,
     gpu: Gpu,
@@ -113,9 +113,9 @@ def simulation(
     Raises:
         Unavailable: if the model cannot be built.
     """
-    own = None if skeleton.live or spec.model.patch is not None else skeleton.peft
+    own = None if skeleton.live or aimed.model.patch is not None else skeleton.peft
     try:
-        return Simulation(spec, config.values, family, own, lengths)
+        return Simulation(aimed, config.values, family, own, lengths)
     except (AdapterRefused, UnbuildableConfig) as refused:
         raise Unavailable("the run's model cannot be built, see VLC101 and VLC102") from refused
 

@@ -23,7 +23,7 @@ def framework_unnamed(spec: RunSpec) -> Iterator[Finding | Examined]:
     Remedy: `training: {framework: trl}`, or transformers, axolotl, llamafactory, ms-swift, unsloth, other; `vlcheck`
     where `vlcheck train` will run it.
 
-    Source: vlcheck/config/frameworks.py, which cites each framework's own files
+    Source: vlcheck/config/frameworks/, which cites each framework's own files
     """
     yield Examined(1, "name of a framework")
     if spec.training.framework is None:

@@ -72,7 +72,8 @@ def answer_truncated(
     yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
     cut = [row for row in rows if row.cut]
     limited = checks.ours or (named(spec) and spec.data.collator is None)
-    long = _longer(rows, limit, long_rows) if limited and limit and spec.data.overflow == "error" else {}
+    met = [row for row in rows if row.kind == "data"] or rows  # a built-in row stands for data that was not read
+    long = _longer(met, limit, long_rows) if limited and limit and spec.data.overflow == "error" else {}
     if long_rows is not None and long_rows.measured:
         yield Examined(long_rows.measured, "rows of the data measured")
     if cut:
