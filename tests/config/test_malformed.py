@@ -17,6 +17,7 @@ RATE = "allowed: a finite number above 0 and at most 10"
 NAMES = "a string of 1 to 2000 characters, or a list of 1 to 10000 strings, or null"
 LORA_KEYS = "r, lora_alpha, lora_dropout, target_modules, exclude_modules, target_parameters, …"
 MODEL_KEYS = "id, revision, dtype, weights, attn_implementation, patch"
+TRL = "trl: model_name_or_path beside keys of TRL's SFTConfig, ModelConfig or ScriptArguments"
 SECTIONS = "model, lora, quantization, data, training, hardware, launch, intent"
 MAPPING = "allowed: a mapping of keys to values"
 ONE_QUANTIZATION = "exactly one of load_in_4bit and load_in_8bit must be true"
@@ -115,7 +116,7 @@ MALFORMED: dict[str, tuple[str | bytes, list[str]]] = {
     # --- sections
     "no section at all": (
         "foo: 1\n",
-        [f"1:1: unknown dialect, top-level keys: foo; known dialects: native: a top-level section: {SECTIONS}"],
+        [f"1:1: unknown dialect, top-level keys: foo; known dialects: {TRL}; native: a top-level section: {SECTIONS}"],
     ),
     "no model": ("lora: {}", [f"1:1: section model is missing; required: a mapping with keys {MODEL_KEYS}"]),
     "no lora": (MODEL, [f"1:1: section lora is missing; required: a mapping with keys {LORA_KEYS}"]),

@@ -46,10 +46,23 @@ def collator_of(framework: Framework, spec: RunSpec, collator: Collator) -> Cand
 
 
 def _trl(spec: RunSpec, processor: Any) -> Any:
-    """As `SFTTrainer` makes it of rows with `messages`; trl 1.16, sft_trainer.py:982."""
+    """As `SFTTrainer` makes it of rows with `messages`; trl 1.16, sft_trainer.py:942,982."""
+    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    return DataCollatorForVisionLanguageModeling(processor, max_length=spec.data.max_length)
+    only = spec.training.assistant_only_loss
+    try:
+        unmarked = only and not has_generation_markers(processor.chat_template)
+        template = get_training_chat_template(processor) if unmarked else None
+    except ValueError as unknown:
+        raise Unavailable(f"training.assistant_only_loss: trl refuses this chat template: {unknown}") from unknown
+    return DataCollatorForVisionLanguageModeling(
+        processor,
+        max_length=spec.data.max_length,
+        completion_only_loss=bool(spec.training.completion_only_loss),
+        assistant_only_loss=only,
+        chat_template=template,
+    )
 
 
 _OWN: Mapping[Name, Callable[[RunSpec, Any], Any]] = {"trl": _trl}

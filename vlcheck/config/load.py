@@ -9,6 +9,8 @@ from typing import Any
 
 from vlcheck.config import native
 from vlcheck.config.defaults import settled
+from vlcheck.config.foreign import trl
+from vlcheck.config.foreign.not_configs import refuse_keys, refuse_text
 from vlcheck.config.hardware import on_hardware
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
@@ -16,7 +18,8 @@ from vlcheck.config.reading.yaml_lines import read_yaml
 from vlcheck.finding import Json, collector
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 
-DIALECTS = (native,)
+DIALECTS = (trl, native)
+"""Other tools' first: vlcheck's own takes any file that has something like one of its sections."""
 
 __all__ = ["DIALECTS", "load", "load_mapping"]
 
@@ -33,6 +36,7 @@ def load(
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
     """
+    refuse_text(path)
     document, sources = read_yaml(path)
     spec = _to_spec(document, sources, Path(os.fsdecode(path)).parent)
     return on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
@@ -50,6 +54,7 @@ def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec
 
 
 def _to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+    refuse_keys(document, sources[""])
     for dialect in DIALECTS:
         if dialect.recognises(document):
             spec: RunSpec = dialect.to_spec(document, sources, folder)

@@ -1,0 +1,44 @@
+"""TRL's `SFTTrainer`."""
+
+from __future__ import annotations
+
+from vlcheck.config.frameworks.row import Fact, Framework
+from vlcheck.config.frameworks.transformers import ARGUMENTS
+
+_MODEL = "trl/trainer/model_config.py"
+_SFT = "trl/trainer/sft_config.py"
+
+TRL = Framework(
+    name="trl",
+    version="1.16",
+    package="trl",
+    collator=Fact("trl.trainer.sft_trainer:DataCollatorForVisionLanguageModeling", "trl/trainer/sft_trainer.py:982"),
+    supervises=Fact("all", "trl/trainer/sft_trainer.py:412, sft_config.py:273"),
+    too_long=Fact("cut", "trl/trainer/sft_trainer.py:381; a cut image stops the run, :1631"),
+    columns=Fact(("messages", "prompt", "completion", "image", "images"), "trl/trainer/sft_trainer.py:1494"),
+    freezes=Fact((), "peft decides"),
+    defaults={
+        **ARGUMENTS,
+        "data.max_length": Fact(1024, f"{_SFT}:202"),
+        "training.learning_rate": Fact(2e-5, f"{_SFT}:140"),
+        "training.bf16": Fact(True, "trl/trainer/base_config.py:108"),
+        "training.gradient_checkpointing": Fact(True, "trl/trainer/base_config.py:62"),
+        "training.logging_steps": Fact(10, "trl/trainer/base_config.py:55"),
+        "training.logits": Fact("chunked", "trl/trainer/sft_trainer.py:1144,1611, trl/kernels/chunked_logprob.py:31"),
+    },
+    file_defaults={
+        "model.dtype": Fact("float32", f"{_MODEL}:89"),
+        "lora.r": Fact(16, f"{_MODEL}:107"),
+        "lora.lora_alpha": Fact(32.0, f"{_MODEL}:111"),
+        "lora.lora_dropout": Fact(0.05, f"{_MODEL}:115"),
+        "quantization.bnb_4bit_quant_type": Fact("nf4", f"{_MODEL}:160"),
+        "quantization.bnb_4bit_compute_dtype": Fact(lambda spec: spec.model.dtype, "trl/trainer/utils.py:265"),
+    },
+    depends={
+        "model.dtype": Fact(
+            "float32 where the model is given by name, as `trl sft` does, and the checkpoint's own where a script "
+            "loads it",
+            "trl/trainer/utils.py:1332, trl/trainer/model_config.py:89, trl/trainer/sft_trainer.py:544",
+        )
+    },
+)
