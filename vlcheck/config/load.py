@@ -10,6 +10,7 @@ from typing import Any
 from vlcheck.config import native
 from vlcheck.config.defaults import settled
 from vlcheck.config.foreign import trl
+from vlcheck.config.foreign.commands import completed, is_script, read_script
 from vlcheck.config.foreign.not_configs import refuse_keys, refuse_text
 from vlcheck.config.hardware import on_hardware
 from vlcheck.config.reading.mappings import plain_values
@@ -36,9 +37,15 @@ def load(
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
     """
-    refuse_text(path)
-    document, sources = read_yaml(path)
-    spec = _to_spec(document, sources, Path(os.fsdecode(path)).parent)
+    folder = Path(os.fsdecode(path)).parent
+    if is_script(path):
+        command = read_script(path)
+        dialect = next(dialect for dialect in DIALECTS if command.dialect == dialect.NAME)
+        spec = settled(completed(dialect.to_spec(command.document, command.sources, folder), command))
+    else:
+        refuse_text(path)
+        document, sources = read_yaml(path)
+        spec = _to_spec(document, sources, folder)
     return on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import transformers
@@ -206,3 +207,50 @@ def test_a_run_that_vlcheck_does_not_judge_is_refused_in_one_line(read):
     assert refusals(read, "lora_r: 4\nuse_peft: true", basic="model_name_or_path: null\n") == [
         "1:1: names no model; required: model_name_or_path"
     ]
+
+
+# --------------------------------------------------------------------------- what the GPUs divide
+
+
+ZERO = '{"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}, "overlap_comm": true}, "bf16": {}}'
+ACCELERATE = "distributed_type: DEEPSPEED\nnum_processes: 8\ndeepspeed_config:\n  zero_stage: 2\n"
+SHARDED = "distributed_type: FSDP\nnum_processes: 2\nfsdp_config:\n  fsdp_version: 2\n  fsdp_offload_params: true\n"
+
+
+def test_deepspeed_is_read_where_it_stands(read, tmp_path):
+    """A JSON file beside the config: its values have its places."""
+    (tmp_path / "ds.json").write_text(ZERO)
+    spec = read("deepspeed: ds.json\n")
+    where = spec.where("training.zero_optimization.stage")
+
+    assert (spec.training.zero_optimization.stage, spec.training.zero_optimization.offload_param.device) == (3, "cpu")
+    assert (where.file, where.line, where.column) == (str(tmp_path / "ds.json"), 1, 24)
+    assert spec.origin.unread == ()
+
+
+def test_accelerates_config_is_read(read, tmp_path):
+    """ZeRO and FSDP; the number of processes that the run itself names outranks it."""
+    (tmp_path / "zero.yaml").write_text(ACCELERATE)
+    (tmp_path / "fsdp.yaml").write_text(SHARDED)
+    zero, more = read("accelerate_config: zero.yaml"), read("accelerate_config: zero.yaml\nnum_processes: 4")
+    fsdp = read("accelerate_config: fsdp.yaml")
+
+    assert (zero.training.zero_optimization.stage, zero.hardware.count, more.hardware.count) == (2, 8, 4)
+    assert (fsdp.training.fsdp, fsdp.hardware.count) == ("full_shard auto_wrap", 2)
+    assert [unread.where.key for unread in fsdp.origin.unread] == ["accelerate_config.fsdp_config.fsdp_offload_params"]
+
+
+@pytest.mark.parametrize("file", sorted((Path(trl.__file__).parent / "accelerate_configs").glob("*.yaml")))
+def test_configs_that_trl_brings_are_known_by_name(read, file):
+    """By name they mean what their files say."""
+    named, read_whole = read(f"accelerate_config: {file.stem}"), read(f"accelerate_config: {file}")
+
+    assert (named.training, named.hardware) == (read_whole.training, read_whole.hardware)
+    assert named.origin.unread == read_whole.origin.unread == ()
+
+
+def test_a_file_that_is_not_here_is_not_understood(read):
+    (unread,) = read("deepspeed: gone.json").origin.unread
+
+    assert unread.message == 'deepspeed: "gone.json" is not here, so it was not read'
+    assert unread.touches == ("memory",)

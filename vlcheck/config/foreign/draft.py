@@ -33,8 +33,8 @@ class Draft:
     """
 
     title: str
-    given: Mapping[str, Json]
-    places: Mapping[str, Location]
+    given: dict[str, Json]
+    places: dict[str, Location]
     versions: Mapping[str, str]
     folder: Path
     document: dict[str, Any] = field(default_factory=dict)
@@ -49,9 +49,11 @@ class Draft:
         self.sources[""] = self.place("")
 
     def place(self, key: str) -> Location:
-        """Where the file sets a key; the whole file's place for one that it does not hold."""
-        found = self.places.get(key)
-        return replace(found, key=key) if found else replace(self.places[""], key=key)
+        """Where the file sets a key, or what holds it; the whole file's place for one that it does not hold."""
+        above = key
+        while above not in self.places:
+            above = above.rpartition(".")[0]
+        return replace(self.places[above], key=key)
 
     def put(self, path: str, value: Json, key: str) -> None:
         """Set a field of the run to what a key of the file says; its items keep their own places."""
@@ -66,6 +68,15 @@ class Draft:
         for below, where in self.places.items():
             if below.startswith(f"{key}.") and isinstance(value, dict | list):
                 self.sources[f"{path}.{below.removeprefix(f'{key}.')}"] = replace(where, key=below)
+
+    def hold(self, key: str, document: Mapping[str, Json], places: Mapping[str, Location]) -> None:
+        """Put what a file holds in the place of the key that names it."""
+        *above, last = key.split(".")
+        holder: Any = self.given
+        for part in above:
+            holder = holder[part]
+        holder[last] = document
+        self.places.update({f"{key}.{path}": where for path, where in places.items() if path})
 
     def read(self, table: Mapping[str, Fate], *, prefix: str = "") -> None:
         """Do with each key of the file, or of a mapping in it, what a table says.
@@ -147,7 +158,8 @@ class Draft:
         """A problem of a field, told by the name that the file has for it."""
         for path in sorted(self.sources, key=len, reverse=True):
             key = self.sources[path].key
-            if "." in path and key and path != key and re.search(rf"(?<![\w.]){re.escape(path)}(?![\w])", problem.message):
+            theirs = "." in path and key and path != key
+            if theirs and re.search(rf"(?<![\w.]){re.escape(path)}(?!\w)", problem.message):
                 return replace(problem, message=problem.message.replace(path, key))
         return problem
 

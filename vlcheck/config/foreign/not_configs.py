@@ -110,21 +110,25 @@ KEYS = (
 """In the order in which they are asked."""
 
 
+def read_head(path: str | os.PathLike[str]) -> str:
+    """What a file begins with; empty where it cannot be read, which whoever reads it next says."""
+    try:
+        if not Path(path).is_file():
+            return ""
+        with Path(path).open("rb") as stream:
+            return stream.read(ENOUGH).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return ""
+
+
 def refuse_text(path: str | os.PathLike[str]) -> None:
     """Refuse a file that its head shows to be something else than a config.
 
     Raises:
         ConfigError: with one line that says what it is.
     """
-    file = os.fsdecode(path)
-    try:
-        if not Path(file).is_file():
-            return
-        with Path(file).open("rb") as stream:
-            head = stream.read(ENOUGH).decode("utf-8", "replace")
-    except (OSError, ValueError):
-        return  # whoever reads it next says why it cannot be read
-    for kind in TEXTS:
+    file, head = os.fsdecode(path), read_head(path)
+    for kind in TEXTS if head else ():
         if file.endswith(kind.suffixes or ("\0",)) or kind.looks(head):
             raise ConfigError(Problem(Location(file), kind.message))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
+from vlcheck.config.foreign.sharding import settle_sharding
 from vlcheck.finding import Json
 
 _FILE = "transformers/training_args.py"
@@ -120,12 +121,7 @@ def settle_arguments(draft: Draft) -> None:
             _checkpointing(draft, key)
     if draft.on("use_liger_kernel"):
         draft.put("training.logits", "fused", "use_liger_kernel")
-    if given.get("fsdp"):
-        value = given["fsdp"]
-        draft.put("training.fsdp", " ".join(map(str, value)) if isinstance(value, list) else value, "fsdp")
-    for key in ("deepspeed", "fsdp_config"):
-        if given.get(key):
-            draft.doubt(key, "memory")
+    settle_sharding(draft)
 
 
 def _checkpointing(draft: Draft, key: str) -> None:

@@ -54,7 +54,7 @@ def translated(
     versions = {package: _installed(package) or rows[package].version for package in form.packages}
     if stated is not None:
         versions[form.packages[0]] = stated
-    draft = Draft(f"{form.name} {versions[form.packages[0]]}", document, sources, versions, folder)
+    draft = Draft(f"{form.name} {versions[form.packages[0]]}", dict(document), dict(sources), versions, folder)
     draft.read(form.keys)
     form.settle(draft)
     if draft.problems:

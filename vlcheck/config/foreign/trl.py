@@ -61,7 +61,8 @@ KEYS: Mapping[str, Fate] = {
     **idle("router_aux_loss_coef dataset_text_field dataset_kwargs dataset_num_proc shuffle_dataset packing_strategy"),
     # what `trl sft` hands on to accelerate's launcher, trl/cli/commands/training.py
     "num_processes": To("hardware.count"),
-    **unjudged("accelerate_config num_machines", "memory", harmless=(None, 1, "single_gpu")),
+    **together("accelerate_config"),
+    **unjudged("num_machines", "memory", harmless=(None, 1)),
     # ScriptArguments, DatasetMixtureConfig, the parser's own
     **together("dataset_name dataset_train_split dataset_test_split datasets"),
     **unjudged("dataset_config", "data"),
@@ -108,11 +109,34 @@ def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folde
 
 def settle(draft: Draft) -> None:
     """What TRL's keys mean together: the model's type, adapters, quantisation, splits."""
+    _shipped(draft)
     settle_arguments(draft)
     _model(draft)
     _adapters(draft)
     _quantization(draft)
     _data(draft)
+
+
+def _shipped(draft: Draft) -> None:
+    """One of the launcher's configs that trl brings, by its name."""
+    name = draft.value("accelerate_config")
+    if not isinstance(name, str) or name not in _SHIPPED:
+        return
+    processes, path, value = _SHIPPED[name]
+    draft.given["accelerate_config"] = None
+    if draft.value("num_processes") is None:
+        draft.put("hardware.count", processes, "accelerate_config")
+    if path:
+        draft.put(path, value, "accelerate_config")
+
+
+_SHIPPED: Mapping[str, tuple[int, str, Json]] = {
+    "single_gpu": (1, "", None),
+    "multi_gpu": (8, "", None),
+    **{f"zero{stage}": (8, "training.zero_optimization.stage", stage) for stage in (1, 2, 3)},
+    **{f"fsdp{version}": (8, "training.fsdp", "full_shard auto_wrap") for version in (1, 2)},
+}
+"""trl/accelerate_configs/: processes, and what the GPUs divide."""
 
 
 def _model(draft: Draft) -> None:
