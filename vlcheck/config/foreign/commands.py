@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +34,8 @@ class Program:
     """The flag that names a config file, which the others outrank."""
     file: bool = False
     """It takes the config file itself, by name."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the environment that it reads, and the flags that they stand for."""
     sets: tuple[tuple[str, Json], ...] = ()
     """Arguments that the script sets whatever its flags say."""
 
@@ -48,6 +50,14 @@ PROGRAMS = (
     Program(
         dialect="trl", called=re.compile(r"(?:^|[/ ])(?:sft|vsft|vsft_llava)\.py$|(?:^|[/ ])trl sft$"), config="config"
     ),
+    Program(
+        dialect="ms-swift",
+        called=re.compile(r"(?:^|[/ ])swift sft$|(?:^|[/ ])swift/cli/sft\.py$"),
+        model="model",
+        environment={"MAX_PIXELS": "max_pixels", "NPROC_PER_NODE": "num_processes"},
+    ),
+    Program(dialect="llamafactory", called=re.compile(r"(?:^|[/ ])llamafactory-cli train$"), file=True),
+    Program(dialect="axolotl", called=re.compile(r"(?:^|[/ ])axolotl(?:\.cli\.| )train$"), file=True),
 )
 """In the order in which they are asked. To read another program's commands, add a row."""
 
@@ -101,6 +111,7 @@ def read_script(path: str | os.PathLike[str]) -> Command:
         where = Location(file, words[at].line, words[at].column)
         raise ConfigError(Problem(where, f"the run's config is {quoted(name)}; name that file"))
     command = _read(program, words, at, file)
+    _environment(command, program, read_text(path), words[at].line)
     if program.model in command.unsure:
         message = f"{program.model} is {quoted(command.unsure[program.model])}, which the script does not assign"
         raise ConfigError(Problem(command.sources[program.model], message))
@@ -173,6 +184,16 @@ def _read(program: Program, words: Sequence[Word], at: int, file: str) -> Comman
         command.document[key], command.sources[key] = value, _place(words[at], file)
         assumed.append(f"{words[at].text} was read as TRL's own script, which sets {key} to {quoted(value)}")
     return replace(command, assumed=tuple(assumed))
+
+
+def _environment(command: Command, program: Program, text: str, before: int) -> None:
+    """Take the variables that the script sets for the program; the last one before it counts."""
+    for number, line in enumerate(text.splitlines()[:before], 1):
+        for found in re.finditer(r"(?:^|\s)(\w+)=([\w.]+)(?=\s|$)", line.partition("#")[0]):
+            key = program.environment.get(found[1])
+            if key is not None and command.sources.get(key, Location(file="")).line < number:
+                command.document[key] = _plain(found[2])
+                command.sources[key] = Location(command.sources[""].file, number, found.start(1) + 1, key)
 
 
 def _flags(words: Sequence[Word]) -> Iterator[tuple[str, list[Word], Word]]:

@@ -84,9 +84,7 @@ class Draft:
         Args:
             prefix: dotted path of the mapping, with a dot behind it.
         """
-        holder: Any = self.given
-        for part in prefix.split(".")[:-1]:
-            holder = holder[part]
+        holder: Any = self.value(prefix[:-1]) if prefix else self.given
         for name in holder:
             fate = table.get(name)
             if fate is None:
@@ -98,7 +96,7 @@ class Draft:
         """Do with a key what is said of it."""
         value = self.value(key)
         if isinstance(fate, Gone):
-            if _numbers(self.versions.get(fate.package, "")) >= _numbers(fate.since):
+            if numbers(self.versions.get(fate.package, "")) >= numbers(fate.since):
                 message = f"{key} is no argument of {fate.package} {self.versions[fate.package]}"
                 self.outdated.append(Outdated(self.place(key), message, fate.instead))
             self.take(key, fate.meant)
@@ -113,7 +111,7 @@ class Draft:
         """What the file says for a dotted path; None where it says nothing."""
         value: Any = self.given
         for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+            value = _below(value, part)
         plain: Json = value
         return plain
 
@@ -169,7 +167,11 @@ class Draft:
         except ValueError as wrong:
             self.refuse(key, f"{key} is {quoted(value)}; allowed: {wrong}")
             return
-        known = choices(at(fate.path.split(".")))
+        annotation = at(fate.path.split("."))
+        if value is None and not accepts(annotation, type(None)):  # left to its default
+            self.without_effect(key)
+            return
+        known = choices(annotation)
         if fate.otherwise is not None and isinstance(wanted, str) and wanted not in known:
             self.take(key, fate.otherwise)
         else:
@@ -178,6 +180,12 @@ class Draft:
     def _unknown(self, key: str, table: Mapping[str, Fate]) -> None:
         near = closest(key.rpartition(".")[2], [name for name, fate in table.items() if not isinstance(fate, Gone)])
         self.doubt(key, message=f"no argument of {self.title}" + (f"; did you mean {near}?" if near else ""))
+
+
+def _below(value: Any, part: str) -> Any:
+    if isinstance(value, list):
+        return value[int(part)] if part.isdigit() and int(part) < len(value) else None
+    return value.get(part) if isinstance(value, Mapping) else None
 
 
 def _coerced(path: str, value: Json) -> Json:
@@ -192,5 +200,6 @@ def _coerced(path: str, value: Json) -> Json:
     return number if type(number) in wanted else value
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
+    """A version as numbers that can be compared."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vlcheck.config import native
-from vlcheck.config.foreign.draft import Draft
+from vlcheck.config.foreign.draft import Draft, numbers
 from vlcheck.config.foreign.keys import Fate
 from vlcheck.config.frameworks import FRAMEWORKS
 from vlcheck.finding import Json
@@ -26,6 +26,8 @@ class Format:
     """Whose loop runs what the file describes."""
     packages: tuple[str, ...]
     """Packages whose versions decide which keys there are; the framework's own comes first."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """Newest version of a package that the framework's release can be installed with; a newer one here is not its."""
     keys: Mapping[str, Fate]
     settle: Callable[[Draft], None] = lambda draft: None
     """What keys mean together; what it cannot read it refuses."""
@@ -52,6 +54,7 @@ def translated(
     """
     rows = {row.package: row for row in FRAMEWORKS[::-1]}
     versions = {package: _installed(package) or rows[package].version for package in form.packages}
+    versions |= {package: pin for package, pin in form.pins.items() if numbers(versions[package]) > numbers(pin)}
     if stated is not None:
         versions[form.packages[0]] = stated
     draft = Draft(f"{form.name} {versions[form.packages[0]]}", dict(document), dict(sources), versions, folder)
