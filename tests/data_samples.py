@@ -10,7 +10,7 @@ from typing import Any
 from tests import tiny
 from tests.faults import EACH, FAULTS, add, add_image, asked, image_fault, planted, turned
 from tests.photos import encoded, photo, write_json_lines
-from vlcheck.spec import Training
+from vlcheck.spec import Intent, Training
 
 
 def qwen() -> dict[str, Any]:
@@ -95,7 +95,10 @@ def sample(fault: str) -> dict[str, Any]:
 
 
 SOUND = {"data": planted()}
-LLAMA_FACTORY = Training(gradient_checkpointing=True, framework="llamafactory")
+LLAMA_FACTORY = {
+    "training": Training(gradient_checkpointing=True, framework="llamafactory"),
+    "intent": Intent(vision="train", projector="freeze", language="train"),
+}
 
 BROKEN: dict[str, dict[str, Any]] = {
     "VLC501": sample("truncated JPEG"),
@@ -121,7 +124,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "VLC522": {"data": planted(under_another_name)},
     "VLC523": {"data": planted(as_text), "framework": None},
     "VLC524": {"data": planted(as_llava), "framework": None},
-    "VLC525": {"data": planted(unplaced), "training": LLAMA_FACTORY},
+    "VLC525": {"data": planted(unplaced), **LLAMA_FACTORY},
 }
 
 ALIKE: dict[str, dict[str, Any]] = {
@@ -148,7 +151,7 @@ ALIKE: dict[str, dict[str, Any]] = {
     "VLC522": {"data": planted(placed)},
     "VLC523": {"data": planted(placed)},
     "VLC524": {"data": planted(placed)},
-    "VLC525": {"data": planted(placed), "training": LLAMA_FACTORY},
+    "VLC525": {"data": planted(placed), **LLAMA_FACTORY},
 }
 
 EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {

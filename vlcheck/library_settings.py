@@ -24,10 +24,13 @@ NonNegative: TypeAlias = Annotated[float, Ge(0)]
 Share: TypeAlias = Annotated[float, Ge(0), Lt(1)]
 DType: TypeAlias = Literal["bfloat16", "float16", "float32"]
 Choice: TypeAlias = Literal["train", "freeze"]
+Freezable: TypeAlias = Literal["vision", "projector", "language", "audio"]
 Modality: TypeAlias = Literal["image", "text", "audio", "video"]
 Framework: TypeAlias = Literal[
     "vlcheck", "trl", "transformers", "axolotl", "llamafactory", "ms-swift", "unsloth", "other"
 ]
+SWITCHES: tuple[Framework, ...] = ("llamafactory", "ms-swift", "unsloth")
+"""Frameworks that freeze parts by name."""
 Tracker: TypeAlias = Literal["tensorboard", "wandb"]
 Attention: TypeAlias = Literal[
     "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"
@@ -165,6 +168,9 @@ class Training:
     """Whose loop and collator will run; what this file leaves out takes that framework's default."""
     framework_version: Text | None = None
     """Version of the framework; unset is the newest that vlcheck knows."""
+    freeze: tuple[Freezable, ...] = ()
+    """Parts that get no adapter, by the switches of llamafactory (`freeze_vision_tower`, ...), ms-swift (`freeze_vit`,
+    ...) and unsloth (`finetune_vision_layers`, ...); unset is the framework's default."""
     output_dir: Text = "trainer_output"
     """Where checkpoints and adapters go."""
     per_device_train_batch_size: Count = 8
@@ -277,5 +283,9 @@ class Training:
             raise ValueError(f"{asked} needs evaluations; eval_strategy may be steps or epoch")
         if self.fsdp and self.zero_optimization is not None:
             raise ValueError("fsdp and zero_optimization exclude each other")
+        if self.freeze and self.framework not in SWITCHES:
+            raise ValueError(
+                f"freeze is a switch of {', '.join(SWITCHES)}; elsewhere lora.exclude_modules leaves parts out"
+            )
         if self.framework == "vlcheck" and self.logits in ("chunked", "fused"):
             raise ValueError(f"logits: {self.logits} is not vlcheck's own loop, which takes supervised or all")

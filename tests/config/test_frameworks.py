@@ -147,7 +147,7 @@ def test_what_depends_is_told_and_not_filled_in():
     written = run(model={"id": "org/name", "dtype": "bfloat16"}, training={"framework": "trl"})
     assert not any("model.dtype" in remark for remark in Evidence(written, {}).remarks())
     frozen = Evidence(run(training={"framework": "ms-swift"}), {}).remarks()
-    assert any("ms-swift 4.6 gives no adapter to vision and projector" in remark for remark in frozen)
+    assert any("ms-swift 4.6 gives no adapter to vision tower, projector, audio tower" in told for told in frozen)
 
 
 def test_version_chooses_the_row():

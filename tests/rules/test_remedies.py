@@ -116,6 +116,15 @@ BROTHERS: dict[str, Run] = {
     "skip list, a path of another model": run(
         quantization=replace(NF4, llm_int8_skip_modules=("lm_head", "language_model.x"))
     ),
+    "tower frozen by its framework, meant": run(
+        training=Training(framework="llamafactory", freeze=("vision", "projector", "audio"))
+    ),
+    "parts frozen by their framework, silent": run(
+        audio, intent=Intent(), training=Training(framework="ms-swift", freeze=("vision", "projector", "audio"))
+    ),
+    "no targets, layers picked by name": run(
+        qwen, lora=targets(None), intent=Intent(projector="train"), training=Training(framework="unsloth")
+    ),
     "list of the tower's linears": run(lora=targets(TOWER_LIST), intent=Intent()),
 }  # fmt: skip
 """Runs that bring up a rule's finding in another way than its broken sample does."""

@@ -74,7 +74,9 @@ def fit(  # noqa: PLR0913, PLR0917  one parameter an option
         shape = _shape(spec, model, family, tokens, images, answer)
         lengths = evidence.get("lengths") if shape is None else None
         voice.progress("simulating training steps")
-        found = find_fit(spec, model, family, card, tuple(wanted or GPUS), shape, lengths, named=not yardstick)
+        found = find_fit(
+            evidence.get("aimed"), model, family, card, tuple(wanted or GPUS), shape, lengths, named=not yardstick
+        )
     say(json_text(fit_document(found)) if as_json else render_fit(found, str(config)), utf8=as_json)
 
 
@@ -97,8 +99,16 @@ def probe(
         from vlcheck.memory.probe import probe_document
         from vlcheck.reports.memory import render_probe
 
-        model, family = _model(_evidence(spec, offline, voice.progress))
-        found = measure(spec, model, family, _shape(spec, model, family, tokens), steps=steps, progress=voice.progress)
+        evidence = _evidence(spec, offline, voice.progress)
+        model, family = _model(evidence)
+        found = measure(
+            evidence.get("aimed"),
+            model,
+            family,
+            _shape(spec, model, family, tokens),
+            steps=steps,
+            progress=voice.progress,
+        )
         document = probe_document(found, steps)
     say(json_text(document) if as_json else render_probe(document, str(config)), utf8=as_json)
 

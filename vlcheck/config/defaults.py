@@ -37,8 +37,9 @@ def settled(spec: RunSpec) -> RunSpec:
     if (wanted := spec.training.framework_version) and not wanted.startswith(row.version):
         label += f", the version that is known; the run's is {wanted}"
     sources = dict(spec.sources)
+    frozen = {"training.freeze": row.freezes} if row.freezes.value else {}
     own_file = spec.origin is not None and spec.origin.format == row.name
-    for path, fact in ({**row.defaults, **row.file_defaults} if own_file else row.defaults).items():
+    for path, fact in {**frozen, **row.defaults, **(row.file_defaults if own_file else {})}.items():
         if _said(spec, path):
             continue
         value = fact.value(spec) if callable(fact.value) else fact.value

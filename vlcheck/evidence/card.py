@@ -50,7 +50,9 @@ def recommended_training(spec: RunSpec, evidence: Evidence) -> tuple[Training, s
     """
     card = _card(spec)
     config: ModelConfig = evidence.get("config")
-    best = fit(spec, config.values, evidence.get("family"), card, lengths=evidence.get("lengths")).recommended
+    best = fit(
+        evidence.get("aimed"), config.values, evidence.get("family"), card, lengths=evidence.get("lengths")
+    ).recommended
     if best is None:
         raise Unavailable(f"no micro-batch of this run fits a {card.title}", "see `vlcheck fit`")
     training = replace(

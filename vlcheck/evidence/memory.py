@@ -47,12 +47,12 @@ def lengths(
 
 
 @collector("preparing to project the run without a card")
-def projection(spec: RunSpec, config: ModelConfig, family: Family, lengths: Lengths) -> Callable[[], str]:
+def projection(aimed: RunSpec, config: ModelConfig, family: Family, lengths: Lengths) -> Callable[[], str]:
     """What the run takes on a card that was measured, in a phrase; simulated only when it is asked for."""
 
     def told() -> str:
         try:
-            plan = project_memory(spec, config.values, family, row_of(YARDSTICK), lengths=lengths)
+            plan = project_memory(aimed, config.values, family, row_of(YARDSTICK), lengths=lengths)
         except Unavailable as missing:
             return f"nothing could be projected: {missing.reason}"
         except (AdapterRefused, UnbuildableConfig):
@@ -83,7 +83,7 @@ def gpu(spec: RunSpec, projection: Callable[[], str]) -> Gpu:
 
 @collector("building the model for a simulated step")
 def simulation(
-    spec: RunSpec,
+    aimed: RunSpec,
     config: ModelConfig,
     family: Family,
     gpu: Gpu,
@@ -99,9 +99,9 @@ def simulation(
     Raises:
         Unavailable: if the model cannot be built.
     """
-    own = None if skeleton.live or spec.model.patch is not None else skeleton.peft
+    own = None if skeleton.live or aimed.model.patch is not None else skeleton.peft
     try:
-        return Simulation(spec, config.values, family, own, lengths)
+        return Simulation(aimed, config.values, family, own, lengths)
     except (AdapterRefused, UnbuildableConfig) as refused:
         raise Unavailable("the run's model cannot be built, see VLC101 and VLC102") from refused
 

@@ -12,6 +12,7 @@ from torch import nn
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
 from vlcheck.model import catalogue
+from vlcheck.model.aim import aim
 from vlcheck.model.attention import Requested, attention_support, head_widths
 from vlcheck.model.base_weights import StoredBase
 from vlcheck.model.build import (
@@ -147,28 +148,34 @@ def patch(spec: RunSpec, options: Options, reference: nn.Module) -> Patch | None
         raise _patch_failed(spec, error) from error
 
 
+@collector("asking where the framework aims the adapters")
+def aimed(spec: RunSpec, family: Family) -> RunSpec:
+    """The run with the LoRA settings that its framework hands to PEFT; every model of the run is built of these."""
+    return aim(spec, family)
+
+
 @collector("matching target_modules and exclude_modules against every module")
-def targets(spec: RunSpec, reference: nn.Module, family: Family) -> Targets:
+def targets(spec: RunSpec, aimed: RunSpec, reference: nn.Module, family: Family) -> Targets:
     """The modules that the LoRA settings name, as PEFT resolves them.
 
     Raises:
         Unavailable: if PEFT refuses the settings.
     """
     try:
-        return resolve(reference, spec.lora, family)
+        return resolve(reference, spec.lora, family, aimed.lora)
     except AdapterRefused as refusal:
         raise Unavailable(f"PEFT refuses the LoRA settings, see VLC102: {refusal}") from refusal
 
 
 @collector("building the run's model with 4-bit layers and adapters, full size, without storage")
-def skeleton(spec: RunSpec, config: ModelConfig, reference: nn.Module, patch: Patch | None) -> Skeleton:
+def skeleton(spec: RunSpec, aimed: RunSpec, config: ModelConfig, reference: nn.Module, patch: Patch | None) -> Skeleton:
     """The model that training would build, on the meta device; PEFT's refusal is a value, for the rule that reports it.
 
     Raises:
         ConfigError: if transformers cannot build the model, or the user's patch fails.
     """
     try:
-        peft = build_model(spec, Weights.META, config=config.values, patch=patch)
+        peft = build_model(aimed, Weights.META, config=config.values, patch=patch)
         return Skeleton(base_of(peft), peft=peft)
     except AdapterRefused as refusal:
         return Skeleton(None, str(refusal))
@@ -255,6 +262,7 @@ MODEL_COLLECTORS = (
     family,
     reference,
     patch,
+    aimed,
     targets,
     skeleton,
     modules,

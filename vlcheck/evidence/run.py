@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vlcheck.config.defaults import framework_of
 from vlcheck.finding import collector
+from vlcheck.model.aim import choices_of_framework
 from vlcheck.model.build import Patch
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family
@@ -15,7 +16,7 @@ from vlcheck.spec import RunSpec
 
 @collector("putting the run together")
 def resolved_run(
-    spec: RunSpec,
+    aimed: RunSpec,
     config: ModelConfig,
     family: Family,
     processor: FoundProcessor,
@@ -23,12 +24,12 @@ def resolved_run(
     patch: Patch | None,
 ) -> ResolvedRun:
     """The run's parts as one value, for doors that do more with a run than judge it."""
-    return ResolvedRun(spec, config, family, processor, own_collator, patch)
+    return ResolvedRun(aimed, config, family, processor, own_collator, patch)
 
 
 @collector("looking up what the framework does")
 def framework_remarks(spec: RunSpec) -> tuple[str, ...]:
-    """What the named framework does that the run's description does not settle; nothing where none is named."""
+    """What the named framework does that the run's description does not say; nothing where none is named."""
     row = framework_of(spec)
     assumed = spec.origin.assumed if spec.origin is not None else ()
     if row is None:
@@ -38,14 +39,7 @@ def framework_remarks(spec: RunSpec) -> tuple[str, ...]:
         for path, fact in row.depends.items()
         if path not in spec.sources
     )
-    if not row.freezes.value:
-        return told
-    parts = " and ".join(row.freezes.value)
-    return (
-        *told,
-        f"{row.title} gives no adapter to {parts} unless it is told to; adapters were judged where "
-        "lora.target_modules puts them",
-    )
+    return (*told, *choices_of_framework(spec))
 
 
 RUN_COLLECTORS = (resolved_run, framework_remarks)

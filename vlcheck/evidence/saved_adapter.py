@@ -40,7 +40,12 @@ def loaded_adapter(saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapte
 
 @collector("matching the adapter's own list of targets")
 def saved_targets(
-    spec: RunSpec, saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapter, reference: nn.Module, family: Family
+    spec: RunSpec,
+    aimed: RunSpec,
+    saved_adapter: SavedAdapter,
+    expected_adapter: ExpectedAdapter,
+    reference: nn.Module,
+    family: Family,
 ) -> frozenset[str] | None:
     """Modules that the saved `target_modules` name in the untouched model; None where it is a regex, or not stated.
 
@@ -50,10 +55,10 @@ def saved_targets(
     names = settings.target_modules if settings else None
     if names is None or isinstance(names, str):
         return None
-    if frozenset(names) == expected_adapter.target_modules:
-        names = spec.lora.target_modules
+    own = frozenset(names) == expected_adapter.target_modules
     try:
-        return frozenset(resolve(reference, replace(spec.lora, target_modules=names), family).modules)
+        lora = aimed.lora if own else replace(spec.lora, target_modules=names)
+        return frozenset(resolve(reference, lora, family).modules)
     except AdapterRefused:
         return frozenset()
 

@@ -7,34 +7,40 @@ where no such setting was found.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 from torch import nn
 
+from vlcheck.model.aim import ALL_LINEAR, as_regexes, left_out
 from vlcheck.model.family import Family, Part
-from vlcheck.model.targets import ALL_LINEAR, Targets, linears, parts_by_path
-from vlcheck.spec import Lora
+from vlcheck.model.targets import Targets, linears, parts_by_path
+from vlcheck.spec import Lora, RunSpec
 
 MOST = 8
 """Alternatives of a regex that somebody is asked to type."""
 
 
-def training(base: nn.Module, lora: Lora, family: Family, parts: Collection[Part], missing: Part) -> str:
+def training(base: nn.Module, spec: RunSpec, family: Family, parts: Collection[Part], missing: Part) -> str:
     """Settings under which LoRA adapts every linear layer of these parts and no other part's.
 
-    A part without a linear layer (the projector of Gemma 3 is a bare parameter) is trained in full instead.
+    A part without a linear layer (the projector of Gemma 3 is a bare parameter), or without one that the run's
+    framework takes for all-linear, is trained in full instead.
 
     Args:
         missing: the part that is not trained now, one of `parts`.
     """
-    of = parts_by_path(base, family)
-    every = linears(base)
-    left_out = {name for name in every if of[name] is not None and of[name] not in parts}
+    lora, of = spec.lora, parts_by_path(base, family)
+    freeze = tuple(name for name in spec.training.freeze if name not in {part.intent for part in parts})
+    every = _all_linear(base, replace(spec, training=replace(spec.training, freeze=freeze)), family)
+    unwanted = {name for name in every if of[name] is not None and of[name] not in parts}
     changes = [f"target_modules: {ALL_LINEAR}"]
-    if left_out:
-        changes.append(_written("exclude_modules", exclusion(left_out, every - left_out)))
+    if unwanted:
+        changes.append(_written("exclude_modules", exclusion(unwanted, every - unwanted)))
     elif lora.exclude_modules:
         changes.append("remove exclude_modules")
+    if freeze != spec.training.freeze:
+        changes.append(f"freeze: [{', '.join(freeze)}]")
     changes.extend(f"remove {key}" for key in ("layers_to_transform", "layers_pattern") if getattr(lora, key))
     if missing is Part.EXPERTS:
         return experts(base, lora, of)
@@ -45,6 +51,14 @@ def training(base: nn.Module, lora: Lora, family: Family, parts: Collection[Part
         saved = [*(lora.modules_to_save or ()), *dict.fromkeys(root.rpartition(".")[2] for root in roots)]
         changes = [f"modules_to_save: [{', '.join(saved)}]"] if roots else []
     return ", ".join(filter(None, changes))
+
+
+def _all_linear(base: nn.Module, spec: RunSpec, family: Family) -> set[str]:
+    """Linear layers that `all-linear` adapts in the run's framework."""
+    passed_over = re.compile(
+        left_out(replace(spec, lora=replace(spec.lora, target_modules=ALL_LINEAR)), family) or "(?!)"
+    )
+    return {name for name in linears(base) if not passed_over.fullmatch(name)}
 
 
 def experts(base: nn.Module, lora: Lora, of: Mapping[str, Part | None]) -> str:
@@ -69,7 +83,7 @@ def leaving_out(lora: Lora, targets: Targets, unwanted: Collection[str]) -> str:
     if aimed:
         if not kept:
             return ""
-        working = [] if _idle(lora, targets) else _as_regexes(lora.exclude_modules)
+        working = [] if _idle(lora, targets) else as_regexes(lora.exclude_modules)
         new = exclusion(aimed, kept)
         changes.append(new and _written("exclude_modules", "|".join([*working, new])))
         if not new:
@@ -90,7 +104,7 @@ def excludes(lora: Lora, targets: Targets, meant: Collection[str]) -> str:
     """
     written = [lora.exclude_modules] if isinstance(lora.exclude_modules, str) else list(lora.exclude_modules or ())
     idle = set(targets.idle_excludes.values())
-    regexes = [] if idle == set(written) else _as_regexes(tuple(entry for entry in written if entry not in idle))
+    regexes = [] if idle == set(written) else as_regexes(tuple(entry for entry in written if entry not in idle))
     for entry in idle:
         word = re.escape(entry.strip(".*^$"))
         inside = rf".*\b{word}\b.*"
@@ -169,13 +183,6 @@ def _numbered(root: str, kept: Collection[str]) -> str:
 def _idle(lora: Lora, targets: Targets) -> bool:
     written = (lora.exclude_modules,) if isinstance(lora.exclude_modules, str) else lora.exclude_modules or ()
     return set(written) == set(targets.idle_excludes.values())
-
-
-def _as_regexes(written: str | Sequence[str] | None) -> list[str]:
-    """Entries as PEFT matches them, as regexes for the whole path: those of a list are ends of it."""
-    if isinstance(written, str):
-        return [written]
-    return [rf"(.*\.)?({'|'.join(map(re.escape, written))})"] if written else []
 
 
 def _ends_in(name: str, entry: str, key: str) -> bool:

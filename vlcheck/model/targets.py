@@ -10,11 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from vlcheck.model.aim import ALL_LINEAR
 from vlcheck.model.build import AdapterRefused, base_of, lora_config
 from vlcheck.model.family import Family, Part
 from vlcheck.spec import Lora
-
-ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,18 @@ class Targets:
     """PEFT's own targets, where the run names none."""
 
 
-def resolve(base: nn.Module, lora: Lora, family: Family) -> Targets:
+def resolve(base: nn.Module, lora: Lora, family: Family, handed: Lora | None = None) -> Targets:
     """Match the run's entries against every module path, with PEFT's own matcher.
+
+    Args:
+        lora: as the run's description has it, whose entries are told of.
+        handed: as the run's framework hands it to PEFT (`vlcheck.model.aim`), where that differs.
 
     Raises:
         AdapterRefused: if PEFT rejects the settings before it looks at any module.
     """
     try:
-        config = lora_config(lora)
+        config = lora_config(handed or lora)
     except (ValueError, TypeError) as refusal:
         raise AdapterRefused(str(refusal)) from refusal
     modules = {name: type(module).__name__ for name, module in base.named_modules() if name}

@@ -230,20 +230,24 @@ def ddp_unused_adapter(spec: RunSpec, reach: Reach, targets: Targets) -> Iterato
 def default_targets(
     spec: RunSpec, targets: Targets, modules: ModuleTable, reference: nn.Module, family: Family
 ) -> Iterator[Finding | Examined]:
-    """No targets are named, so PEFT's default decides what trains.
+    """No targets are named, so a default decides what trains: the framework's, else PEFT's.
 
-    For Gemma 4 the default is a regex for the q and v projections of the language model; vision tower and
-    projector stay as they are. Frameworks have defaults of their own that freeze the same parts.
+    For Gemma 4 PEFT's is a regex for the q and v projections of the language model; vision tower and projector
+    stay as they are. LLaMA-Factory and ms-swift freeze the same parts, Unsloth picks layers by their names.
 
     Remedy: write `target_modules`.
 
     Source: peft, utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
     """
+    from vlcheck.model.aim import choices_of_framework
+
     yield Examined(len(targets.modules), "targeted modules")
-    if targets.default is not None:
+    own = "; ".join(choices_of_framework(spec)) if spec.lora.target_modules is None else ""
+    if targets.default is not None or own:
         frozen = [part.value for part in modules.parts() if not modules.trained(part)]
+        whose = own or f"PEFT's default {targets.default!r}"
         yield Finding(
-            f"target_modules is not set: PEFT's default {targets.default!r} adapts {len(targets.modules)} modules and "
+            f"target_modules is not set: {whose} adapts {len(targets.modules)} modules and "
             f"leaves {' and '.join(frozen) or 'no part'} frozen",
             where=spec.where("lora.target_modules"),
             measured={"modules": len(targets.modules)},

@@ -39,7 +39,7 @@ def language_not_adapted(
     yield _adapters(modules)
     if not modules.trained(Part.LANGUAGE) and not modules.trained(Part.EXPERTS):
         yield Finding(
-            f"language model has no adapter: {_all_in(modules)}",
+            f"language model has no adapter: {_all_in(modules)}{_by_framework(spec, Part.LANGUAGE)}",
             where=spec.where("lora.target_modules"),
             measured=_census(modules),
             fix=trained_by(Part.LANGUAGE, spec, modules, reference, family),
@@ -96,7 +96,7 @@ def frozen_part(
     for part in (Part.VISION, Part.PROJECTOR):
         if part in modules.parts() and not modules.trained(part) and getattr(spec.intent, part.intent) is None:
             yield Finding(
-                f"{part.value} is not trained: {_all_in(modules)}",
+                f"{part.value} is not trained: {_all_in(modules)}{_by_framework(spec, part)}",
                 where=spec.where(f"intent.{part.intent}"),
                 measured=_census(modules),
                 fix="; or ".join(
@@ -220,7 +220,7 @@ def trained_by(part: Part, spec: RunSpec, modules: ModuleTable, reference: nn.Mo
             or (other is Part.ROUTER and spec.intent.router != "train")
         )
     ]
-    return training(reference, spec.lora, family, wanted, part)
+    return training(reference, spec, family, wanted, part)
 
 
 def is_idle(spec: RunSpec, part: Part) -> bool:
@@ -238,11 +238,20 @@ def _meant_but_missing(
     yield _adapters(modules)
     if not modules.trained(part):
         yield Finding(
-            f"{part.value} is meant to be trained, but carries no trainable adapter: {_all_in(modules)}",
+            f"{part.value} is meant to be trained, but carries no trainable adapter: {_all_in(modules)}"
+            f"{_by_framework(spec, part)}",
             where=spec.where("lora.target_modules"),
             measured=_census(modules),
             fix=trained_by(part, spec, modules, reference, family),
         )
+
+
+def _by_framework(spec: RunSpec, part: Part) -> str:
+    """What the run's framework has to do with a part that is not trained."""
+    from vlcheck.model.aim import withheld
+
+    reason = withheld(spec, part)
+    return reason and f"; {reason}"
 
 
 def _adapters(modules: ModuleTable) -> Examined:

@@ -185,6 +185,7 @@ def idle_skip(spec: RunSpec, reference: nn.Module) -> Iterator[Finding | Examine
 
 def _cause(spec: RunSpec, reference: nn.Module, family: Family) -> tuple[str, str]:
     """Why PEFT refuses the targets, and settings that it takes; nothing where the targets are not what it refuses."""
+    from vlcheck.model.aim import aim
     from vlcheck.model.build import AdapterRefused
     from vlcheck.model.misnamed import explain
     from vlcheck.model.target_fixes import training
@@ -193,7 +194,7 @@ def _cause(spec: RunSpec, reference: nn.Module, family: Family) -> tuple[str, st
     if spec.lora.target_parameters:
         return "", ""
     try:
-        targets = resolve(reference, spec.lora, family)
+        targets = resolve(reference, spec.lora, family, aim(spec, family).lora)
     except AdapterRefused:
         return "", ""
     misnamed = explain(reference, spec.lora)
@@ -206,7 +207,7 @@ def _cause(spec: RunSpec, reference: nn.Module, family: Family) -> tuple[str, st
     wanted = wanted or {of[name] for name in layers} - {None, Part.ROUTER}
     parts = [part for part in Part if part in wanted and getattr(spec.intent, part.intent) != "freeze"]
     cause = f"{len(containers)} of {len(targets.modules)} targeted modules are containers" if containers else ""
-    return cause, training(reference, spec.lora, family, parts, parts[0]) if parts else ""
+    return cause, training(reference, spec, family, parts, parts[0]) if parts else ""
 
 
 def _mended(spec: RunSpec, reference: nn.Module, family: Family, misnamed: Misnamed) -> str:
@@ -220,7 +221,7 @@ def _mended(spec: RunSpec, reference: nn.Module, family: Family, misnamed: Misna
     if meant <= hit:
         return misnamed.fix
     parts = [part for part in Part if part in meant | hit and getattr(spec.intent, part.intent) != "freeze"]
-    return training(reference, spec.lora, family, parts, min(meant - hit, key=lambda part: part.name))
+    return training(reference, spec, family, parts, min(meant - hit, key=lambda part: part.name))
 
 
 def _short(refusal: str) -> str:

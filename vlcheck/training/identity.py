@@ -16,7 +16,7 @@ Identity: TypeAlias = Mapping[str, Any]
 NOT_LEARNT = frozenset((
     "training.output_dir", "training.logging_steps", "training.save_strategy", "training.save_steps",
     "training.save_total_limit", "training.per_device_eval_batch_size", "training.dataloader_num_workers",
-    "data.max_unreadable", "training.report_to", "training.run_name",
+    "data.max_unreadable", "training.report_to", "training.run_name", "training.freeze",
 ))  # fmt: skip
 """Settings that change nothing of what is learnt."""
 EVALUATION = frozenset((

@@ -17,7 +17,12 @@ LLAMA_FACTORY = Framework(
     supervises=Fact("answers", "llamafactory/data/processor/supervised.py:80-97, hparams/data_args.py:50"),
     too_long=Fact("cut", "llamafactory/data/processor/supervised.py:71-76"),
     columns=Fact(("conversations", "images"), "llamafactory/data/parser.py:43,56"),
-    freezes=Fact(("vision", "projector"), f"{_LLAMA}/finetuning_args.py:527,531"),
+    freezes=Fact(
+        ("vision", "projector", "audio"),
+        f"{_LLAMA}/finetuning_args.py:527,531, model/model_utils/misc.py:38, visual.py:163-246",
+    ),
+    freezes_named=True,
+    spares=("projector",),
     defaults={
         **ARGUMENTS,
         **HEAD,
@@ -29,6 +34,7 @@ LLAMA_FACTORY = Framework(
             ),
         ),
         "lora.r": Fact(8, f"{_LLAMA}/finetuning_args.py:77"),
+        "lora.target_modules": Fact("all-linear", f"{_LLAMA}/finetuning_args.py:81"),
         "lora.lora_alpha": Fact(lambda spec: 2.0 * spec.lora.r, f"{_LLAMA}/finetuning_args.py:568"),
         "lora.lora_dropout": Fact(0.0, f"{_LLAMA}/finetuning_args.py:73"),
         "data.max_length": Fact(2048, f"{_LLAMA}/data_args.py:46"),

@@ -17,7 +17,10 @@ MS_SWIFT = Framework(
     supervises=Fact("answers", "swift/template/base.py:1214-1255, loss_scale/base.py: default"),
     too_long=Fact("dropped", "swift/arguments/base_args/template_args.py:132, the model's own limit"),
     columns=Fact(("messages", "query", "response", "image", "images"), "swift/dataset/preprocessor/core.py:24,68"),
-    freezes=Fact(("vision", "projector"), "swift/arguments/tuner_args.py:123-124"),
+    freezes=Fact(
+        ("vision", "projector", "audio"),
+        "swift/arguments/tuner_args.py:123-124, pipelines/train/tuner.py:99, model/model_arch.py",
+    ),
     defaults={
         **ARGUMENTS,
         **packed(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
+from vlcheck.library_settings import Freezable
 from vlcheck.spec import CheckpointingKwargs
 from vlcheck.spec import Framework as Name
 
@@ -15,7 +16,6 @@ Supervision: TypeAlias = Literal["answers", "all", "all but images", "none"]
 padding; those but the images' placeholders; or it has no such collator."""
 TooLong: TypeAlias = Literal["cut", "dropped", "kept"]
 """What becomes of a row with images that is longer than the limit."""
-Part: TypeAlias = Literal["vision", "projector", "language"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,16 @@ class Framework:
     too_long: Fact[TooLong]
     columns: Fact[tuple[str, ...]]
     """Columns that it reads of a row with images."""
-    freezes: Fact[tuple[Part, ...]]
-    """Parts that get no adapter unless it is told otherwise."""
+    freezes: Fact[tuple[Freezable, ...]]
+    """Parts that get no adapter unless it is told otherwise: the default of `training.freeze`."""
+    freezes_named: bool = False
+    """Whether those get none where targets are named one by one, too."""
+    spares: tuple[Freezable, ...] = ()
+    """Parts that its `all-linear` leaves out whatever it is told to freeze."""
+    unset: Fact[str] | None = None
+    """Regex for the whole path of a linear layer that is adapted where no targets are set; None leaves it to PEFT."""
+    all_linear: Fact[str] | None = None
+    """The same for `all-linear`; None is every linear layer but the head."""
     defaults: Mapping[str, Fact[Any]] = field(default_factory=dict)
     """Dotted path of a run's description to the value, or to a function that makes it of the run so far."""
     file_defaults: Mapping[str, Fact[Any]] = field(default_factory=dict)

@@ -7,6 +7,15 @@ from vlcheck.config.frameworks.transformers import ARGUMENTS
 from vlcheck.spec import Quantization
 
 _UNSLOTH = "unsloth/models/rl.py"
+_LAYERS = (
+    r".*(vision|image|visual|patch|language|text).*(attn|attention|mixer|mlp|feed_forward|ffn|dense).*\.[^.\d][^.]*"
+)
+"""Attention and MLP of parts with such names. A leaf that is called by a number occurs once: it is taken for a head."""
+_EMBEDDERS = (
+    r".*(embed_vision\.embedding_projection|vision_embedder\.patch_dense|vision_tower\.patch_embedder\.input_proj)"
+)
+_HEARING = r".*(audio_tower\..*|embed_audio\.embedding_projection)"
+_PICKS = "unsloth_zoo-2026.10.9: unsloth_zoo/peft_utils.py:156-330, unsloth/models/vision.py"
 _ZOO = "unsloth_zoo-2026.10.9: unsloth_zoo/vision_utils.py"
 
 UNSLOTH = Framework(
@@ -18,6 +27,8 @@ UNSLOTH = Framework(
     too_long=Fact("cut", f"{_ZOO}:2077"),
     columns=Fact(("messages", "prompt", "completion", "images"), _ZOO),
     freezes=Fact((), "unsloth/models/vision.py:4917"),
+    unset=Fact(f"{_LAYERS}|{_EMBEDDERS}", f"{_PICKS}:5098"),
+    all_linear=Fact(f"{_LAYERS}|{_EMBEDDERS}|{_HEARING}", f"{_PICKS}:5010"),
     defaults={
         **ARGUMENTS,
         "quantization": Fact(
