@@ -169,7 +169,11 @@ class Draft:
         except ValueError as wrong:
             self.refuse(key, f"{key} is {quoted(value)}; allowed: {wrong}")
             return
-        known = choices(at(fate.path.split(".")))
+        annotation = at(fate.path.split("."))
+        if wanted is None and not accepts(annotation, type(None)):
+            self.without_effect(key)  # null leaves it to the tool
+            return
+        known = choices(annotation)
         if fate.otherwise is not None and isinstance(wanted, str) and wanted not in known:
             self.take(key, fate.otherwise)
         else:
