@@ -9,7 +9,7 @@ from typing import Any
 
 from vlcheck.config import native
 from vlcheck.config.defaults import settled
-from vlcheck.config.foreign import axolotl, llamafactory, ms_swift, trl
+from vlcheck.config.foreign import axolotl, huggingface, llamafactory, ms_swift, trl
 from vlcheck.config.foreign.commands import completed, is_script, read_script
 from vlcheck.config.foreign.not_configs import refuse_keys, refuse_text
 from vlcheck.config.hardware import on_hardware
@@ -19,7 +19,7 @@ from vlcheck.config.reading.yaml_lines import read_yaml
 from vlcheck.finding import Json, collector
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 
-DIALECTS = (axolotl, llamafactory, trl, ms_swift, native)
+DIALECTS = (axolotl, llamafactory, trl, ms_swift, huggingface, native)
 """Other tools' first: vlcheck's own takes any file that has something like one of its sections."""
 
 __all__ = ["DIALECTS", "load", "load_mapping"]
@@ -42,6 +42,8 @@ def load(
         command = read_script(path)
         dialect = next(dialect for dialect in DIALECTS if command.dialect == dialect.NAME)
         spec = settled(completed(dialect.to_spec(command.document, command.sources, folder), command))
+    elif huggingface.is_folder(path):
+        spec = settled(huggingface.read_folder(path))
     else:
         refuse_text(path)
         document, sources = read_yaml(path)

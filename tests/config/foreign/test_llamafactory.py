@@ -46,9 +46,11 @@ def read(tmp_path):
     [
         ("", "lora.r", 8),
         ("lora_rank: 32", "lora.lora_alpha", 64),
+        ("", "lora.target_modules", "all-linear"),
         ("lora_target: all", "lora.target_modules", "all-linear"),
         ("lora_target: q_proj, v_proj", "lora.target_modules", ("q_proj", "v_proj")),
         ("additional_target: embed_tokens,lm_head", "lora.modules_to_save", ("embed_tokens", "lm_head")),
+        ("", "training.freeze", ("vision", "projector", "audio")),
         ("freeze_vision_tower: false", "training.freeze", ("projector",)),
         ("freeze_multi_modal_projector: false", "training.freeze", ("vision", "audio")),
         ("freeze_vision_tower: false\nfreeze_multi_modal_projector: false", "training.freeze", ()),

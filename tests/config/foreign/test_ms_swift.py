@@ -34,6 +34,7 @@ def read(tmp_path):
     [
         ("", "lora.lora_alpha", 32),
         ("", "lora.target_modules", "all-linear"),
+        ("", "training.freeze", ("vision", "projector", "audio")),
         ("", "training.gradient_accumulation_steps", 16),
         ("", "training.learning_rate", 1e-4),
         ("lora_rank: 64", "lora.r", 64),

@@ -168,8 +168,8 @@ class Draft:
             self.refuse(key, f"{key} is {quoted(value)}; allowed: {wrong}")
             return
         annotation = at(fate.path.split("."))
-        if value is None and not accepts(annotation, type(None)):  # left to its default
-            self.without_effect(key)
+        if wanted is None and not accepts(annotation, type(None)):
+            self.without_effect(key)  # null leaves it to the tool
             return
         known = choices(annotation)
         if fate.otherwise is not None and isinstance(wanted, str) and wanted not in known:

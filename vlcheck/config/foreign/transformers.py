@@ -45,11 +45,12 @@ ARGUMENTS: Mapping[str, Fate] = {
     "report_to": To("training.report_to", _ours),
     "activation_checkpointing": To("training.gradient_checkpointing"),
     **together(
-        "activation_checkpointing_kwargs gradient_checkpointing_kwargs deepspeed fsdp fsdp_config use_liger_kernel"
+        "activation_checkpointing_kwargs gradient_checkpointing_kwargs deepspeed fsdp fsdp_config use_liger_kernel "
+        "accelerator_config"
     ),
     **unjudged(
         "optim_target_modules torch_compile torch_compile_backend torch_compile_mode use_cache auto_find_batch_size "
-        "bf16_full_eval fp16_full_eval use_cpu parallelism_config accelerator_config",
+        "bf16_full_eval fp16_full_eval use_cpu parallelism_config",
         "memory",
     ),
     **unjudged("label_smoothing_factor", "memory", "labels", harmless=(0, None)),
@@ -119,6 +120,8 @@ def settle_arguments(draft: Draft) -> None:
     for key in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):
         if given.get(key) is not None:
             _checkpointing(draft, key)
+    if draft.value("accelerator_config.split_batches"):
+        draft.doubt("accelerator_config.split_batches", "memory")
     if draft.on("use_liger_kernel"):
         draft.put("training.logits", "fused", "use_liger_kernel")
     settle_sharding(draft)
