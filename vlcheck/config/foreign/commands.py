@@ -54,7 +54,9 @@ PROGRAMS = (
         dialect="ms-swift",
         called=re.compile(r"(?:^|[/ ])swift sft$|(?:^|[/ ])swift/cli/sft\.py$"),
         model="model",
-        environment={"MAX_PIXELS": "max_pixels", "NPROC_PER_NODE": "num_processes"},
+        environment={
+            "MAX_PIXELS": "max_pixels", "NPROC_PER_NODE": "num_processes", "IMAGE_MAX_TOKEN_NUM": "image_max_token_num"
+        },  # fmt: skip
     ),
     Program(dialect="llamafactory", called=re.compile(r"(?:^|[/ ])llamafactory-cli train$"), file=True),
     Program(dialect="axolotl", called=re.compile(r"(?:^|[/ ])axolotl(?:\.cli\.| )train$"), file=True),
@@ -106,7 +108,7 @@ def read_script(path: str | os.PathLike[str]) -> Command:
         others = [words for words in commands if any(_TRAINS.search(word.text) for word in words[:12])]
         raise ConfigError(_refusal(file, others))
     words, (program, at) = found[0]
-    if program.file:
+    if program.file and not (words[at + 1 :] and words[at + 1].text.startswith("-")):
         name = next((word.text for word in words[at + 1 :] if not word.text.startswith("-")), "a config")
         where = Location(file, words[at].line, words[at].column)
         raise ConfigError(Problem(where, f"the run's config is {quoted(name)}; name that file"))
@@ -137,7 +139,7 @@ def completed(spec: RunSpec, command: Command) -> RunSpec:
 
 
 def _refusal(file: str, others: Sequence[tuple[Word, ...]]) -> Problem:
-    allowed = "allowed: `trl sft`, or TRL's own sft.py and sft_vlm*.py"
+    allowed = "allowed: `trl sft`, `swift sft`, `llamafactory-cli train`, or TRL's own sft.py and sft_vlm*.py"
     if not others:
         return Problem(Location(file), f"is a shell script without a training command; {allowed}")
     word = next(word for word in others[0] if _TRAINS.search(word.text))

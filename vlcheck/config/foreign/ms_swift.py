@@ -89,7 +89,9 @@ KEYS: Mapping[str, Fate] = {
         "adalora_beta1 adalora_beta2 adalora_orth_reg_weight llamapro_num_new_blocks llamapro_num_groups "
         "reft_layer_key reft_layers reft_rank reft_intervention_type reft_args"
     ),
-    "num_processes": To("hardware.count"),  # NPROC_PER_NODE, swift/cli/main.py:30
+    # variables of the environment: swift/cli/main.py:30, swift/template/templates/qwen.py
+    "num_processes": To("hardware.count"),
+    "image_max_token_num": To("data.max_soft_tokens"),
     # base_args.py, sft_args.py, generation_args.py, ray_args.py
     **unjudged("tuner_backend", "memory", "placement", harmless=(None, "peft")),
     **unjudged("external_plugins custom_register_path", "memory", "labels", "placement", "data", harmless=(None, [])),
@@ -197,6 +199,9 @@ _PIXELS = ("ENV.MAX_PIXELS", "model_kwargs.MAX_PIXELS", "model_kwargs.max_pixels
 """Where an image's largest number of pixels may stand; the first bounds what the model's own processor takes."""
 
 
+_ENVIRONMENT = {"NPROC_PER_NODE": "hardware.count", "IMAGE_MAX_TOKEN_NUM": "data.max_soft_tokens"}
+
+
 def _opened(draft: Draft) -> None:
     """Read JSON that stands in a text (swift/utils/utils.py:490), and what the environment says."""
     for key in ("gradient_checkpointing_kwargs", "model_kwargs", "deepspeed", "fsdp_config"):
@@ -209,8 +214,8 @@ def _opened(draft: Draft) -> None:
             else:
                 draft.hold(key, document, {})
     for name in draft.mapping("ENV") or ():
-        if name == "NPROC_PER_NODE":
-            draft.put("hardware.count", draft.value("ENV.NPROC_PER_NODE"), "ENV.NPROC_PER_NODE")
+        if name in _ENVIRONMENT:
+            draft.put(_ENVIRONMENT[name], draft.value(f"ENV.{name}"), f"ENV.{name}")
         elif name not in ("CUDA_VISIBLE_DEVICES", "MAX_PIXELS"):
             draft.doubt(f"ENV.{name}", "memory", "labels")
     for name in draft.mapping("model_kwargs") or ():
