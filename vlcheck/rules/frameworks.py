@@ -10,7 +10,7 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 if TYPE_CHECKING:
     from vlcheck.spec import Origin, RunSpec
 
-RULES_OF = {"memory": "VLC3xx", "labels": "VLC2xx", "placement": "VLC1xx and VLC4xx", "data": "VLC5xx"}
+RULES_OF = {"memory": "VLC3xx", "labels": "VLC2xx", "placement": "VLC1xx, VLC4xx", "data": "VLC5xx"}
 """The rules whose verdicts rest on what a setting touches."""
 
 
@@ -52,7 +52,8 @@ def key_not_understood(spec: RunSpec) -> Iterator[Finding | Examined]:
     origin = _origin(spec)
     yield Examined(len(origin.unread) + len(origin.idle) + len(spec.sources), "keys and defaults")
     for key in origin.unread:
-        judged = " and ".join(RULES_OF[concern] for concern in key.touches)
+        judged = ", ".join(RULES_OF[concern] for concern in key.touches)
+        judged = "every rule" if set(key.touches) == set(RULES_OF) else judged
         yield Finding(
             f"{key.message}; {judged} judged the run without it",
             where=key.where,

@@ -11,7 +11,7 @@ from typing import Any
 from vlcheck.config.foreign.keys import Fate, Gone, To, Together, Unjudged
 from vlcheck.config.reading.quoting import closest, quoted
 from vlcheck.config.reading.scalars import plain_value
-from vlcheck.config.validation.allowed import accepts, at, choices
+from vlcheck.config.validation.allowed import accepts, at, choices, inside
 from vlcheck.finding import Json
 from vlcheck.spec import Concern, Location, Origin, Outdated, Problem, Unread
 
@@ -178,7 +178,8 @@ class Draft:
             self.put(fate.path, wanted, key)
 
     def _unknown(self, key: str, table: Mapping[str, Fate]) -> None:
-        near = closest(key.rpartition(".")[2], [name for name, fate in table.items() if not isinstance(fate, Gone)])
+        word, taken = key.rpartition(".")[2], {name: fate for name, fate in table.items() if not isinstance(fate, Gone)}
+        near = closest(word, [name for name, fate in taken.items() if isinstance(fate, To)]) or closest(word, taken)
         self.doubt(key, message=f"no argument of {self.title}" + (f"; did you mean {near}?" if near else ""))
 
 
@@ -195,6 +196,8 @@ def _coerced(path: str, value: Json) -> Json:
         return value
     if accepts(annotation, bool) and value.lower() in _WORDS:
         return _WORDS[value.lower()]
+    if inside(annotation, 0) is not None and not accepts(annotation, int):
+        return [value]  # one word after a flag that takes several
     number = plain_value(value)
     wanted = (int, float) if accepts(annotation, float) else (int,) if accepts(annotation, int) else ()
     return number if type(number) in wanted else value
