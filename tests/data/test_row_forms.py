@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
-from tests.photos import write_photo
+from tests.photos import encoded, photo, write_photo
 from vlcheck.data.read import Row, RowProblem, read_rows
 from vlcheck.data.scan import scan_data
 from vlcheck.finding import Finding
@@ -103,9 +104,7 @@ def test_an_image_column_that_is_not_read_is_named(tmp_path, column, cell):
     assert not found("VLC522", written(tmp_path, beside))
 
 
-@pytest.mark.parametrize(
-    ("framework", "speaks"), [(None, True), ("trl", True), ("vlcheck", False), ("llamafactory", False)]
-)
+@pytest.mark.parametrize(("framework", "speaks"), READ_BY)
 def test_a_path_where_a_list_is_meant(tmp_path, framework, speaks):
     """Judged by the named framework's reader: TRL takes the letters for images."""
     data = written(tmp_path, [{"messages": PLACED, "images": "0.jpg"}])
@@ -113,9 +112,7 @@ def test_a_path_where_a_list_is_meant(tmp_path, framework, speaks):
     assert not found("VLC523", written(tmp_path, [{"messages": PLACED, "images": ["0.jpg"]}]), framework)
 
 
-@pytest.mark.parametrize(
-    ("framework", "speaks"), [(None, True), ("trl", True), ("vlcheck", False), ("llamafactory", False)]
-)
+@pytest.mark.parametrize(("framework", "speaks"), READ_BY)
 def test_llavas_own_format(tmp_path, framework, speaks):
     """Read by vlcheck's own loop and LLaMA-Factory, not by TRL."""
     data = written(tmp_path, [{"image": "0.jpg", "conversations": LLAVA}], "llava.json")
@@ -137,11 +134,75 @@ def test_a_missing_placeholder(tmp_path, framework, messages, speaks):
     assert len(found("VLC525", data, framework)) == speaks
 
 
+PICTURE = {"bytes": encoded(photo(0)), "path": None}
+"""An image as a parquet or arrow row holds it."""
+BYTES_AND_PATH = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+
+
+def columnar(folder: Path, columns: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Data:
+    """Data of these rows in a parquet file, as `datasets` writes it.
+
+    Args:
+        columns: types of the columns beside `messages`.
+    """
+    said = datasets.List({"role": datasets.Value("string"), "content": datasets.Value("string")})
+    features = datasets.Features({"messages": said, **columns})
+    datasets.Dataset.from_list(list(rows), features=features).to_parquet(str(folder / "train.parquet"))
+    return Data(path=str(folder / "train.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("empty", "code", "said"),
+    [
+        ({"bytes": b"", "path": None}, "VLC501", "no bytes"),
+        ({"bytes": None, "path": None}, "VLC519", "the image is null"),
+        (None, "VLC519", "the image is null"),
+    ],
+)
+@pytest.mark.parametrize("kind", [datasets.Image(), BYTES_AND_PATH])
+def test_an_empty_image_of_a_columnar_row(tmp_path, kind, empty, code, said):
+    """No bytes, no path, or null in the list of images: the row is named, whatever the column's type."""
+    rows = [{"messages": PLACED, "images": [image]} for image in (PICTURE, empty)]
+    (finding,) = found(code, columnar(tmp_path, {"images": datasets.List(kind)}, rows))
+    assert said in finding.message
+    assert "train[1]" in finding.message
+
+
+@pytest.mark.parametrize("images", [[], None])
+def test_a_placeholder_without_an_image(tmp_path, images):
+    """A text asks for an image and its row lists none: the row is named; a text that asks for none is a mixture."""
+    columns = {"images": datasets.List(datasets.Image())}
+    asking = columnar(tmp_path, columns, [{"messages": PLACED, "images": image} for image in ([PICTURE], images)])
+    (finding,) = found("VLC519", asking)
+    assert "train[1]: more image placeholders than images" in finding.message
+    silent = columnar(tmp_path, columns, [{"messages": SAID, "images": image} for image in ([PICTURE], images)])
+    assert not found("VLC519", silent)
+
+
+@pytest.mark.parametrize(("framework", "speaks"), READ_BY)
+def test_a_null_image_beside_others(tmp_path, framework, speaks):
+    """Judged by the named framework's reader: TRL wraps null into a list of one image."""
+    rows = [{"messages": SAID, "image": image} for image in (PICTURE, None)]
+    mixed = columnar(tmp_path, {"image": datasets.Image()}, rows)
+    assert ["image is null in 1 rows" in f.message for f in found("VLC523", mixed, framework)] == [True] * speaks
+    assert not found("VLC523", columnar(tmp_path, {"image": datasets.Image()}, rows[:1]), framework)
+
+
+def test_columnar_rows_are_judged_as_lines_are(tmp_path):
+    """A path for a list, and images that no placeholder asks for, in parquet."""
+    text = columnar(tmp_path, {"images": datasets.Value("string")}, [{"messages": PLACED, "images": "0.jpg"}])
+    assert found("VLC523", text, "trl")
+    row = {"messages": SAID, "images": [PICTURE]}
+    assert found("VLC525", columnar(tmp_path, {"images": datasets.List(datasets.Image())}, [row]), "llamafactory")
+
+
 def test_trl_does_as_its_row_says(tmp_path):
     """The facts of the table, held against the installed package."""
     data_utils = pytest.importorskip("trl.data_utils")
     filled = data_utils.prepare_multimodal_messages(SAID, images="ab.jpg")
     assert [part.get("image") for part in filled[0]["content"] if part["type"] == "image"] == list("ab.jpg")
     assert len(data_utils.prepare_multimodal_messages(SAID, images=["0.jpg"])[0]["content"]) == 2
+    wrapped = data_utils.prepare_multimodal_messages(SAID, images=[None])  # of null, as its vision collator wraps it
+    assert wrapped[0]["content"][0] == {"type": "image", "image": None}
     with pytest.raises(ValueError, match="does not match number of image placeholders"):
         data_utils.prepare_multimodal_messages(PARTS, images=["0.jpg"])

@@ -16,6 +16,8 @@ class Reader:
     title: str
     bare_image: Fact[str]
     """What becomes of one path in `images` where a list is meant; empty where it is taken as that list."""
+    null_image: Fact[str]
+    """What becomes of an `image` that is null, beside rows that hold one; empty where the row is taken for text."""
     conversations: Fact[str]
     """What becomes of LLaVA's `conversations` of from and value; empty where they are read."""
     unplaced_text: Fact[str]
@@ -30,6 +32,9 @@ READERS: Mapping[Name, Reader] = {
     "trl": Reader(
         title=TRL.title,
         bare_image=Fact("takes each character of the path for an image", "trl/data_utils.py:74-84"),
+        null_image=Fact(
+            "takes null for an image and stops", "trl/trainer/sft_trainer.py:369-371,425-427, the vision collator"
+        ),
         conversations=Fact(
             "looks for `messages`, or prompt and completion", "trl/trainer/sft_trainer.py:387,434, the vision collator"
         ),
@@ -39,6 +44,7 @@ READERS: Mapping[Name, Reader] = {
     "llamafactory": Reader(
         title=LLAMA_FACTORY.title,
         bare_image=Fact("", "llamafactory/data/converter.py:46, _find_medias"),
+        null_image=Fact("", "llamafactory/data/converter.py:45, _find_medias"),
         conversations=Fact("", "llamafactory/data/parser.py:43-56, converter.py: SharegptDatasetConverter"),
         unplaced_text=_COUNTED,
         unplaced_parts=_COUNTED,

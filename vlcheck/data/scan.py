@@ -87,6 +87,8 @@ class Scan:
     """Columns that look like images and were not read, in rows that hold none."""
     bare: Tally = field(default_factory=Tally)
     """Rows that hold one image where a list is meant."""
+    null: Tally = field(default_factory=Tally)
+    """Rows without an image whose `image` is null."""
     foreign: Tally = field(default_factory=Tally)
     """Rows in the format of LLaVA and ShareGPT: `conversations` of from and value."""
     unplaced: dict[str, Tally] = field(default_factory=dict)
@@ -220,6 +222,8 @@ def _note_form(scan: Scan, row: Row, count: SplitCount) -> None:
         count.without += 1
         for column in form.unread:
             scan.unread.setdefault(column, Tally()).add(row.name)
+        if form.null:
+            scan.null.add(row.name)
     if form.bare:
         scan.bare.add(row.name)
     if form.shape == "conversations":

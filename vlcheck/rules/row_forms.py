@@ -63,12 +63,13 @@ def image_column_unread(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examine
 
 @rule("VLC523", "image-not-in-list", Severity.ERROR)
 def image_not_in_list(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
-    """`images` holds one path where a list is meant.
+    """`images` holds one path where a list is meant, or `image` holds null.
 
     A text is a sequence too: a reader that counts the images of a row counts its letters. vlcheck's own loop
-    and LLaMA-Factory take it for a list of one.
+    and LLaMA-Factory take it for a list of one. A null `image` beside rows that have one is a row of text to
+    these two; TRL wraps it into a list of one image, which its processor refuses in the middle of the run.
 
-    Remedy: write `["photo.jpg"]` for `"photo.jpg"`.
+    Remedy: write `["photo.jpg"]` for `"photo.jpg"`, and an empty list `images` for no image.
 
     Source: https://github.com/hiyouga/LLaMA-Factory/issues/5883; trl/data_utils.py, prepare_multimodal_messages
     """
@@ -80,6 +81,14 @@ def image_not_in_list(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]
             where=place(spec),
             measured={"rows": scan.bare.count},
             fix="write each row's images as a list",
+        )
+    mixed = any(count.without < count.rows for count in scan.splits.values())
+    if scan.null.count and mixed and (refusing := _refusing(spec, "null_image")):
+        yield Finding(
+            f"image is null in {scan.null.count:,} rows: {few(scan.null.first, scan.null.count)}; {refusing}",
+            where=place(spec),
+            measured={"rows": scan.null.count},
+            fix="write each row's images as a list, an empty one where there is none",
         )
 
 

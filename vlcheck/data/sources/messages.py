@@ -38,7 +38,8 @@ def message_row(values: Mapping[str, Any], *, split: str, name: str, folder: Pat
     listed = values.get(column) or ()
     images = pictures_of(listed if isinstance(listed, list | tuple) else [listed], folder, name)
     waiting = iter(images)
-    turns = tuple(_turn(message, waiting, bool(images), folder, name) for message in messages)
+    shown = any(column in values for column in IMAGE_COLUMNS)
+    turns = tuple(_turn(message, waiting, shown, folder, name) for message in messages)
     left = tuple(waiting)
     if left:
         if len(left) < len(images):
@@ -48,6 +49,7 @@ def message_row(values: Mapping[str, Any], *, split: str, name: str, folder: Pat
     form = RowForm(
         shape=shape,
         bare="" if isinstance(listed, list | tuple) or column != "images" else column,
+        null="images" not in values and "image" in values and values["image"] is None,
         unplaced="" if not left else "text" if all(isinstance(content, str) for content in asked) else "parts",
         unread=tuple(key for key, value in values.items() if key not in (shape, *IMAGE_COLUMNS) and looks_like(value)),
     )

@@ -21,6 +21,8 @@ class RowForm:
     shape: Literal["flat", "messages", "conversations"] = "flat"
     bare: str = ""
     """Column that holds one image where a list is meant; empty where none does."""
+    null: bool = False
+    """Its `image` is null."""
     unplaced: Literal["", "text", "parts"] = ""
     """No placeholder asks for its images; whether its user turns are text or lists of parts."""
     unread: tuple[str, ...] = ()
