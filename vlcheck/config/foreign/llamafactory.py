@@ -22,7 +22,7 @@ from vlcheck.spec import Location, RunSpec
 
 NAME = "llamafactory"
 RECOGNISED_BY = "model_name_or_path beside finetuning_type, stage, template or cutoff_len"
-_TELLTALE = {"stage", "finetuning_type", "template", "cutoff_len", "dataset_dir", "lora_rank", "freeze_vision_tower"}
+_TELLTALE = {"stage", "finetuning_type", "template", "cutoff_len", "dataset_dir", "freeze_vision_tower"}
 
 
 def _names(value: Json) -> Json:
@@ -111,7 +111,8 @@ KEYS: Mapping[str, Fate] = {
 
 def recognises(document: Mapping[str, Json]) -> bool:
     """Tell whether the keys are LLaMA-Factory's."""
-    return "model_name_or_path" in document and bool(_TELLTALE & set(document))
+    theirs = {"use_peft", "dataset_name"}  # TRL's, which names its model alike
+    return "model_name_or_path" in document and bool(_TELLTALE & set(document)) and not theirs & set(document)
 
 
 def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
