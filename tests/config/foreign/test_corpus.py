@@ -95,7 +95,8 @@ BAD = {
     "ms-swift/bad/tied-head.yaml": {"VLC409", "VLC404"},
     "ms-swift/bad/train-type.sh": {"VLC903", "VLC404"},
 }
-"""Codes of broken configs; those of transformers get VLC902 besides: no file of theirs tells of quantisation or data."""
+"""Codes of broken configs; those of transformers get VLC902 besides: no file of theirs tells of quantisation or
+data."""
 
 FORMATS = ("trl", "transformers", "axolotl", "llamafactory", "ms-swift")
 

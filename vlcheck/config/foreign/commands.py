@@ -55,8 +55,10 @@ PROGRAMS = (
         called=re.compile(r"(?:^|[/ ])swift sft$|(?:^|[/ ])swift/cli/sft\.py$"),
         model="model",
         environment={
-            "MAX_PIXELS": "max_pixels", "NPROC_PER_NODE": "num_processes", "IMAGE_MAX_TOKEN_NUM": "image_max_token_num"
-        },  # fmt: skip
+            "MAX_PIXELS": "max_pixels",
+            "IMAGE_MAX_TOKEN_NUM": "image_max_token_num",
+            "NPROC_PER_NODE": "num_processes",
+        },
     ),
     Program(dialect="llamafactory", called=re.compile(r"(?:^|[/ ])llamafactory-cli train$"), file=True),
     Program(dialect="axolotl", called=re.compile(r"(?:^|[/ ])axolotl(?:\.cli\.| )train$"), file=True),

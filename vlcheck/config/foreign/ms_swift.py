@@ -189,8 +189,8 @@ _ZERO: Mapping[str, Mapping[str, Json]] = {
     "zero1": {"stage": 1},
     "zero2": {"stage": 2},
     "zero3": {"stage": 3},
-    "zero2_offload": {"stage": 2, "offload_optimizer": {"device": "cpu"}},
-    "zero3_offload": {"stage": 3, "offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}},
+    "zero2_offload": {"stage": 2, "offload_optimizer.device": "cpu"},
+    "zero3_offload": {"stage": 3, "offload_optimizer.device": "cpu", "offload_param.device": "cpu"},
 }
 """swift/config/*.json."""
 
@@ -227,7 +227,9 @@ def _presets(draft: Draft) -> None:
     """DeepSpeed's configs and FSDP's that ms-swift brings, by their names."""
     name = draft.value("deepspeed")
     if isinstance(name, str) and name in _ZERO:
-        draft.given["deepspeed"] = {"zero_optimization": dict(_ZERO[name])}
+        draft.given["deepspeed"] = None
+        for path, value in _ZERO[name].items():
+            draft.put(f"training.zero_optimization.{path}", value, "deepspeed")
     if draft.value("fsdp") == "fsdp2":
         draft.given["fsdp"] = "full_shard auto_wrap"
         message = "fsdp2 checkpoints activations itself, and gradient_checkpointing was judged"
