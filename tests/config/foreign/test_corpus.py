@@ -61,7 +61,7 @@ BAD = {
     "transformers/bad/reentrant": {"VLC406", "VLC404"},
     "transformers/bad/layers-replicated": set(),
 }
-"""Codes of broken configs; those of transformers get VLC902 besides: no file of theirs tells of quantisation or data."""
+"""Codes of broken configs; those of transformers get VLC902 besides: no file of theirs tells of quantisation."""
 
 GOOD = sorted(
     str(path.relative_to(HOME)) for format_ in ("trl", "transformers") for path in (HOME / format_ / "good").iterdir()
