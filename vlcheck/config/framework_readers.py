@@ -52,6 +52,7 @@ READERS: Mapping[Name, Reader] = {
     "axolotl": Reader(
         title=AXOLOTL.title,
         bare_image=Fact("opens the first character of the path as the image", "axolotl/processing_strategies.py:279"),
+        null_image=Fact("", "axolotl/processing_strategies.py:270"),
         conversations=Fact("", "axolotl/processing_strategies.py:169-178, convert_legacy_format"),
         unplaced_text=Fact("", "axolotl/processing_strategies.py:327, behind the first user's text"),
         unplaced_parts=Fact("", "axolotl/processing_strategies.py:327, behind the first user's parts"),
@@ -59,6 +60,7 @@ READERS: Mapping[Name, Reader] = {
     "ms-swift": Reader(
         title=MS_SWIFT.title,
         bare_image=Fact("", "swift/dataset/preprocessor/core.py:112"),
+        null_image=Fact("", "swift/dataset/preprocessor/core.py:108"),
         conversations=Fact("", "swift/dataset/preprocessor/core.py:507"),
         unplaced_text=Fact("", "swift/template/base.py:1207, before the first message"),
         unplaced_parts=Fact(

@@ -204,6 +204,8 @@ _BITS = {
 
 
 def _data(draft: Draft) -> None:
+    if draft.on("completion_only_loss"):  # rows of prompt and completion: earlier answers are part of the prompt
+        draft.put("intent.answers", "last", "completion_only_loss")
     mixture = draft.value("datasets")
     if isinstance(mixture, list) and len(mixture) == 1 and isinstance(mixture[0], dict):
         _source(draft, mixture[0].get("path"), "datasets.0.path")
