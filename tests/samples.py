@@ -30,7 +30,21 @@ from vlcheck.model.build import Weights, build_unadapted
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.reference import build_reference
 from vlcheck.processing.lengths import Lengths, RowLength
-from vlcheck.spec import CheckpointingKwargs, Hardware, Intent, Launch, Lora, ModelRef, Quantization, RunSpec, Training
+from vlcheck.spec import (
+    CheckpointingKwargs,
+    Hardware,
+    Intent,
+    Launch,
+    Location,
+    Lora,
+    ModelRef,
+    Origin,
+    Outdated,
+    Quantization,
+    RunSpec,
+    Training,
+    Unread,
+)
 
 TOWER_LIST = tuple(f"{name}_proj.linear" for name in ("q", "k", "v", "o", "gate", "up", "down"))
 LANGUAGE = r"model\.language_model\..*_proj"
@@ -132,7 +146,7 @@ class Run:
     def known(self) -> dict[str, Any]:
         """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
         shared: dict[str, Any] = {}
-        if self.changes.keys() <= {"data", "given"}:
+        if self.changes.keys() <= {"data", "given", "origin"}:
             shared |= adapted_model(self.model)
         other_collator = getattr(self.changes.get("data"), "collator", None) is not None
         if not (other_collator or self.changes.keys() & {"patch", "framework", "given"}):
@@ -250,6 +264,7 @@ WHOLE_SKIPS = ("lm_head", "model.vision_tower")
 WHOLE_TOWER = replace(NF4, llm_int8_skip_modules=WHOLE_SKIPS)
 FREEZE_EXPERTS = replace(TRAIN_ALL, experts="freeze")
 WITHOUT_ROUTER = targets("all-linear", exclude_modules=".*router.*")
+KEY = Location("run.yaml", 3, 1, "torch_compile")
 SHARDED = Training(gradient_checkpointing=True, fsdp="full_shard auto_wrap")
 
 
@@ -307,6 +322,8 @@ BROKEN: dict[str, Run] = {
     "VLC806": run(tiny.gemma4_deep),
     "VLC311": on_card(1000, major=7, attn="eager", per_device_train_batch_size=2),
     "VLC901": run(framework=None),
+    "VLC902": run(origin=Origin(format="trl", unread=(Unread(KEY, "torch_compile: true", ("memory",)),))),
+    "VLC903": run(origin=Origin(format="trl", outdated=(Outdated(KEY, "is no argument", ""),))),
     **{code: run(**changes) for code, changes in (data_samples.BROKEN | label_samples.BROKEN).items()},
 }
 """Each is caught by the rule of its code."""
@@ -377,6 +394,8 @@ ALIKE: dict[str, Run] = {
     "VLC806": run(tiny.gemma4_deep, training=Training(gradient_checkpointing=True, max_grad_norm=0.1)),
     "VLC311": on_card(1000, major=8, attn="eager", per_device_train_batch_size=2),
     "VLC901": SOUND,
+    "VLC902": run(origin=Origin(format="trl", idle=(KEY,))),
+    "VLC903": run(origin=Origin(format="trl", idle=(KEY,))),
     **{code: run(**changes) for code, changes in (data_samples.ALIKE | label_samples.ALIKE).items()},
 }
 """Sound runs, each as near to the broken run of its code as a sound one can be."""
@@ -429,6 +448,8 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC806": ((2, "settings (learning rate, clip)"),),
     "VLC311": ((1, "number type settings"),),
     "VLC901": ((1, "name of a framework"),),
+    "VLC902": ((1, "keys and defaults"),),
+    "VLC903": ((1, "keys and defaults"),),
     **data_samples.EXAMINED,
     **label_samples.EXAMINED,
 }

@@ -262,6 +262,10 @@ class Training:
     """TRL's: the rows of a micro-batch one after another, without padding."""
     activation_offloading: bool = False
     """TRL's: activations wait in main memory for the backward pass."""
+    assistant_only_loss: bool = False
+    """TRL's: the loss is of the assistant's turns; needs a template that marks them."""
+    completion_only_loss: bool | None = None
+    """TRL's: the loss is of `completion`; unset is on for rows of prompt and completion."""
     seed: Index = 42
     """Seed of every random number generator."""
 

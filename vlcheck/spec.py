@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Len
 
@@ -51,17 +51,20 @@ __all__ = [
     "Lora",
     "ModelRef",
     "Offload",
+    "Origin",
+    "Outdated",
     "Problem",
     "Quantization",
     "RunSpec",
     "Training",
+    "Unread",
     "ZeroOptimization",
 ]
 
 
 @dataclass(frozen=True, order=True)
 class Location:
-    """A place in a config file; `key` is the dotted path, lines and columns count from 1."""
+    """A place in a config file; `key` is the dotted path in that file, lines and columns count from 1."""
 
     file: str
     line: int = 1
@@ -217,13 +220,49 @@ class Intent:
     """Which answers of a conversation are trained; `last` for a run that trains the last one on purpose."""
 
 
+Concern: TypeAlias = Literal["memory", "labels", "placement", "data"]
+"""What a setting can change of what is judged."""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A key of another tool's file that no field of a run holds, and that can change what is judged."""
+
+    where: Location
+    message: str
+    touches: tuple[Concern, ...]
+
+
+@dataclass(frozen=True)
+class Outdated:
+    """An argument that the framework's version no longer takes."""
+
+    where: Location
+    message: str
+    instead: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Another tool's file that a run was read from, and what became of the keys that no field of the run holds."""
+
+    format: str
+    idle: tuple[Location, ...] = ()
+    """Keys without effect on what is judged."""
+    unread: tuple[Unread, ...] = ()
+    outdated: tuple[Outdated, ...] = ()
+    assumed: tuple[str, ...] = ()
+    """What was taken for granted where the file leaves something open, a sentence each."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """A run as the rest of vlcheck sees it.
 
     `sources` maps dotted paths (`lora.target_modules`, `lora.target_modules.0`) to the place that set
     them; a path that is missing was left to its default. A value that a framework's default filled is there too: its
-    place is the section's, and `Location.default` says whose default it is.
+    place is the section's, and `Location.default` says whose default it is. In a run that was read from another tool's
+    file, a place's key is that file's own.
     """
 
     model: ModelRef
@@ -235,12 +274,16 @@ class RunSpec:
     launch: Launch = Launch()
     intent: Intent = Intent()
     sources: Mapping[str, Location] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    origin: Origin | None = field(default=None, compare=False)
+    """None for a run that was described in vlcheck's own words."""
 
     def where(self, path: str) -> Location:
         """The place that set `path`; for a default, the nearest section that could have set it."""
         parts = path.split(".")
         for length in range(len(parts), -1, -1):
-            found = self.sources.get(".".join(parts[:length]))
+            above = ".".join(parts[:length])
+            found = self.sources.get(above)
             if found is not None:
-                return Location(found.file, found.line, found.column, path, found.default)
+                key = path if found.key == above else found.key
+                return Location(found.file, found.line, found.column, key, found.default)
         return Location("<python>", 1, 1, path)

@@ -54,6 +54,9 @@ def test_only_a_judgement_imports_torch(tmp_path):
         from vlcheck.cli.app import main
         open("bad.yaml", "w").write("model: 3\\n")
         open("good.yaml", "w").write("model: {id: google/gemma-4-E2B-it}\\nlora: {}\\n")
+        open("sft.yaml", "w").write("model_name_or_path: a/b\\nuse_peft: true\\n")
+        open("train.sh", "w").write("trl sft --model_name_or_path a/b --use_peft")
+        open("ds.json", "w").write("{zero_optimization: {}}")
         for line in sys.stdin.read().splitlines():
             sys.argv = ["vlcheck", *line.split()[1:]]
             code = None
@@ -75,6 +78,12 @@ def test_only_a_judgement_imports_torch(tmp_path):
         "0 explain VLC103",
         "2 explain VLC999",
         "0 init",
+        "0 init mine.yaml --model a/b --framework trl",
+        "0 convert mine.yaml",
+        "0 convert sft.yaml",
+        "0 convert train.sh",
+        "2 convert bad.yaml",
+        "2 audit ds.json",
         "0 schema",
         "2 audit bad.yaml",
         "2 audit missing.yaml",

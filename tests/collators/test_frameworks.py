@@ -28,13 +28,14 @@ BOTH = (pytest.param(SMALL, marks=pytest.mark.slow), CHATML)
 """One of them by default: a restatement asks the template for nothing that these two do not write alike."""
 
 
-def judged(framework, hub_id):
+def judged(framework, hub_id, *, answers="all", **training):
     """Codes that the framework's collator gets on a family, and what it is called."""
     values = entry(hub_id).config
     family = family_of(values)
-    collator = Collator(build_fallback(family, values), family.dialogue)
-    candidate = collator_of(framework, RunSpec(model=ModelRef(id=hub_id), lora=Lora()), collator)
-    report = check_collator(candidate, collator.processor, rows(), model=hub_id)
+    collator = Collator(build_fallback(family, values), family.dialogue, answers=answers)
+    spec = RunSpec(model=ModelRef(id=hub_id), lora=Lora(), training=Training(**training))
+    candidate = collator_of(framework, spec, collator)
+    report = check_collator(candidate, collator.processor, rows(), model=hub_id, answers=answers)
     assert not report.with_verdict(Verdict.ERROR)
     return {outcome.rule.code for outcome in report.found()}, candidate.origin
 
@@ -53,6 +54,26 @@ def test_trl_supervises_everything(hub_id):
     assert codes >= {"VLC202", "VLC205", "VLC207"}
     assert origin.startswith("trl 1.16.")
     assert origin.endswith("'s own collator")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hub_id", [SMALL, CHATML])
+def test_trl_supervises_the_completion_where_it_is_told_to(hub_id, monkeypatch):
+    """Rows of prompt and completion: the answer alone is learnt, by the real one and by its restatement."""
+    told = {"answers": "last", "completion_only_loss": True}
+    codes, origin = judged(TRL, hub_id, **told)
+    monkeypatch.setitem(sys.modules, "trl.trainer.sft_trainer", None)
+
+    assert codes <= {"VLC209"}
+    assert origin.endswith("'s own collator")
+    assert judged(TRL, hub_id, **told)[0] <= codes
+
+
+@pytest.mark.slow
+def test_trl_without_a_training_template_is_not_judged():
+    """`assistant_only_loss` needs a template that marks the answers, or one that TRL has a marked twin of."""
+    with pytest.raises(Unavailable, match="assistant_only_loss: trl refuses the template"):
+        judged(TRL, CHATML, assistant_only_loss=True)
 
 
 @pytest.mark.parametrize("hub_id", BOTH)

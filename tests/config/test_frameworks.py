@@ -83,9 +83,10 @@ def test_transformers_checkpoints_without_reentry():
 @pytest.mark.parametrize("row", FRAMEWORKS, ids=lambda row: row.title)
 def test_every_value_has_its_place(row):
     """Each fact names a file; those of installed packages exist, with as many lines and what they are cited for."""
-    facts = [row.collator, row.supervises, row.too_long, row.columns, *row.defaults.values(), *row.depends.values()]
+    facts = [row.collator, row.supervises, row.too_long, row.columns, *row.depends.values()]
+    facts += [*row.defaults.values(), *row.file_defaults.values()]
     assert all(".py" in fact.source or "/" in fact.source or ":" in fact.source for fact in facts)
-    for path, fact in row.defaults.items():
+    for path, fact in [*row.defaults.items(), *row.file_defaults.items()]:
         assert at(path.split(".")) is not None, path
         if cited := PLACE.match(fact.source):
             lines = (PACKAGES / cited[1]).read_text("utf-8").splitlines()

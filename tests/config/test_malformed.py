@@ -17,6 +17,13 @@ RATE = "allowed: a finite number above 0 and at most 10"
 NAMES = "a string of 1 to 2000 characters, or a list of 1 to 10000 strings, or null"
 LORA_KEYS = "r, lora_alpha, lora_dropout, target_modules, exclude_modules, target_parameters, …"
 MODEL_KEYS = "id, revision, dtype, weights, attn_implementation, patch"
+OTHERS = (
+    "axolotl: base_model and processor_type; "
+    "llamafactory: model_name_or_path beside finetuning_type, stage, template or cutoff_len; "
+    "trl: model_name_or_path beside keys of TRL's SFTConfig, ModelConfig or ScriptArguments; "
+    "ms-swift: model, a text, beside arguments of `swift sft` such as tuner_type, dataset or torch_dtype; "
+    "transformers: keys of TrainingArguments and no model, or peft_type"
+)
 SECTIONS = "model, lora, quantization, data, training, hardware, launch, intent"
 MAPPING = "allowed: a mapping of keys to values"
 ONE_QUANTIZATION = "exactly one of load_in_4bit and load_in_8bit must be true"
@@ -115,7 +122,10 @@ MALFORMED: dict[str, tuple[str | bytes, list[str]]] = {
     # --- sections
     "no section at all": (
         "foo: 1\n",
-        [f"1:1: unknown dialect, top-level keys: foo; known dialects: native: a top-level section: {SECTIONS}"],
+        [
+            f"1:1: unknown dialect, top-level keys: foo; known dialects: {OTHERS}; "
+            f"native: a top-level section: {SECTIONS}"
+        ],
     ),
     "no model": ("lora: {}", [f"1:1: section model is missing; required: a mapping with keys {MODEL_KEYS}"]),
     "no lora": (MODEL, [f"1:1: section lora is missing; required: a mapping with keys {LORA_KEYS}"]),
@@ -286,14 +296,16 @@ def test_malformed(name, tmp_path):
 def test_missing_file(tmp_path):
     """A file that is not there is named as the user gave it."""
     assert _refusal(tmp_path / "gone.yaml") == "no such file; `vlcheck init` writes a commented one"
-    assert _refusal("") == "is a directory; allowed: a regular file with YAML text"  # "" is the working directory
+    assert (
+        _refusal("") == "is a directory; allowed: a config file, or a folder with adapter_config.json"
+    )  # "" is the working directory
 
 
 def test_not_a_regular_file(tmp_path):
     """Folders, pipes and devices are refused without being opened."""
     os.mkfifo(tmp_path / "pipe")
 
-    assert _refusal(tmp_path) == "is a directory; allowed: a regular file with YAML text"
+    assert _refusal(tmp_path) == "is a directory; allowed: a config file, or a folder with adapter_config.json"
     assert _refusal(tmp_path / "pipe") == "is a named pipe; allowed: a regular file with YAML text"
     assert _refusal("/dev/zero") == "is a character device; allowed: a regular file with YAML text"
 

@@ -37,7 +37,7 @@ def test_starter_shows_every_section():
     """Each section stands in the starter, with a comment on most lines."""
     document, text = load(STARTER), STARTER.read_text()
 
-    assert all(f"\n{field.name}:" in text for field in fields(RunSpec) if field.name != "sources")
+    assert all(f"\n{field.name}:" in text for field in fields(RunSpec) if field.name not in ("sources", "origin"))
     assert document.sources["intent.vision"].line == 1 + text.splitlines().index("  vision: train")
 
 
@@ -204,16 +204,20 @@ INTENTIONAL = {
 
 OWN = frozenset({
     "framework", "framework_version", "kbit_preparation", "logits", "early_stopping_patience", "report_to",
-    "zero_optimization", "packing", "padding_free", "activation_offloading",
+    "zero_optimization", "packing", "padding_free", "activation_offloading", "assistant_only_loss",
+    "completion_only_loss", "freeze",
 })  # fmt: skip
 """Fields that transformers' arguments lack: what a training script does around its trainer, DeepSpeed's and TRL's."""
 
 
-@pytest.mark.parametrize("field", ["packing", "padding_free", "activation_offloading"])
+@pytest.mark.parametrize(
+    "field", ["packing", "padding_free", "activation_offloading", "assistant_only_loss", "completion_only_loss"]
+)
 def test_what_is_trls_has_its_name_and_its_default(field):
     from trl import SFTConfig
 
-    assert getattr(SFTConfig, field) is getattr(Training, field) is False
+    assert getattr(SFTConfig, field) is getattr(Training, field)
+    assert not getattr(Training, field)
 
 
 @pytest.mark.parametrize(

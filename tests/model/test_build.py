@@ -45,6 +45,17 @@ def kinds(model: torch.nn.Module) -> dict[str, str]:
     return {name: f"{type(m).__module__}.{type(m).__name__}" for name, m in model.named_modules()}
 
 
+def test_dora_attaches_to_a_quantised_base_without_storage():
+    """PEFT expands packed weights for their norms; on meta there is nothing to expand, and no refusal either."""
+    model = build_model(
+        spec(lora=targets("all-linear", use_dora=True), quantization=NF4), Weights.META, config=tiny.gemma3()
+    )
+    norms = {tuple(p.shape) for name, p in model.named_parameters() if "lora_magnitude_vector" in name}
+
+    assert norms
+    assert all(len(shape) == 1 for shape in norms)
+
+
 @pytest.mark.parametrize("values", [tiny.gemma4(audio=True), tiny.gemma4(experts=True), tiny.gemma3()],
                          ids=["gemma4-audio", "gemma4-experts", "gemma3"])  # fmt: skip
 def test_meta_and_cpu_builds_have_the_same_modules(values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,16 @@ def test_unknown_model_is_named_with_its_neighbours(cache):
         "run.yaml:3:7: model.id 'google/gemma-4-31b-int' is no local folder with a config.json, not in the Hugging "
         "Face cache, the Hub was not asked (offline), and not in the catalogue; did you mean google/gemma-4-31B-it?"
     )
+
+
+@pytest.mark.parametrize("name", ["google/gemma-3n-E4B", "Qwen/Qwen2-VL-72B", "google/gemma-4-32B-it", "me/pixtral"])
+def test_another_version_or_size_is_never_suggested(name, cache):
+    """A name that differs from a known one in a number is another model: gemma-3n is not gemma-4."""
+    with pytest.raises(ConfigError) as caught:
+        find_config(spec(name), offline=True)
+    suggested = re.search(r"did you mean (\S+)\?", str(caught.value))
+    numbers = re.findall(r"\w*\d\w*", name)
+    assert suggested is None or re.findall(r"\w*\d\w*", suggested[1]) == numbers
 
 
 @pytest.mark.parametrize(

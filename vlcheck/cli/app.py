@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from vlcheck.cli.audit import audit, check_adapter
+from vlcheck.cli.convert import convert
 from vlcheck.cli.evaluate import compare, evaluate
 from vlcheck.cli.fit import fit, probe
 from vlcheck.cli.init import init, schema
@@ -36,7 +37,7 @@ app = typer.Typer(
 
 for command in (audit, show, check_adapter):
     app.command(epilog=None if command is show else EXIT_CODES)(command)
-for command in (fit, probe, train, evaluate, compare, rules, explain, init, schema):
+for command in (fit, probe, train, evaluate, compare, rules, explain, init, convert, schema):
     app.command()(command)
 
 

@@ -11,6 +11,7 @@ import typer
 from vlcheck.cli.options import (
     AllowCode,
     Config,
+    ConfigHere,
     Debug,
     FailOn,
     Format,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 @guarded
 def audit(  # noqa: PLR0913, PLR0917  one parameter an option
-    config: Config,
+    config: ConfigHere = Path("vlcheck.yaml"),
     form: Format = ReportFormat.TEXT,
     output: Output = None,
     strict: Strict = False,

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 def init(
     path: Annotated[Path, typer.Argument(metavar="[PATH]", help="File to write; - is stdout.")] = Path("vlcheck.yaml"),
     recipe: Annotated[str, typer.Option(metavar="NAME", help="Recipe to start from.")] = "starter",
+    model: Annotated[
+        str | None, typer.Option(metavar="ID", help="Your model: a Hub id or a folder.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Your data: a folder, a file or a Hub id.", show_default=False),
+    ] = None,
+    framework: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose loop will run: trl, axolotl, ...", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write a commented config to start from."""
@@ -24,6 +34,8 @@ def init(
     if recipe not in recipes:
         fail(f"no recipe {recipe!r}; recipes: {', '.join(recipes)}")
     text = recipes[recipe].read_text(encoding="utf-8")
+    if model or data or framework:
+        text = _filled(text, recipe, path, model=model, data=data, framework=framework)
     if str(path) == "-":
         say(text, utf8=True)
         return
@@ -31,6 +43,21 @@ def init(
         fail(f"{path} exists; --force overwrites it")
     write(path, text)
     say(f"wrote {path}; next: vlcheck audit {path}\n")
+
+
+def _filled(text: str, recipe: str, path: Path, *, model: str | None, data: str | None, framework: str | None) -> str:
+    """The starter for a model and data of the user's own."""
+    from typing import get_args
+
+    from vlcheck.config.starter import starter_for
+    from vlcheck.spec import Framework
+
+    if recipe != "starter":
+        fail(f"--recipe {recipe} has its own model and data; --model, --data and --framework fill in the starter")
+    if framework is not None and framework not in get_args(Framework):
+        fail(f"no framework {framework!r}; frameworks: {', '.join(get_args(Framework))}")
+    folder = Path() if str(path) == "-" else path.parent
+    return starter_for(text, model=model, data=data, framework=framework, folder=folder)
 
 
 def _recipes() -> dict[str, Traversable]:

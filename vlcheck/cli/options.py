@@ -27,6 +27,7 @@ class Threshold(StrEnum):
 Config: TypeAlias = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Config file of the run.", show_default=False)
 ]
+ConfigHere: TypeAlias = Annotated[Path, typer.Argument(metavar="[CONFIG]", help="Config file of the run.")]
 Format: TypeAlias = Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")]
 Output: TypeAlias = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report there.")

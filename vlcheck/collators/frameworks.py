@@ -38,29 +38,56 @@ def collator_of(framework: Framework, spec: RunSpec, collator: Collator) -> Cand
         )
     if make := _OWN.get(framework.name):
         try:
-            return Candidate(_of_rows(make(spec, collator.processor)), f"{_installed(framework)}'s own collator")
+            theirs = _of_rows(make(spec, collator.processor), split=spec.training.completion_only_loss is True)
+            return Candidate(theirs, f"{_installed(framework)}'s own collator")
         except ImportError:
             pass  # it is restated, then
+    if spec.training.assistant_only_loss or spec.training.completion_only_loss:  # TRL's
+        supervises = "answers"
     source = framework.supervises.source.partition(",")[0]
     return Candidate(_restated(supervises, collator), f"{framework.title}'s labels, restated from {source}")
 
 
 def _trl(spec: RunSpec, processor: Any) -> Any:
-    """As `SFTTrainer` makes it of rows with `messages`; trl 1.16, sft_trainer.py:982."""
+    """As `SFTTrainer` makes it of rows with `messages`; trl 1.16, sft_trainer.py:942,982."""
+    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    return DataCollatorForVisionLanguageModeling(processor, max_length=spec.data.max_length)
+    only = spec.training.assistant_only_loss
+    try:
+        unmarked = only and not has_generation_markers(processor.chat_template)
+        template = get_training_chat_template(processor) if unmarked else None
+    except ValueError as unknown:
+        raise Unavailable(f"training.assistant_only_loss: trl refuses the template: {unknown}") from unknown
+    return DataCollatorForVisionLanguageModeling(
+        processor,
+        max_length=spec.data.max_length,
+        completion_only_loss=bool(spec.training.completion_only_loss),
+        assistant_only_loss=only,
+        chat_template=template,
+    )
 
 
 _OWN: Mapping[Name, Callable[[RunSpec, Any], Any]] = {"trl": _trl}
 """Frameworks whose own collator is asked where it is installed."""
 
 
-def _of_rows(theirs: Callable[..., Mapping[str, Any]]) -> Callable[..., Mapping[str, Any]]:
-    """A collator of a data set's rows as one of conversations."""
+def _of_rows(theirs: Callable[..., Mapping[str, Any]], *, split: bool) -> Callable[..., Mapping[str, Any]]:
+    """A collator of a data set's rows as one of conversations.
+
+    Args:
+        split: its rows are prompt and completion, which is the last answer; otherwise they are messages.
+    """
 
     def call(conversations: Sequence[Conversation]) -> Mapping[str, Any]:
         rows = [as_example(conversation) for conversation in conversations]
+        if split:
+            return theirs(
+                [
+                    {"prompt": row["messages"][:-1], "completion": row["messages"][-1:], "images": row["images"]}
+                    for row in rows
+                ]
+            )
         return theirs([{"messages": row["messages"], "images": row["images"]} for row in rows])
 
     return call

@@ -38,7 +38,8 @@ def settled(spec: RunSpec) -> RunSpec:
         label += f", the version that is known; the run's is {wanted}"
     sources = dict(spec.sources)
     frozen = {"training.freeze": row.freezes} if row.freezes.value else {}
-    for path, fact in {**frozen, **row.defaults}.items():
+    own_file = spec.origin is not None and spec.origin.format == row.name
+    for path, fact in {**frozen, **row.defaults, **(row.file_defaults if own_file else {})}.items():
         if _said(spec, path):
             continue
         value = fact.value(spec) if callable(fact.value) else fact.value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vlcheck.config.frameworks import LLAMA_FACTORY, TRL, Fact
+from vlcheck.config.frameworks import AXOLOTL, LLAMA_FACTORY, MS_SWIFT, TRL, Fact
 from vlcheck.spec import Framework as Name
 
 
@@ -48,6 +48,25 @@ READERS: Mapping[Name, Reader] = {
         conversations=Fact("", "llamafactory/data/parser.py:43-56, converter.py: SharegptDatasetConverter"),
         unplaced_text=_COUNTED,
         unplaced_parts=_COUNTED,
+    ),
+    "axolotl": Reader(
+        title=AXOLOTL.title,
+        bare_image=Fact("opens the first character of the path as the image", "axolotl/processing_strategies.py:279"),
+        null_image=Fact("", "axolotl/processing_strategies.py:270"),
+        conversations=Fact("", "axolotl/processing_strategies.py:169-178, convert_legacy_format"),
+        unplaced_text=Fact("", "axolotl/processing_strategies.py:327, behind the first user's text"),
+        unplaced_parts=Fact("", "axolotl/processing_strategies.py:327, behind the first user's parts"),
+    ),
+    "ms-swift": Reader(
+        title=MS_SWIFT.title,
+        bare_image=Fact("", "swift/dataset/preprocessor/core.py:112"),
+        null_image=Fact("", "swift/dataset/preprocessor/core.py:108"),
+        conversations=Fact("", "swift/dataset/preprocessor/core.py:507"),
+        unplaced_text=Fact("", "swift/template/base.py:1207, before the first message"),
+        unplaced_parts=Fact(
+            "puts no placeholder into a turn of parts, so the image reaches no token",
+            "swift/template/base.py:1189-1191",
+        ),
     ),
 }
 """By the name in `training.framework`."""

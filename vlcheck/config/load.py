@@ -9,6 +9,9 @@ from typing import Any
 
 from vlcheck.config import native
 from vlcheck.config.defaults import settled
+from vlcheck.config.foreign import axolotl, huggingface, llamafactory, ms_swift, trl
+from vlcheck.config.foreign.commands import completed, is_script, read_script
+from vlcheck.config.foreign.not_configs import refuse_keys, refuse_text
 from vlcheck.config.hardware import on_hardware
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
@@ -16,7 +19,8 @@ from vlcheck.config.reading.yaml_lines import read_yaml
 from vlcheck.finding import Json, collector
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 
-DIALECTS = (native,)
+DIALECTS = (axolotl, llamafactory, trl, ms_swift, huggingface, native)
+"""Other tools' first: vlcheck's own takes any file that has something like one of its sections."""
 
 __all__ = ["DIALECTS", "load", "load_mapping"]
 
@@ -33,8 +37,17 @@ def load(
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
     """
-    document, sources = read_yaml(path)
-    spec = _to_spec(document, sources, Path(os.fsdecode(path)).parent)
+    folder = Path(os.fsdecode(path)).parent
+    if is_script(path):
+        command = read_script(path)
+        dialect = next(dialect for dialect in DIALECTS if command.dialect == dialect.NAME)
+        spec = settled(completed(dialect.to_spec(command.document, command.sources, folder), command))
+    elif huggingface.is_folder(path):
+        spec = settled(huggingface.read_folder(path))
+    else:
+        refuse_text(path)
+        document, sources = read_yaml(path)
+        spec = _to_spec(document, sources, folder)
     return on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
 
 
@@ -50,6 +63,7 @@ def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec
 
 
 def _to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+    refuse_keys(document, sources[""])
     for dialect in DIALECTS:
         if dialect.recognises(document):
             spec: RunSpec = dialect.to_spec(document, sources, folder)

@@ -120,9 +120,10 @@ def schema() -> dict[str, Any]:
 def _places(sources: Mapping[str, Location]) -> Callable[[tuple[str | int, ...]], Location]:
     def where(path: tuple[str | int, ...]) -> Location:
         for length in range(len(path), -1, -1):
-            found = sources.get(".".join(map(str, path[:length])))
+            above = ".".join(map(str, path[:length]))
+            found = sources.get(above)
             if found is not None:
-                return replace(found, key=".".join(map(str, path)))
+                return replace(found, key=".".join(map(str, path))) if found.key == above else found
         return Location("<python>", key=".".join(map(str, path)))
 
     return where

@@ -31,9 +31,10 @@ def resolved_run(
 def framework_remarks(spec: RunSpec) -> tuple[str, ...]:
     """What the named framework does that the run's description does not say; nothing where none is named."""
     row = framework_of(spec)
+    assumed = spec.origin.assumed if spec.origin is not None else ()
     if row is None:
-        return ()
-    told = tuple(
+        return assumed
+    told = assumed + tuple(
         f"{row.title}: {path} is {fact.value}; this run was judged as vlcheck's default, so say it"
         for path, fact in row.depends.items()
         if path not in spec.sources

@@ -24,7 +24,7 @@ from transformers.initialization import no_init_weights, no_tie_weights
 from vlcheck.finding import Unavailable
 from vlcheck.model.base_weights import misfits, not_a_number
 from vlcheck.model.family import Values
-from vlcheck.model.quantising import quantise, quantization_config
+from vlcheck.model.quantising import expanded_on_meta, quantise, quantization_config
 from vlcheck.model.random_weights import materialise
 from vlcheck.spec import Lora, RunSpec
 
@@ -207,7 +207,7 @@ def put_adapter(model: nn.Module, settings: Callable[[], Any], *, device: str) -
     from peft import get_peft_model
 
     try:
-        with torch.device(device), warnings.catch_warnings():
+        with torch.device(device), warnings.catch_warnings(), expanded_on_meta():
             warnings.simplefilter("ignore")
             adapted: nn.Module = get_peft_model(model, settings())
     except (ValueError, TypeError, KeyError, AttributeError, re.error) as refusal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,13 +53,20 @@ def find_config(spec: RunSpec, *, offline: bool = False) -> ModelConfig:
 
 def _nowhere(model: ModelRef, offline: bool) -> str:
     names = [entry.hub_id for entry in catalogue.entries()]
-    near = difflib.get_close_matches(model.id, names, n=1, cutoff=0.6)
+    alike = [name for name in names if _numbers(name) == _numbers(model.id)]
+    near = difflib.get_close_matches(model.id, alike, n=1, cutoff=0.6)
     hub = "the Hub was not asked (offline)" if offline else "the Hub does not have it or was not reached"
     hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(names)}"
     return (
         f"model.id {model.id!r} is no local folder with a config.json, not in the Hugging Face cache, {hub}, and not "
         f"in the catalogue{hint}"
     )
+
+
+def _numbers(name: str) -> set[str]:
+    """The words of a model's name that hold a digit: another version or size is another model, no slip of the pen."""
+    words = re.split(r"[^a-z0-9.]+", name.rpartition("/")[2].lower())
+    return {word for word in words if any(map(str.isdigit, word))}
 
 
 def _local(model: ModelRef) -> ModelConfig | None:

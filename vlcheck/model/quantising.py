@@ -1,11 +1,14 @@
 """Give a model's linear layers the quantised classes of bitsandbytes, by the steps of `from_pretrained`.
 
-Private names of transformers are touched here, each with its reason.
+Private names of transformers and peft are touched here, each with its reason.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,3 +54,21 @@ def kept_from_quantising(model: nn.Module, entry: str) -> list[str]:
 
     linears = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
     return [name for name in linears if not should_convert_module(name, [entry])]
+
+
+@contextlib.contextmanager
+def expanded_on_meta() -> Iterator[None]:
+    """Let DoRA take the norms of quantised weights that have no storage: peft 0.21 expands them while it attaches."""
+    from peft.tuners.lora import dora
+
+    expand = dora.dequantize_module_weight
+
+    def expanded(module: Any) -> Any:
+        packed = type(module.weight).__name__ in ("Params4bit", "Int8Params") and module.weight.is_meta
+        return torch.empty(module.out_features, module.in_features, device="meta") if packed else expand(module)
+
+    dora.dequantize_module_weight = expanded
+    try:
+        yield
+    finally:
+        dora.dequantize_module_weight = expand

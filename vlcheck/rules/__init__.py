@@ -146,6 +146,8 @@ RULES: tuple[Rule, ...] = (
     numerics.cache_changes_logits,
     numerics.exploding_gradients,
     frameworks.framework_unnamed,
+    frameworks.key_not_understood,
+    frameworks.argument_gone,
 )
 
 

@@ -44,8 +44,8 @@ class Live:
         return list(self.names.values())
 
 
-TRL_ONLY = ("packing", "padding_free", "activation_offloading")
-"""Settings of TRL that change what a step sees or where it lies."""
+TRL_ONLY = ("packing", "padding_free", "activation_offloading", "assistant_only_loss", "completion_only_loss")
+"""Settings of TRL that change what a step sees or learns, or where it lies."""
 
 
 def make_accelerator(spec: RunSpec) -> Accelerator:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.model.families.models import entry
+from tests.model.families.models import KIN, entry
 from tests.model.families.settings import REAL, setting
 from tests.model.families.test_batches import noise, row
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.finding import Unavailable
 from vlcheck.model.build import transformers_config
 from vlcheck.model.families import family_of
+from vlcheck.model.families.images import placeholder
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.fallback import build_fallback
 
@@ -58,6 +59,19 @@ def processor(hub_id: str):
         return build_fallback(family_of(values), values)
     except Unavailable as unavailable:
         pytest.skip(unavailable.reason)
+
+
+@pytest.mark.parametrize("hub_id", KIN)
+def test_placeholder_is_the_id_that_the_model_replaces(hub_id):
+    """A stand-in of a relative has the vocabulary of its own language model, or there is none."""
+    if family_of(entry(hub_id).config).fallback is None:
+        with pytest.raises(Unavailable, match="no stand-in for a LLaVA-NeXT around"):
+            build_fallback(family_of(entry(hub_id).config), entry(hub_id).config)
+        return
+    token = family_of(entry(hub_id).config).dialogue.image_tokens[0]
+    full = transformers_config(entry(hub_id).config).to_dict()
+
+    assert processor(hub_id).tokenizer.convert_tokens_to_ids(token) == placeholder(full)
 
 
 def soft_tokens(hub_id: str, made, batch) -> int:

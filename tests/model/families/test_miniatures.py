@@ -8,21 +8,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.model.families.models import SMALLEST, entry, family, reference, shapes, small, small_reference
+from tests.model.families.models import KIN, SMALLEST, entry, family, reference, shapes, small, small_reference
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.model.tiny_run import gradient_reach
 from vlcheck.spec import Data
 
 EVERYTHING = ("text", "image", "audio")
+STRUCTURES = [*SMALLEST, *(pytest.param(hub_id, marks=pytest.mark.slow) for hub_id in KIN[1:]), KIN[0]]
+"""Of the kin, Qwen2-VL shrinks by code of its own; the others by that of their relatives."""
 
 
-@pytest.mark.parametrize("hub_id", SMALLEST)
+@pytest.mark.parametrize("hub_id", STRUCTURES)
 def test_miniature_is_built_like_the_model(hub_id):
     """Same paths and classes, indices aside."""
     assert shapes(small_reference(hub_id)) == shapes(reference(hub_id))
 
 
-@pytest.mark.parametrize("hub_id", SMALLEST)
+@pytest.mark.parametrize("hub_id", STRUCTURES)
 def test_gradient_reaches_all_but_what_is_dropped_by_design(hub_id, tmp_path):
     """Every adapter learns; what the record calls dropped is what even full training leaves alone."""
     spec, record = small(hub_id, tmp_path), family(hub_id)

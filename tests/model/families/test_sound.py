@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers.initialization import no_init_weights
 
-from tests.model.families.models import IDS, SMALLEST, entry, family, labels, reference, sound, table
+from tests.model.families.models import IDS, PARTS_ONLY, SMALLEST, entry, family, labels, reference, sound, table
 from tests.tiny import no_projection
 from vlcheck.engine import run
 from vlcheck.evidence.model import Skeleton
@@ -20,7 +20,7 @@ from vlcheck.rules import RULES
 from vlcheck.spec import RunSpec
 
 LOOKED = ("VLC401", "VLC404", "VLC406")
-OTHER_SIZES = [hub_id for hub_id in IDS if hub_id not in SMALLEST]
+OTHER_SIZES = [hub_id for hub_id in IDS if hub_id not in (*SMALLEST, *PARTS_ONLY)]
 """Looked at with `-m slow`: each has the structure of one of the smallest, which are looked at by default."""
 IN_DROPPED_LAYER = 6
 """Adapters that `all-linear` puts on CLIP's last layer, whose output LLaVA drops."""

@@ -28,6 +28,12 @@ AXOLOTL = Framework(
         "training.bf16": Fact(True, "axolotl/utils/schemas/config.py:561, where the card has bf16"),
         "training.per_device_train_batch_size": Fact(1, f"{_AXOLOTL}:77"),
         "training.gradient_accumulation_steps": Fact(1, f"{_AXOLOTL}:71"),
+        "training.per_device_eval_batch_size": Fact(
+            lambda spec: spec.training.per_device_train_batch_size, "axolotl/utils/config/__init__.py:215"
+        ),
+        "training.warmup_steps": Fact(0.03, "axolotl/core/builders/base.py:248; at most 100 steps"),
+        "training.save_strategy": Fact("epoch", "axolotl/core/builders/base.py:517"),
+        "training.save_total_limit": Fact(4, "axolotl/core/builders/base.py:520"),
         "training.optim": Fact("adamw_torch_fused", f"{_AXOLOTL}:122"),
         "training.lr_scheduler_type": Fact("cosine", f"{_AXOLOTL}:144"),
         "training.num_train_epochs": Fact(1.0, f"{_AXOLOTL}:267"),

@@ -35,6 +35,8 @@ MS_SWIFT = Framework(
             lambda spec: spec.model.dtype == "bfloat16", "swift/arguments/base_args/model_args.py:136"
         ),
         "training.per_device_train_batch_size": Fact(1, f"{_SWIFT}:130"),
+        "training.per_device_eval_batch_size": Fact(1, f"{_SWIFT}:131"),
+        "training.dataloader_num_workers": Fact(1, f"{_SWIFT}:310"),
         "training.gradient_accumulation_steps": Fact(
             lambda spec: max(1, math.ceil(16 / spec.training.per_device_train_batch_size / spec.hardware.count)),
             f"{_SWIFT}:291",

@@ -52,6 +52,8 @@ class Framework:
     """The same for `all-linear`; None is every linear layer but the head."""
     defaults: Mapping[str, Fact[Any]] = field(default_factory=dict)
     """Dotted path of a run's description to the value, or to a function that makes it of the run so far."""
+    file_defaults: Mapping[str, Fact[Any]] = field(default_factory=dict)
+    """What its own config file and command line add to `defaults`, or have otherwise."""
     depends: Mapping[str, Fact[str]] = field(default_factory=dict)
     """Dotted path to a default that the description alone does not settle, in words: it is told, not filled in."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vlcheck.config.frameworks.row import Fact, Framework
 from vlcheck.config.frameworks.transformers import ARGUMENTS
 
+_MODEL = "trl/trainer/model_config.py"
 _SFT = "trl/trainer/sft_config.py"
 
 TRL = Framework(
@@ -24,6 +25,14 @@ TRL = Framework(
         "training.gradient_checkpointing": Fact(True, "trl/trainer/base_config.py:62"),
         "training.logging_steps": Fact(10, "trl/trainer/base_config.py:55"),
         "training.logits": Fact("chunked", "trl/trainer/sft_trainer.py:1144,1611, trl/kernels/chunked_logprob.py:31"),
+    },
+    file_defaults={
+        "model.dtype": Fact("float32", f"{_MODEL}:89"),
+        "lora.r": Fact(16, f"{_MODEL}:107"),
+        "lora.lora_alpha": Fact(32.0, f"{_MODEL}:111"),
+        "lora.lora_dropout": Fact(0.05, f"{_MODEL}:115"),
+        "quantization.bnb_4bit_quant_type": Fact("nf4", f"{_MODEL}:160"),
+        "quantization.bnb_4bit_compute_dtype": Fact(lambda spec: spec.model.dtype, "trl/trainer/utils.py:265"),
     },
     depends={
         "model.dtype": Fact(

@@ -9,8 +9,8 @@ from typing import Any
 from vlcheck.finding import Unavailable
 from vlcheck.model.family import Values
 
-KNOWN = {"gemma", "gemma2", "llama", "mistral", "mllama_text_model", "qwen2", "qwen3", "qwen2_5_vl_text",
-         "qwen3_vl_text", "qwen3_vl_moe_text"}  # fmt: skip
+KNOWN = {"gemma", "gemma2", "llama", "mistral", "mllama_text_model", "qwen2", "qwen3", "qwen2_vl_text",
+         "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"}  # fmt: skip
 """Model types that shrink by the keys below."""
 
 HIDDEN = 64

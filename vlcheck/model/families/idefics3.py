@@ -1,4 +1,4 @@
-"""Idefics 3, whose layout SmolVLM 2 keeps around another language model.
+"""Idefics 3 and the first SmolVLM, whose layout SmolVLM 2 keeps.
 
 Read from transformers 5.23, `models/idefics3`. Its rows and columns of tiles are named in plain words: the
 vocabulary of HuggingFaceM4/Idefics3-8B-Llama3 has 128,259 entries, of which three were added to Llama 3's.
@@ -6,8 +6,13 @@ vocabulary of HuggingFaceM4/Idefics3-8B-Llama3 has 128,259 entries, of which thr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vlcheck.model.families import smolvlm
 from vlcheck.model.family import Dialogue, FallbackProcessor, Family
+
+SMOLLM_2, LLAMA_3 = 49_152, 128_000
+"""Entries of their vocabularies, before an image has any."""
 
 DIALOGUE = Dialogue(
     end="<end_of_utterance>",
@@ -48,3 +53,21 @@ FAMILY = Family(
     soft_tokens=smolvlm.soft_tokens,
     measured=True,
 )
+
+SMOLVLM = replace(
+    FAMILY,
+    name="SmolVLM",
+    applies=lambda values: SMOLLM_2 <= (values.get("text_config") or {}).get("vocab_size", 0) < LLAMA_3,
+    fallback=replace(
+        FALLBACK,
+        tokens={
+            "<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2, "<fake_token_around_image>": 49152,
+            "<image>": 49153, "<end_of_utterance>": 49154,
+        },
+        roles={"bos_token": "<|im_start|>", "eos_token": "<end_of_utterance>", "pad_token": "<|im_end|>"},
+        template=lambda values: "smolvlm.jinja",
+        adds_bos=False,
+    ),
+)  # fmt: skip
+"""Idefics 3's layout around SmolLM 2: the first SmolVLM, whose configs have this model type. Its vocabulary is
+SmolLM 2's, 49,152 entries, and three more."""

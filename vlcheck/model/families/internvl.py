@@ -1,4 +1,4 @@
-"""InternVL 3, in the layout that transformers trains (`-hf`).
+"""InternVL 3 and 3.5, in the layout that transformers trains (`-hf`).
 
 Read from transformers 5.23, `models/internvl`. The projector takes 2 x 2 patches as one soft token.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vlcheck.model.families import decoders, images, llava, towers, turns
@@ -119,3 +120,21 @@ FAMILY = llava.kin(
     soft_tokens=soft_tokens,
     measured=True,
 )
+
+ADDED_BY_QWEN_3 = 4
+"""Tokens for tools and thinking that Qwen 3 has and Qwen 2.5 has not; InternVL's own follow them."""
+
+INTERNVL_3_5 = replace(
+    FAMILY,
+    name="InternVL 3.5",
+    applies=lambda values: str((values.get("text_config") or {}).get("model_type")).startswith("qwen3"),
+    fallback=replace(
+        FALLBACK,
+        tokens={
+            token: number + ADDED_BY_QWEN_3 * (number >= FALLBACK.tokens["<img>"])
+            for token, number in FALLBACK.tokens.items()
+        }
+        | {"<tool_response>": 151665, "</tool_response>": 151666, "<think>": 151667, "</think>": 151668},
+    ),
+)
+"""The same around Qwen 3."""

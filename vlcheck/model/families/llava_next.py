@@ -90,17 +90,21 @@ def image_options(values: Values) -> dict[str, Any]:
     return llava.image_options(values) | {"image_grid_pinpoints": values["image_grid_pinpoints"]}
 
 
+LLAMA_2 = 32_064
+"""Entries of the vocabulary of Llama 2 and Mistral, the image and padding to a multiple of 64 among them."""
+
 DIALOGUE = replace(llava.DIALOGUE, batch_keys=("pixel_values", "image_sizes"))
 
 FALLBACK = replace(
     llava.FALLBACK,
     processor="LlavaNextProcessor",
     image_processor="LlavaNextImageProcessorPil",
-    template=lambda values: "llava_next.jinja",
+    template=lambda values: "llava.jinja" if values["text_config"]["model_type"] == "llama" else "llava_next.jinja",
     image_options=image_options,
 )
 """The template is that of llava-hf/llava-v1.6-mistral-7b-hf, as trl 1.16 ships it too; Mistral's `[INST]` is no
-special token there. It has no generation prompt: a question's end is where an answer begins."""
+special token there. It has no generation prompt: a question's end is where an answer begins. Vicuna's template is
+that of LLaVA 1.5."""
 
 FAMILY = llava.kin(
     name="LLaVA-NeXT",
@@ -113,3 +117,12 @@ FAMILY = llava.kin(
     image_layout=image_layout,
     soft_tokens=soft_tokens,
 )
+
+OTHER_VOCABULARIES = replace(
+    FAMILY,
+    name="LLaVA-NeXT around Llama 3, Qwen or Yi",
+    applies=lambda values: (values.get("text_config") or {}).get("vocab_size", 0) > LLAMA_2,
+    dialogue=None,
+    fallback=None,
+)
+"""What ends a turn and which ids are special is the language model's; of these, vlcheck has not learnt it."""

@@ -1,0 +1,235 @@
+"""TRL's config file and command line: `ScriptArguments`, `SFTConfig`, `ModelConfig` and `DatasetMixtureConfig`, flat.
+
+The keys are those of trl 1.16 (trl/scripts/utils.py, trl/trainer/sft_config.py, base_config.py, model_config.py);
+releases read for what went: 0.9.6, 0.12.2, 0.14.0, 0.16.1, 0.19.1, 0.21.0, 0.24.0, 0.29.0, 1.0.0, 1.8.0, 1.12.0 and
+1.16.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vlcheck.config.foreign.draft import Draft
+from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
+from vlcheck.config.foreign.transformers import ARGUMENTS, local_or_hub, settle_arguments
+from vlcheck.config.foreign.translate import Format, translated
+from vlcheck.config.reading.quoting import quoted
+from vlcheck.finding import Json
+from vlcheck.spec import Location, RunSpec
+
+NAME = "trl"
+RECOGNISED_BY = "model_name_or_path beside keys of TRL's SFTConfig, ModelConfig or ScriptArguments"
+
+_SFT = "trl/trainer/sft_config.py"
+
+
+def _gone(has: str, lacks: str, file: str, instead: str = "", meant: To | Idle | Together | None = None) -> Gone:
+    return Gone("trl", lacks, f"{file}: {has} has it, {lacks} has not", instead, meant or Idle())
+
+
+def _alone(value: Json) -> Json:
+    """A list of one name is that name by itself, as `ModelConfig.__post_init__` makes it."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+KEYS: Mapping[str, Fate] = {
+    **ARGUMENTS,
+    # ModelConfig
+    "model_name_or_path": To("model.id"),
+    "model_revision": To("model.revision"),
+    "attn_implementation": To("model.attn_implementation", otherwise=Unjudged(("memory", "placement"))),
+    "lora_r": To("lora.r"),
+    "lora_target_modules": To("lora.target_modules", _alone),
+    "lora_target_parameters": To("lora.target_parameters"),
+    "lora_modules_to_save": To("lora.modules_to_save"),
+    "lora_task_type": To("lora.task_type", otherwise=Idle()),
+    **same("lora", "lora_alpha lora_dropout use_rslora use_dora"),
+    **together(
+        "dtype use_peft load_in_4bit load_in_8bit bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_quant_storage"
+    ),
+    # SFTConfig
+    "max_length": To("data.max_length"),
+    **same("training", "packing padding_free activation_offloading assistant_only_loss completion_only_loss"),
+    "loss_type": Unjudged(("memory",), (None, "nll", "chunked_nll")),
+    **together("model_init_kwargs"),
+    **unjudged("trust_remote_code", "memory", "placement"),
+    **unjudged("chat_template_path eos_token pad_token", "labels"),
+    **unjudged("truncation_mode", "labels", harmless=("keep_start",)),
+    **unjudged("pad_to_multiple_of", "memory", harmless=(None, "auto")),
+    **unjudged("eval_packing", "memory"),
+    **idle("router_aux_loss_coef dataset_text_field dataset_kwargs dataset_num_proc shuffle_dataset packing_strategy"),
+    # what `trl sft` hands on to accelerate's launcher, trl/cli/commands/training.py
+    "num_processes": To("hardware.count"),
+    **together("accelerate_config"),
+    **unjudged("num_machines", "memory", harmless=(None, 1)),
+    # ScriptArguments, DatasetMixtureConfig, the parser's own
+    **together("dataset_name dataset_train_split dataset_test_split datasets"),
+    **unjudged("dataset_config", "data"),
+    **unjudged("test_split_size", "data"),
+    **idle("dataset_streaming streaming ignore_bias_buffers env"),
+    "max_seq_length": _gone("0.19.1", "0.21.0", _SFT, "max_length", To("data.max_length")),
+    "torch_dtype": _gone("0.24.0", "0.29.0", "trl/trainer/model_config.py", "dtype", Together()),
+    "gradient_checkpointing_use_reentrant": _gone(
+        "0.24.0",
+        "0.29.0",
+        "trl/scripts/utils.py",
+        "gradient_checkpointing_kwargs: {use_reentrant: false}",
+        To("training.gradient_checkpointing_kwargs.use_reentrant"),
+    ),
+    "use_liger": _gone("0.16.1", "0.19.1", _SFT, "use_liger_kernel", Together()),
+    "dataset_batch_size": _gone("0.16.1", "0.19.1", _SFT),
+    "num_of_sequences": _gone("0.16.1", "0.19.1", _SFT),
+    "chars_per_token": _gone("0.16.1", "0.19.1", _SFT),
+}
+
+
+def recognises(document: Mapping[str, Json]) -> bool:
+    """Tell whether the keys are TRL's, and none is LLaMA-Factory's, which names its model alike."""
+    return (
+        "model_name_or_path" in document
+        and sum(key in KEYS for key in document) > 1
+        and not {"stage", "finetuning_type", "cutoff_len", "template"} & set(document)
+    )
+
+
+def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+    """Read TRL's config.
+
+    Args:
+        document: what the file holds, as plain values.
+        sources: dotted path to the place that set it.
+        folder: what relative paths in the document are relative to.
+
+    Raises:
+        ConfigError: with every problem of the document, sorted by place.
+    """
+    return translated(FORMAT, document, sources, folder)
+
+
+def settle(draft: Draft) -> None:
+    """What TRL's keys mean together: the model's type, adapters, quantisation, splits."""
+    _shipped(draft)
+    settle_arguments(draft)
+    _model(draft)
+    _adapters(draft)
+    _quantization(draft)
+    _data(draft)
+
+
+def _shipped(draft: Draft) -> None:
+    """One of the launcher's configs that trl brings, by its name."""
+    name = draft.value("accelerate_config")
+    if not isinstance(name, str) or name not in _SHIPPED:
+        return
+    processes, path, value = _SHIPPED[name]
+    draft.given["accelerate_config"] = None
+    if draft.value("num_processes") is None:
+        draft.put("hardware.count", processes, "accelerate_config")
+    if path:
+        draft.put(path, value, "accelerate_config")
+
+
+_SHIPPED: Mapping[str, tuple[int, str, Json]] = {
+    "single_gpu": (1, "", None),
+    "multi_gpu": (8, "", None),
+    **{f"zero{stage}": (8, "training.zero_optimization.stage", stage) for stage in (1, 2, 3)},
+    **{f"fsdp{version}": (8, "training.fsdp", "full_shard auto_wrap") for version in (1, 2)},
+}
+"""trl/accelerate_configs/: processes, and what the GPUs divide."""
+
+
+def _model(draft: Draft) -> None:
+    if draft.value("model_name_or_path") is None:
+        draft.refuse("", "names no model; required: model_name_or_path")
+        return
+    draft.put("model.id", local_or_hub(draft.value("model_name_or_path"), draft.folder), "model_name_or_path")
+    for key in ("torch_dtype", "dtype"):
+        _dtype(draft, key)
+    if draft.mapping("model_init_kwargs"):  # they outrank the arguments, trl/scripts/sft.py
+        draft.read(_LOADING, prefix="model_init_kwargs.")
+        for key in ("model_init_kwargs.torch_dtype", "model_init_kwargs.dtype"):
+            _dtype(draft, key)
+
+
+_LOADING: Mapping[str, Fate] = {
+    "revision": To("model.revision"),
+    "attn_implementation": KEYS["attn_implementation"],
+    **together("dtype torch_dtype"),
+    **idle("device_map low_cpu_mem_usage use_cache cache_dir token local_files_only"),
+    **unjudged("trust_remote_code", "memory", "placement"),
+}
+
+
+def _dtype(draft: Draft, key: str) -> None:
+    value = draft.value(key)
+    if value is None:
+        return
+    if value == "auto":
+        draft.assumed.append(f"{key}: auto is the checkpoint's own type, and was judged as bfloat16")
+    draft.put("model.dtype", "bfloat16" if value == "auto" else value, key)
+
+
+def _adapters(draft: Draft) -> None:
+    if draft.on("use_peft"):
+        draft.document.setdefault("lora", {})
+        draft.sources["lora"] = draft.place("use_peft")
+        return
+    found = (
+        "use_peft is not set" if draft.value("use_peft") is None else f"use_peft is {quoted(draft.value('use_peft'))}"
+    )
+    draft.refuse(
+        "use_peft", f"{found}, so every weight is trained; vlcheck judges runs with LoRA; allowed: use_peft: true"
+    )
+
+
+def _quantization(draft: Draft) -> None:
+    bits = [key for key in ("load_in_4bit", "load_in_8bit") if draft.on(key)]
+    if not bits:
+        return
+    draft.sources["quantization"] = draft.place(bits[0])
+    for key in bits:
+        draft.put(f"quantization.{key}", True, key)
+    if bits == ["load_in_4bit"]:
+        for key, field in _BITS.items():
+            if draft.value(key) is not None:
+                draft.put(f"quantization.{field}", draft.value(key), key)
+
+
+_BITS = {
+    "bnb_4bit_quant_type": "bnb_4bit_quant_type",
+    "use_bnb_nested_quant": "bnb_4bit_use_double_quant",
+    "bnb_4bit_quant_storage": "bnb_4bit_quant_storage",
+}
+
+
+def _data(draft: Draft) -> None:
+    if draft.on("completion_only_loss"):  # rows of prompt and completion: earlier answers are part of the prompt
+        draft.put("intent.answers", "last", "completion_only_loss")
+    mixture = draft.value("datasets")
+    if isinstance(mixture, list) and len(mixture) == 1 and isinstance(mixture[0], dict):
+        _source(draft, mixture[0].get("path"), "datasets.0.path")
+        for name, value in mixture[0].items():
+            if name == "split":
+                draft.put("data.train_split", value, "datasets.0.split")
+            elif name != "path" and value is not None:
+                draft.doubt(f"datasets.0.{name}", "data")
+    elif mixture:
+        draft.doubt("datasets", "data", message="several data sets are mixed, and none was read")
+    else:
+        _source(draft, draft.value("dataset_name"), "dataset_name")
+        if draft.value("dataset_train_split") is not None:
+            draft.put("data.train_split", draft.value("dataset_train_split"), "dataset_train_split")
+    if draft.value("eval_strategy") not in (None, False, "no"):
+        split = draft.value("dataset_test_split")
+        draft.put("data.eval_split", "test" if split is None else split, "dataset_test_split")
+
+
+def _source(draft: Draft, value: Json, key: str) -> None:
+    if value is not None:
+        found = local_or_hub(value, draft.folder)
+        local = isinstance(found, str) and found.startswith((".", "/", "~"))
+        draft.put("data.path" if local else "data.dataset", found, key)
+
+
+FORMAT = Format(name=NAME, framework="trl", packages=("trl", "transformers"), keys=KEYS, settle=settle)
