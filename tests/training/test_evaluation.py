@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from tests.training import crash
 from tests.training.runs import Cut, digest, interrupted, run, small
 from vlcheck.spec import ConfigError, Training
-from vlcheck.training import evaluation
+from vlcheck.training import evaluation, record
 from vlcheck.training.checkpoint import OtherRun, verify
 from vlcheck.training.course import BEST, Course
 from vlcheck.training.order import Order
@@ -249,6 +250,20 @@ def test_the_curve_is_there_while_the_run_goes_on(tmp_path):
     run(judged(tmp_path / "run", max_steps=3), say)
     assert len(seen) == 1
     assert not list((tmp_path / "run").glob(".loss*"))
+
+
+def test_the_summary_stands_below_the_bar(tmp_path, monkeypatch):
+    """Each line of it on a row of its own, and no bar behind it."""
+    from rich.console import Console
+
+    screen = io.StringIO()
+    console = Console(file=screen, width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr(record, "_bar", lambda steps: Bar(steps, console))
+    run(small(tmp_path / "run", max_steps=1), lambda line: screen.write(line + "\n"))
+    rows = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).splitlines()
+    assert rows[-2].startswith("1 steps in 0:00:")
+    assert rows[-1].startswith("next: vlcheck evaluate ")
+    assert not any("1/1" in row for row in rows[-2:])
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -249,7 +249,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
             document = summary(vars(trained), spec, keeper.identity, processes, keeper.folder)
             record.finish(f"{trained.adapter}: the adapter after {trained.steps} steps", document)
             for line in closing_lines(document):
-                say(line)
+                record.last_words(line)
         accelerator.wait_for_everyone()
     return trained
 

@@ -111,7 +111,7 @@ class Record:
         (self._say if self._bar is None else self._bar.say)(text)
 
     def last_words(self, text: str) -> None:
-        """Said by another thread before it ends the process; a bar would leave the terminal without its cursor."""
+        """Said when nothing follows, below the bar: at the end, or by another thread before it ends the process."""
         if self._bar is not None:
             self._bar.close()
         self._say(text)
