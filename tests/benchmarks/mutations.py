@@ -103,7 +103,11 @@ def draw(seed: int, count: int) -> list[Edit]:
 
 
 def judged(edit: Edit, copy: Path) -> dict[str, Any]:
-    """The edit with the first test that fails once it is made; one that never ends is caught too."""
+    """The edit with the first test that fails once it is made; one that never ends is caught too.
+
+    Raises:
+        RuntimeError: if pytest was stopped from outside, which says nothing of the edit.
+    """
     path = copy / edit.file
     before = path.read_text("utf-8")
     path.write_text(edit.made(before), "utf-8")
@@ -113,6 +117,8 @@ def judged(edit: Edit, copy: Path) -> dict[str, Any]:
         done = subprocess.run(
             command, cwd=copy, env=_environment(copy), capture_output=True, text=True, check=False, timeout=ENDLESS
         )
+        if done.returncode < 0:
+            raise RuntimeError(f"{edit}: pytest was stopped by signal {-done.returncode}")
         failed = re.search(r"^(?:FAILED|ERROR) (\S.*?)(?: - |$)", done.stdout, re.MULTILINE)
         by = (failed[1] if failed else f"pytest ends with {done.returncode}") if done.returncode else ""
     except subprocess.TimeoutExpired:
