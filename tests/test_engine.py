@@ -95,7 +95,7 @@ def test_failed_evidence_is_collected_once():
 
 def test_unknown_evidence_is_refused():
     """A misspelt keyword is an error that lists what exists."""
-    with pytest.raises(TypeError, match="no evidence is called 'modle'; known: attention, "):
+    with pytest.raises(TypeError, match="no evidence is called 'modle'; known: aimed, attention, "):
         vlcheck.audit(None, modle=1)
 
 

@@ -14,6 +14,7 @@ from tests import tiny
 from tests.photos import encoded, photo, write_photo
 from tests.samples import judged_labels
 from vlcheck.engine import audit
+from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Verdict
 from vlcheck.model.config import ModelConfig
 from vlcheck.spec import Data, Intent, Lora, ModelRef, RunSpec, Training
@@ -108,3 +109,15 @@ def test_an_answer_that_is_cut_in_the_evaluation_split(write, tmp_path):
 def test_short_answers_are_not_cut(tmp_path):
     """Nor is the run told of a built-in row that is longer than its limit, where its own rows are read."""
     assert not cut_answers(as_lines, tmp_path, "pug", "beagle")
+
+
+def test_rows_that_lost_their_images_are_no_measure(tmp_path):
+    """Images are promised and stand in a column that is not read: the plan is not for such rows."""
+    said = [{"role": "user", "content": "Name it."}, {"role": "assistant", "content": "pug"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": said, "imgs": ["0.jpg"]}), "utf-8")
+    known = {name: value for name, value in judged_labels(tiny.gemma4).items() if name != "checks"}
+    for modalities, rows in ((("image", "text"), 0), (("text",), 1)):
+        data = Data(path=str(tmp_path / "rows.jsonl"), modalities=modalities)
+        spec = RunSpec(model=ModelRef(id="none"), lora=Lora(), data=data)
+        found = Evidence(spec, {"config": ModelConfig(tiny.gemma4(), "test"), **known}, offline=True).get("lengths")
+        assert len(found.rows) == rows

@@ -35,15 +35,19 @@ def lengths(
 ) -> Lengths:
     """Tokens, images and answers of each row of the training split, as far as they can be had; none where they cannot.
 
-    Why the data cannot be read is what its rules say; the plan says that its rows were not read.
+    Rows that promise images and hold none (VLC521) are not those that will be trained, so they count as not read. Why
+    the data cannot be read is what its rules say; the plan says that its rows were not read.
     """
     if own_collator is None:
         return Lengths()
     try:
         rows = read_rows(spec.data, spec.data.train_split, offline=options.offline or not options.stream)
-        return measure_rows((row.conversation for row in rows if isinstance(row, Row)), own_collator, progress=progress)
+        told = (row.conversation for row in rows if isinstance(row, Row))
+        found = measure_rows(told, own_collator, progress=progress)
     except (Unavailable, NotApplicable, NoSuchSplit):
         return Lengths()
+    promised = "image" in spec.data.modalities
+    return found if not promised or any(row.images for row in found.rows) else Lengths()
 
 
 @collector("reading data.max_length")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from vlcheck.config.defaults import framework_of
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.rules.row_checks import distance, first_of, measured, named, names, no_rows, quoted, rows_of, where
 from vlcheck.spec import RunSpec
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from vlcheck.collators.rows import RowCheck
     from vlcheck.processing.chat_template import Template
     from vlcheck.processing.lengths import LongRows
+
+TOO_LONG = {"cut": "cuts it there", "dropped": "leaves it out"}
+"""What a framework does with a row that is longer than its limit, by the word of its row."""
 
 
 @rule("VLC201", "span-moves", Severity.ERROR, explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210"))
@@ -72,8 +76,11 @@ def answer_truncated(
     yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
     cut = [row for row in rows if row.cut]
     limited = checks.ours or (named(spec) and spec.data.collator is None)
+    framework = None if checks.ours else framework_of(spec)
+    does = "" if framework is None else framework.too_long.value
     met = [row for row in rows if row.kind == "data"] or rows  # a built-in row stands for data that was not read
-    long = _longer(met, limit, long_rows) if limited and limit and spec.data.overflow == "error" else {}
+    held = limited and limit and spec.data.overflow == "error" and does != "kept"
+    long = _longer(met, limit or 0, long_rows) if held else {}
     if long_rows is not None and long_rows.measured:
         yield Examined(long_rows.measured, "rows of the data measured")
     if cut:
@@ -87,11 +94,12 @@ def answer_truncated(
         )
     elif long:
         name, tokens = max(long.items(), key=lambda each: each[1])
+        then = f"{framework.title} {TOO_LONG[does]}" if framework else "Training stops there"
         yield Finding(
-            f"{name}: {tokens} tokens after image expansion; allowed: at most {limit}. Training stops there",
+            f"{name}: {tokens} tokens after image expansion; allowed: at most {limit}. {then}",
             where=spec.where("data.max_length"),
             measured={"rows": len(long), "longest row": tokens, "max length": limit},
-            fix=f"max_length: {tokens}; or overflow: drop; or a lower max_soft_tokens",
+            fix=f"max_length: {tokens}; or {'' if framework else 'overflow: drop; or '}a lower max_soft_tokens",
         )
 
 
