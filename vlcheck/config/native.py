@@ -57,13 +57,16 @@ def recognises(document: Mapping[str, Json]) -> bool:
     return any(name in document for name in names) or any(closest(key, names) for key in islice(document, 100))
 
 
-def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+def to_spec(
+    document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path, *, stated: str | None = None
+) -> RunSpec:
     """Validate a native document.
 
     Args:
         document: what the file holds, as plain values.
         sources: dotted path to the place that set it.
         folder: what relative paths in the document are relative to.
+        stated: version of the framework that outranks the document's.
 
     Raises:
         ConfigError: with every problem of the document, sorted by place.
@@ -79,6 +82,7 @@ def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folde
     if problems or config is None:
         raise ConfigError(*sorted(problems, key=lambda problem: (problem.where, problem.message)))
     lora = config.lora
+    training = config.training if stated is None else replace(config.training, framework_version=stated)
     return RunSpec(
         model=resolved_model(config.model, folder),
         lora=replace(
@@ -88,7 +92,7 @@ def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folde
         ),
         quantization=config.quantization,
         data=resolved_data(config.data, folder),
-        training=config.training,
+        training=training,
         hardware=config.hardware,
         launch=config.launch,
         intent=config.intent,

@@ -27,10 +27,10 @@ LAUNCHER = {"num_processes", "num_machines", "accelerate_config", "env"}
 def read(tmp_path):
     """Read a config of these lines."""
 
-    def read(text: str, *, basic: str = BASIC):
+    def read(text: str, *, basic: str = BASIC, **options):
         path = tmp_path / "sft.yaml"
         path.write_text(basic + text)
-        return load(path)
+        return load(path, **options)
 
     return read
 
@@ -207,6 +207,17 @@ def test_a_run_that_vlcheck_does_not_judge_is_refused_in_one_line(read):
     assert refusals(read, "lora_r: 4\nuse_peft: true", basic="model_name_or_path: null\n") == [
         "1:1: names no model; required: model_name_or_path"
     ]
+
+
+def test_a_stated_version_decides_what_is_gone_and_what_is_the_default(read):
+    """TRL 0.24 takes `torch_dtype`, and computes all logits; which transformers lies beside it is not known."""
+    old = read(
+        "torch_dtype: bfloat16\nwarmup_ratio: 0.1\nmax_seq_length: 512\nload_in_4bit: true", framework_version="0.24.0"
+    )
+
+    assert [gone.message for gone in old.origin.outdated] == ["max_seq_length is no argument of trl 0.24.0"]
+    assert (old.training.logits, old.quantization.bnb_4bit_quant_storage) == ("all", "bfloat16")
+    assert read("max_seq_length: 512", framework_version="0.16").origin.outdated == ()
 
 
 # --------------------------------------------------------------------------- what the GPUs divide

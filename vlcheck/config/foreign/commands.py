@@ -91,7 +91,9 @@ def is_script(path: str | os.PathLike[str]) -> bool:
         re.match(r"#!.*\b(?:ba|z|da|)sh\b", head) is not None
         or (bool(head) and os.fsdecode(path).endswith((".sh", ".bash", ".slurm", ".sbatch")))
         or re.match(
-            r"(?:\s*#.*\n|\s*\n|\w+=\S+[ \\\n]+)*(?:accelerate launch|torchrun|trl sft|python3? \S+\.py) ", head
+            r"(?:\s*#.*\n|\s*\n|\w+=\S+[ \\\n]+)*(?:accelerate launch|torchrun|trl sft|swift sft|axolotl train|"
+            r"llamafactory-cli train|python3? \S+\.py) ",
+            head,
         )
         is not None
     )
