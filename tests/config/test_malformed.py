@@ -127,6 +127,13 @@ MALFORMED: dict[str, tuple[str | bytes, list[str]]] = {
             f"native: a top-level section: {SECTIONS}"
         ],
     ),
+    "another tool's": (
+        "model: a/b\ndataset: c\n" + "".join(f"k{number}: 1\n" for number in range(9)),
+        [
+            f"1:1: unknown dialect, top-level keys: model, dataset, k0, k1, k2, k3, k4, k5; known dialects: {OTHERS}; "
+            f"native: a top-level section: {SECTIONS}"
+        ],
+    ),
     "no model": ("lora: {}", [f"1:1: section model is missing; required: a mapping with keys {MODEL_KEYS}"]),
     "no lora": (MODEL, [f"1:1: section lora is missing; required: a mapping with keys {LORA_KEYS}"]),
     "no model id": (

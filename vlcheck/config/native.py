@@ -35,6 +35,9 @@ from vlcheck.spec import (
 NAME = "native"
 RECOGNISED_BY = f"a top-level section: {', '.join(sections())}"
 
+MOST_STRANGERS = 8
+"""Top-level keys that are no section: with more, the file is another tool's, and is not told of each."""
+
 
 class NativeConfig(BaseModel):
     """A native config, validated; stdlib dataclasses inherit this model's config."""
@@ -54,7 +57,9 @@ class NativeConfig(BaseModel):
 def recognises(document: Mapping[str, Json]) -> bool:
     """Tell whether a top-level key is a section's name, or nearly one."""
     names = sections()
-    return any(name in document for name in names) or any(closest(key, names) for key in islice(document, 100))
+    keys = list(islice(document, 100))
+    ours = [key for key in keys if key in names or closest(key, names)]
+    return bool(ours) and len(keys) - len(ours) <= MOST_STRANGERS
 
 
 def to_spec(

@@ -131,6 +131,12 @@ def test_a_folder_beside_the_config_is_the_model_and_the_data(read, tmp_path):
         ("torch_compile: true", "torch_compile: true is not part of what vlcheck judges", ("memory",)),
         ("optim: lion_8bit", 'optim: "lion_8bit" is not part of what vlcheck judges', ("memory",)),
         ("eos_token: <end>", 'eos_token: "<end>" is not part of what vlcheck judges', ("labels",)),
+        (
+            "dataset_train_split: 'train[:1%]'",
+            'dataset_train_split: "train[:1%]" is no name of a split, and trl slices none; `datasets: [{path, split}]` '
+            "does",
+            ("data",),
+        ),
         ("dataset_config: de", 'dataset_config: "de" is not part of what vlcheck judges', ("data",)),
         ("model_init_kwargs: {max_memory: 1}", "model_init_kwargs.max_memory: no argument of trl 1.16.0", None),
         ("learnin_rate: 1", "learnin_rate: no argument of trl 1.16.0; did you mean learning_rate?", None),
