@@ -12,6 +12,12 @@ from dataclasses import dataclass, replace
 GIB = 2**30
 
 
+def show_gib(size: int) -> str:
+    """Bytes as every message prints them: one decimal, and two digits of less than one GiB."""
+    gib = size / GIB
+    return f"{gib:,.1f} GiB" if abs(gib) >= 1 or not size else f"{gib:.2g} GiB"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
     """One kind of card."""

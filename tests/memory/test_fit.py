@@ -12,7 +12,7 @@ import torch
 
 from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
-from vlcheck.gpus import Gpu, gpu
+from vlcheck.gpus import Gpu, gpu, show_gib
 from vlcheck.memory.alternatives import changes
 from vlcheck.memory.plan import FitVerdict
 from vlcheck.memory.probe import ProbeResult, probe_document
@@ -77,7 +77,7 @@ def test_logits_that_take_the_most_are_said_to_be_spared():
     assert found.smaller.plan == plan
     assert found.rows_open
     assert f"largest micro-batch     {found.largest_rows} or more" in render_fit(found, "run.yaml")
-    assert f"with logits: supervised: {plan.driver_bytes / 2**30:.2f} GiB" in render_fit(found, "run.yaml")
+    assert f"with logits: supervised: {show_gib(plan.driver_bytes)}" in render_fit(found, "run.yaml")
 
 
 def test_largest_finds_the_edge_of_a_line():
@@ -127,7 +127,7 @@ def test_unknown_card_in_a_config_skips_the_memory_rules_alone(vlcheck, folder):
     assert code in (0, 1)
     assert {"VLC302", "VLC303"} <= {code for code in skipped if code.startswith("VLC3")}
     assert re.match(
-        r"no GPU 'v100' \(it comes as v100-32gb and v100-16gb\); projected: \d+\.\d GiB of one GPU", skipped["VLC302"]
+        r"no GPU 'v100' \(it comes as v100-32gb and v100-16gb\); projected: \d+\.\d+ GiB of one GPU", skipped["VLC302"]
     )
     assert "VLC101" not in skipped
 

@@ -17,7 +17,7 @@ from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Part
 from vlcheck.model.reference import build_reference
 from vlcheck.model.targets import Targets, linears, parts_by_path
-from vlcheck.spec import RunSpec
+from vlcheck.spec import CheckpointingKwargs, RunSpec
 
 LLAVA, QWEN3, GEMMA3 = "llava-hf/llava-1.5-7b-hf", "Qwen/Qwen3-VL-4B-Instruct", "google/gemma-3-4b-it"
 HEARING = "google/gemma-4-E2B-it"
@@ -155,3 +155,13 @@ def test_freeze_is_a_switch_of_some_frameworks():
     """A run of another framework that sets it is refused, with what to write there."""
     with pytest.raises(Exception, match=r"freeze is a switch of llamafactory, ms-swift, unsloth; elsewhere"):
         described("trl", freeze=("vision",))
+
+
+@pytest.mark.parametrize(("framework", "loses"), [("unsloth", False), ("llamafactory", False), ("trl", True)])
+def test_reentrant_checkpointing_of_a_framework_that_wakes_inputs(framework, loses):
+    """Three frameworks make the inputs of a tower's blocks require gradients; with the others the tower gets none."""
+    spec = described(framework, freeze=() if framework != "trl" else None, target_modules="all-linear")
+    kwargs = CheckpointingKwargs(use_reentrant=True)
+    reentrant = replace(spec.training, gradient_checkpointing=True, gradient_checkpointing_kwargs=kwargs)
+    report = judged(QWEN3, replace(spec, quantization=None, training=reentrant), "VLC406")
+    assert bool(report.found()) is loses

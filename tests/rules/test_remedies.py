@@ -125,6 +125,7 @@ BROTHERS: dict[str, Run] = {
     "no targets, layers picked by name": run(
         qwen, lora=targets(None), intent=Intent(projector="train"), training=Training(framework="unsloth")
     ),
+    "unset, of a model without targets of PEFT": run(qwen, lora=targets(None), intent=Intent()),
     "list of the tower's linears": run(lora=targets(TOWER_LIST), intent=Intent()),
 }  # fmt: skip
 """Runs that bring up a rule's finding in another way than its broken sample does."""

@@ -189,3 +189,21 @@ def test_rules_belong_to_their_command():
         choose(("VLC701",))
     with pytest.raises(ValueError, match="clip-around belongs to `vlcheck audit`"):
         choose(("clip-around",), saved=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ([r"layers\.[0-9]+\.self_attn\.q_proj"], "a regex in a list"),
+        (
+            ["language_model.model.layers.0.self_attn.q_proj"],
+            "`language_model.model.` is called `model.language_model.",
+        ),
+        (r".*language_model.model.layers.[\d]+.(mlp|self_attn).q_proj", "is called `model.language_model.`"),
+    ],
+)
+def test_own_targets_that_match_nothing_are_explained(written, said, tmp_path):
+    """A regex in a list and a path of another version are named as such; a stranger's regex is not run for it."""
+    saved = save(MODELS["gemma3"], tmp_path / "adapter")
+    saved.configure(target_modules=written)
+    assert said in message(judge(saved, select=("VLC715",)), "VLC715")

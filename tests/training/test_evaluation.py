@@ -358,7 +358,7 @@ def test_a_summary_with_everything_known():
     assert list(closing_lines(document)) == [
         "60 steps in 2:02:02; loss 12.5000 at first, 7.2500 at last",
         "3 rows were left out; they are listed in metrics.jsonl",
-        "peak 3.00 GiB allocated, 2.50 planned, at most 3.50",
+        "peak 3.0 GiB allocated, 2.5 GiB planned, at most 3.5 GiB",
         "cost 4.08, by hardware.price_per_hour",
         "next: vlcheck evaluate pets.yaml --adapter pets/adapter",
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vlcheck.gpus import show_gib
+
 if TYPE_CHECKING:
     from vlcheck.memory.plan import MemoryPlan
 
@@ -39,12 +41,8 @@ def judged(known: Mapping[str, Any]) -> dict[str, Any]:
 def _memory(plan: MemoryPlan) -> str:
     """The worst micro-batch, what is assumed of it, the typical one, and an evaluation where there is one."""
     assumed = "; ".join(plan.shape.assumptions) or plan.shape.basis.value
-    told = [f"{_gib(plan.driver_bytes)} projected for {plan.shape} ({assumed})"]
-    told += [f"{_gib(plan.typical_bytes)} for middling rows"] * bool(plan.typical_bytes)
+    told = [f"{show_gib(plan.driver_bytes)} projected for {plan.shape} ({assumed})"]
+    told += [f"{show_gib(plan.typical_bytes)} for middling rows"] * bool(plan.typical_bytes)
     if (evaluation := plan.moments.get("evaluation")) is not None:
-        told.append(f"{_gib(evaluation)} allocated in an evaluation")
+        told.append(f"{show_gib(evaluation)} allocated in an evaluation")
     return ", ".join(told)
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

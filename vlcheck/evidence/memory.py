@@ -11,7 +11,7 @@ from vlcheck.data.read import NoSuchSplit, Row, read_rows
 from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable, collector
-from vlcheck.gpus import Gpu, UnknownGpu, card
+from vlcheck.gpus import Gpu, UnknownGpu, card, show_gib
 from vlcheck.gpus import gpu as row_of
 from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
@@ -35,15 +35,19 @@ def lengths(
 ) -> Lengths:
     """Tokens, images and answers of each row of the training split, as far as they can be had; none where they cannot.
 
-    Why the data cannot be read is what its rules say; the plan says that its rows were not read.
+    Rows that promise images and hold none (VLC521) are not those that will be trained, so they count as not read. Why
+    the data cannot be read is what its rules say; the plan says that its rows were not read.
     """
     if own_collator is None:
         return Lengths()
     try:
         rows = read_rows(spec.data, spec.data.train_split, offline=options.offline or not options.stream)
-        return measure_rows((row.conversation for row in rows if isinstance(row, Row)), own_collator, progress=progress)
+        told = (row.conversation for row in rows if isinstance(row, Row))
+        found = measure_rows(told, own_collator, progress=progress)
     except (Unavailable, NotApplicable, NoSuchSplit):
         return Lengths()
+    promised = "image" in spec.data.modalities
+    return found if not promised or any(row.images for row in found.rows) else Lengths()
 
 
 @collector("preparing to project the run without a card")
@@ -58,7 +62,7 @@ def projection(aimed: RunSpec, config: ModelConfig, family: Family, lengths: Len
         except (AdapterRefused, UnbuildableConfig):
             return "nothing could be projected: the run's model cannot be built, see VLC101 and VLC102"
         return (
-            f"projected: {plan.driver_bytes / 2**30:.1f} GiB of one GPU, with the kernels of the {plan.gpu.title} "
+            f"projected: {show_gib(plan.driver_bytes)} of one GPU, with the kernels of the {plan.gpu.title} "
             f"({plan.shape})"
         )
 

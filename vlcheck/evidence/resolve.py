@@ -126,6 +126,8 @@ class Evidence:
     def _unread_data(self) -> tuple[str, ...]:
         """That nothing was seen of data which the run names, or not every image."""
         scan = self._known.get("scan")
+        if scan is not None and not any(count.rows for count in scan.splits.values()):
+            return (f"NO DATA WAS READ: none of {scan.bad_rows.count:,} rows can be used, so no row was judged",)
         if scan is not None and scan.passed_over:
             return (
                 f"{scan.looked_at:,} of {scan.looked_at + scan.passed_over:,} images were decoded, spread over the "

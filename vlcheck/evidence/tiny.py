@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from vlcheck.config.defaults import framework_of
 from vlcheck.finding import Unavailable, collector
 from vlcheck.model.build import AdapterRefused, Patch, UnbuildableConfig
 from vlcheck.model.config import ModelConfig
@@ -43,11 +44,15 @@ def tiny(spec: RunSpec, config: ModelConfig, family: Family, modules: ModuleTabl
 def reach(spec: RunSpec, tiny: TinyAttempt, family: Family, modules: ModuleTable) -> Reach:
     """Adapters that a forward and a backward pass of the miniature reach, and those they do not.
 
+    A framework that makes the inputs of checkpointed blocks require gradients loses none, as without reentry.
+
     Raises:
         Unavailable: if there is no miniature, or its step fails.
     """
     if tiny.run is None:
         raise Unavailable(tiny.problem)
+    if (framework := framework_of(spec)) is not None and framework.wakes_inputs.value:
+        spec = replace(spec, training=replace(spec.training, gradient_checkpointing_kwargs=None))
     try:
         return gradient_reach(tiny.run, spec, family, modules)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from torch import nn
 
 from vlcheck.memory.tape import Tape
-from vlcheck.training.settings import StepSettings
+from vlcheck.training.settings import EIGHT_BIT_FROM, StepSettings
 
 PAGED_FROM = 100_000
 """bitsandbytes keeps the state of smaller parameters in ordinary memory."""
-EIGHT_BIT_FROM = 4096
-"""bitsandbytes keeps the state of smaller parameters in fp32."""
 
 
 def step_blocks(parameters: Sequence[nn.Parameter], settings: StepSettings, tape: Tape, *, first: bool) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -24,6 +24,7 @@ MOVED = (
 Source: `_checkpoint_conversion_mapping` of models/llava/modeling_llava.py and models/qwen2_vl/modeling_qwen2_vl.py in
 4.52, conversion_mapping.py in 5.
 """
+IN_A_LIST = "it is a regex in a list, where each entry is the end of a path and no regex"
 REGEX = re.compile(r"[\\^$*+?()\[\]{}|]")
 
 
@@ -67,10 +68,23 @@ def explain(base: nn.Module, lora: Lora) -> Misnamed:
     return Misnamed(reasons, "|".join([*ends, *regexes]))
 
 
+def suspected(base: nn.Module, written: str | Iterable[str]) -> tuple[str, ...]:
+    """What is wrong with entries that match nothing, by their text alone: regexes of a stranger are not run."""
+    names = [name for name, _ in base.named_modules()]
+    reasons: list[str] = []
+    for entry in [written] if isinstance(written, str) else written:
+        if not isinstance(written, str) and REGEX.search(entry):
+            reasons.append(IN_A_LIST)
+        for _, moved in _paths(entry):
+            if moved and any(name.startswith(new) for _, new in MOVED if f"`{new}`" in moved for name in names):
+                reasons.append(moved)
+    return tuple(dict.fromkeys(reasons))
+
+
 def _meant(kinds: dict[str, nn.Module], entry: str, whole: bool) -> Iterator[tuple[str, str, bool]]:
     """Reason, what was meant, whether that is a regex; only what matches linear layers alone."""
     regex = whole or bool(REGEX.search(entry))
-    inside = "" if whole or not regex else "it is a regex in a list, where each entry is the end of a path and no regex"
+    inside = "" if whole or not regex else IN_A_LIST
     for path, moved in _paths(entry):
         reason = "; ".join(filter(None, (inside, moved)))
         matched = _matches(kinds, path, regex=regex)

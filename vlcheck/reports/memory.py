@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vlcheck.gpus import show_gib
 from vlcheck.versions import installed
 
 if TYPE_CHECKING:
     from vlcheck.memory.plan import MemoryPlan
     from vlcheck.memory.search import Fit
 
-GIB = 2**30
 BAR = 36
 
 
@@ -30,13 +30,13 @@ def render_fit(fit: Fit, source: str) -> str:
                           *(f"doubt: {each}" for each in plan.doubts)]) + "\n"  # fmt: skip
     lines += ["", *_ledger(plan), ""]
     lines += [
-        f"{plan.verdict.value}: {_gib(plan.driver_bytes)} of {_gib(plan.gpu.total_bytes)}, "
+        f"{plan.verdict.value}: {show_gib(plan.driver_bytes)} of {show_gib(plan.gpu.total_bytes)}, "
         f"±{plan.band:.1%} on what is allocated; peak at: {plan.moment}",
     ]
     if fit.remedy is not None:
-        lines.append(f"fits with {fit.remedy.change}: {_gib(fit.remedy.plan.driver_bytes)}")
+        lines.append(f"fits with {fit.remedy.change}: {show_gib(fit.remedy.plan.driver_bytes)}")
     if fit.smaller is not None:
-        lines.append(f"logits take the most; with {fit.smaller.change}: {_gib(fit.smaller.plan.driver_bytes)}")
+        lines.append(f"logits take the most; with {fit.smaller.change}: {show_gib(fit.smaller.plan.driver_bytes)}")
     image = f"{fit.largest_soft_tokens} soft tokens" if fit.largest_soft_tokens else "fixed by the model"
     lines += [
         "",
@@ -49,14 +49,15 @@ def render_fit(fit: Fit, source: str) -> str:
         lines += [
             "",
             f"recommended: micro-batch {best.rows} x accumulation {best.accumulation}, {share}: "
-            f"{_gib(best.driver_bytes)}",
+            f"{show_gib(best.driver_bytes)}",
         ]
     host = fit.host
     lines += [
         "",
-        f"loading peaks at {_gib(plan.moments.get('loading', 0))} on the card; "
-        f"merging takes {_gib(host.merge_bytes)}, on the card or in main memory",
-        f"host: {_gib(host.memory_bytes)} of main memory (assumed, not measured), {_gib(host.disk_bytes)} of disk",
+        f"loading peaks at {show_gib(plan.moments.get('loading', 0))} on the card; "
+        f"merging takes {show_gib(host.merge_bytes)}, on the card or in main memory",
+        f"host: {show_gib(host.memory_bytes)} of main memory (assumed, not measured), "
+        f"{show_gib(host.disk_bytes)} of disk",
     ]
     lines += ["", *_cards(fit)] if fit.cards else []
     lines += ["", *(f"doubt: {each}" for each in plan.doubts)]
@@ -122,7 +123,7 @@ def render_probe(document: Mapping[str, Any], source: str) -> str:
              f"{'':14}{'measured':>12}{'projected':>12}{'off':>9}"]  # fmt: skip
     for name, row in document["memory"].items():
         lines.append(
-            f"{name:14}{_gib(row['measured_bytes']):>12}{_gib(row['projected_bytes']):>12}{row['error']:>+9.2%}"
+            f"{name:14}{show_gib(row['measured_bytes']):>12}{show_gib(row['projected_bytes']):>12}{row['error']:>+9.2%}"
         )
     speed = document["speed"]
     if speed is None:
@@ -148,15 +149,15 @@ def _ledger(plan: MemoryPlan) -> list[str]:
              ("+ paged optimizer", plan.managed_bytes), ("+ CUDA context", plan.gpu.context_bytes),
              ("driver sees", plan.driver_bytes)]  # fmt: skip
     scale = BAR / max(size for _, size in shown)
-    bars = [f"{cause:{widest}}  {_gib(size):>10}  {'█' * max(1, round(size * scale))}" for cause, size in shown]
-    return [*bars, "", *(f"{cause:{widest}}  {_gib(size):>10}" for cause, size in extra if size)]
+    bars = [f"{cause:{widest}}  {show_gib(size):>10}  {'█' * max(1, round(size * scale))}" for cause, size in shown]
+    return [*bars, "", *(f"{cause:{widest}}  {show_gib(size):>10}" for cause, size in extra if size)]
 
 
 def _cards(fit: Fit) -> list[str]:
     rows = [("GPU", "verdict", "used", "free", "micro-batch", "basis")]
     for on in sorted(fit.cards, key=lambda on: on.plan.gpu.total_bytes):
         plan = on.plan
-        rows.append((plan.gpu.title, plan.verdict.value, _gib(plan.driver_bytes), _gib(plan.headroom_bytes),
+        rows.append((plan.gpu.title, plan.verdict.value, show_gib(plan.driver_bytes), show_gib(plan.headroom_bytes),
                      f"~{on.largest_rows}", plan.gpu.basis))  # fmt: skip
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     return [
@@ -166,7 +167,3 @@ def _cards(fit: Fit) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:.2f} GiB"

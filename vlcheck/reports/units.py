@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from vlcheck.gpus import show_gib
+
 SHOWN = 4  # entries of one list or mapping
 LONGEST = 120  # characters of one value
 REPR = re.compile(r"([A-Za-z_]\w*)\(\n(?: +.*\n)*\)")
@@ -49,8 +51,7 @@ def plain(text: str) -> str:
 
 def _named(name: str, value: Any) -> str:
     if name.endswith("_bytes") and isinstance(value, int):
-        gib = value / 2**30
-        return f"{_words(name.removesuffix('_bytes'))} {gib:{',.1f' if gib >= 1 else '.3g'}} GiB"
+        return f"{_words(name.removesuffix('_bytes'))} {show_gib(value)}"
     return f"{_words(name)} {_shown(value)}"
 
 

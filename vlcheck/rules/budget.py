@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, Json, NotApplicable, Severity, rule
+from vlcheck.gpus import GIB, show_gib
 
 if TYPE_CHECKING:
     from vlcheck.gpus import Gpu
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from vlcheck.memory.plan import MemoryPlan
     from vlcheck.spec import RunSpec
 
-GIB = 2**30
 EMPTY = 0.5
 """A card that is used less than this could take a larger micro-batch."""
 
@@ -87,8 +87,8 @@ def checkpointing_off(
     yield Examined(2, "plans, with and without checkpointing")
     if memory_plan.verdict is not FitVerdict.FITS and other_checkpointing.verdict is FitVerdict.FITS:
         yield Finding(
-            f"without checkpointing {_gib(memory_plan.driver_bytes)}, with it "
-            f"{_gib(other_checkpointing.driver_bytes)} of {_gib(memory_plan.gpu.total_bytes)}",
+            f"without checkpointing {show_gib(memory_plan.driver_bytes)}, with it "
+            f"{show_gib(other_checkpointing.driver_bytes)} of {show_gib(memory_plan.gpu.total_bytes)}",
             where=spec.where("training.gradient_checkpointing"),
             measured={
                 "activations_bytes": memory_plan.of("activations"),
@@ -119,8 +119,8 @@ def checkpointing_spare(
     yield Examined(2, "plans, with and without checkpointing")
     if memory_plan.verdict is FitVerdict.FITS and other_checkpointing.verdict is FitVerdict.FITS:
         yield Finding(
-            f"without checkpointing the run takes {_gib(other_checkpointing.driver_bytes)} of "
-            f"{_gib(memory_plan.gpu.total_bytes)}",
+            f"without checkpointing the run takes {show_gib(other_checkpointing.driver_bytes)} of "
+            f"{show_gib(memory_plan.gpu.total_bytes)}",
             where=spec.where("training.gradient_checkpointing"),
             measured={"with_bytes": memory_plan.driver_bytes, "without_bytes": other_checkpointing.driver_bytes},
             fix="gradient_checkpointing: false, or a larger micro-batch; see `vlcheck fit`",
@@ -144,20 +144,22 @@ def phase_too_large(spec: RunSpec, memory_plan: MemoryPlan, host: Host, gpu: Gpu
     yield Examined(3, "phases: loading, host, merging")
     if loading > gpu.total_bytes:
         yield Finding(
-            f"loading takes {_gib(loading)} of {_gib(gpu.total_bytes)} on {gpu.title}",
+            f"loading takes {show_gib(loading)} of {show_gib(gpu.total_bytes)} on {gpu.title}",
             where=spec.where("hardware.gpu"),
             measured={"loading_bytes": loading},
         )
     if job is not None and host.memory_bytes > job:
         yield Finding(
-            f"the job needs {_gib(host.memory_bytes)} of main memory, checkpoint files included, and has {_gib(job)}",
+            f"the job needs {show_gib(host.memory_bytes)} of main memory, checkpoint files included, and has "
+            f"{show_gib(job)}",
             where=spec.where("launch.memory_gib"),
             measured={"memory_bytes": host.memory_bytes, "checkpoint_bytes": host.checkpoint_bytes},
             fix=f"launch: {{memory_gib: {-(-host.memory_bytes // GIB)}}}, or weights from a mounted bucket",
         )
     if host.merge_bytes + gpu.context_bytes > gpu.total_bytes and job is not None and host.merge_bytes > job:
         yield Finding(
-            f"merging takes {_gib(host.merge_bytes)}; the card has {_gib(gpu.total_bytes)}, the job {_gib(job)}",
+            f"merging takes {show_gib(host.merge_bytes)}; the card has {show_gib(gpu.total_bytes)}, the job "
+            f"{show_gib(job)}",
             where=spec.where("launch.memory_gib"),
             measured={"merge_bytes": host.merge_bytes},
             fix="merge on a machine with more memory",
@@ -202,10 +204,10 @@ def _needs_rows(plan: MemoryPlan) -> None:
 
 
 def _comparison(plan: MemoryPlan, verb: str) -> str:
-    causes = ", ".join(f"{line.cause} {_gib(line.size)}" for line in plan.lines[:3])
+    causes = ", ".join(f"{line.cause} {show_gib(line.size)}" for line in plan.lines[:3])
     return (
-        f"projected peak {_gib(plan.driver_bytes)} (±{plan.band:.1%}) {verb} the {_gib(plan.gpu.total_bytes)} of "
-        f"{plan.gpu.title} ({plan.gpu.basis}) at {plan.shape}; {causes}"
+        f"projected peak {show_gib(plan.driver_bytes)} (±{plan.band:.1%}) {verb} the "
+        f"{show_gib(plan.gpu.total_bytes)} of {plan.gpu.title} ({plan.gpu.basis}) at {plan.shape}; {causes}"
         + "".join(f"; {each}" for each in plan.shape.assumptions)
     )
 
@@ -223,8 +225,4 @@ def _ledger(plan: MemoryPlan) -> dict[str, Json]:
 def _remedy(found: Alternative | None) -> str:
     if found is None:
         return "a larger card, a lower rank, or a quantised base: see `vlcheck fit`"
-    return f"{found.change}: {_gib(found.plan.driver_bytes)}"
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"
+    return f"{found.change}: {show_gib(found.plan.driver_bytes)}"

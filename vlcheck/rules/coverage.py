@@ -275,4 +275,4 @@ def _share(adapted: int, linears: int) -> str:
     """Fused experts are adapted as bare parameters: there, linear layers are no measure."""
     if adapted > linears:
         return f"{adapted} modules adapted" + (f", {linears} linear layers" if linears else ", by their parameters")
-    return f"{adapted} of {linears} linear layers adapted"
+    return f"{adapted} of {linears} linear layers adapted" if linears else "no linear layer"

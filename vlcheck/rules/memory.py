@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.gpus import show_gib
 
 if TYPE_CHECKING:
     from vlcheck.model.modules import ModuleTable
@@ -33,7 +34,7 @@ def mostly_unquantised(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding 
     yield Examined(len(modules.rows), "modules with storage")
     if packed * 2 < total:
         yield Finding(
-            f"{packed / total:.0%} of the base's {total / 2**30:.1f} GiB are quantised; most are in "
+            f"{packed / total:.0%} of the base's {show_gib(total)} are quantised; most are in "
             f"{next(name for name in storage if 'quantised' not in name)}",
             where=spec.where("quantization.load_in_4bit"),
             measured={f"{name}_bytes": count for name, count in storage.items()} | {"total_bytes": total},

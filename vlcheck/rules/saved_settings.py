@@ -170,6 +170,8 @@ def saved_targets_refused(
 
     Source: https://github.com/huggingface/peft/issues/2388
     """
+    from vlcheck.model.misnamed import suspected
+
     settings, lora = _lora(saved_adapter)
     if saved_matches is None:
         yield Finding(
@@ -196,9 +198,11 @@ def saved_targets_refused(
         )
     elif not saved_matches and not lora.target_parameters:
         yield Finding(
-            "target_modules of adapter_config.json matches no module of this model, so PEFT refuses the adapter",
+            "target_modules of adapter_config.json matches no module of this model, so PEFT refuses the adapter"
+            + "".join(f"; {reason}" for reason in suspected(reference, lora.target_modules or ())),
             where=settings.where,
             measured={"matched": 0, "target_modules": _short(_plain(lora.target_modules))},
+            fix="list the layers of the tensors as target_modules in adapter_config.json",
         )
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vlcheck.config.defaults import framework_of
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.rules.row_checks import distance, measured, named, names, no_rows, quoted, rows_of, where
 from vlcheck.spec import RunSpec
+
+TOO_LONG = {"cut": "cuts it there", "dropped": "leaves it out"}
+"""What a framework does with a row that is longer than its limit, by the word of its row."""
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
@@ -66,7 +70,11 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
     yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
     cut = [row for row in rows if row.cut]
     limited = checks.ours or (named(spec) and spec.data.collator is None)
-    long = [row for row in rows if limited and limit and row.tokens > limit and spec.data.overflow == "error"]
+    framework = None if checks.ours else framework_of(spec)
+    does = "" if framework is None else framework.too_long.value
+    met = [row for row in rows if row.kind == "data"] or rows  # a built-in row stands for data that was not read
+    long = [row for row in met if limited and limit and row.tokens > limit and spec.data.overflow == "error"]
+    long = [] if does == "kept" else long
     if cut:
         worst = max(cut, key=lambda row: row.answers - row.found)
         yield Finding(
@@ -77,12 +85,13 @@ def answer_truncated(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
             fix="raise max_length above the longest row, or lower max_soft_tokens",
         )
     elif long:
+        longest = max(long, key=lambda row: row.tokens)
+        then = f"{framework.title} {TOO_LONG[does]}" if framework else "Training stops there"
         yield Finding(
-            f"{longest.name}: {longest.tokens} tokens after image expansion; allowed: at most {limit}. Training stops "
-            "there",
+            f"{longest.name}: {longest.tokens} tokens after image expansion; allowed: at most {limit}. {then}",
             where=spec.where("data.max_length"),
             measured={"rows": len(long), "longest row": longest.tokens, "max length": limit},
-            fix=f"max_length: {longest.tokens}; or overflow: drop; or a lower max_soft_tokens",
+            fix=f"max_length: {longest.tokens}; or {'' if framework else 'overflow: drop; or '}a lower max_soft_tokens",
         )
 
 

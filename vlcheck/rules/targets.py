@@ -196,7 +196,9 @@ def _cause(spec: RunSpec, reference: nn.Module, family: Family) -> tuple[str, st
     try:
         targets = resolve(reference, spec.lora, family, aim(spec, family).lora)
     except AdapterRefused:
-        return "", ""
+        parts = [part for part in Part if part is Part.LANGUAGE or getattr(spec.intent, part.intent) == "train"]
+        unset = spec.lora.target_modules is None
+        return "", training(reference, spec, family, parts, Part.LANGUAGE) if unset else ""
     misnamed = explain(reference, spec.lora)
     if not targets.modules:
         fix = _mended(spec, reference, family, misnamed) if misnamed.reasons else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.gpus import show_gib
 
 if TYPE_CHECKING:
     from vlcheck.gpus import Gpu
@@ -38,7 +39,7 @@ def full_logits(spec: RunSpec, memory_plan: MemoryPlan) -> Iterator[Finding | Ex
     held = memory_plan.of("logits and loss")
     if held > LARGE * memory_plan.allocated_bytes:
         yield Finding(
-            f"{held / 2**30:.2f} GiB of the peak are logits at {shape.rows * shape.tokens} positions, "
+            f"{show_gib(held)} of the peak are logits at {shape.rows * shape.tokens} positions, "
             f"{shape.rows * shape.supervised} of them supervised",
             where=spec.where("training.logits"),
             measured={"logits_bytes": held, "peak_bytes": memory_plan.allocated_bytes},
@@ -65,7 +66,7 @@ def kbit_upcast(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding | Exami
     if wide:
         grown = sum(row.bytes for row in wide)
         yield Finding(
-            f"{grown / 2**30:.2f} GiB of 16-bit tensors become fp32 and take as much again; most are in "
+            f"{show_gib(grown)} of 16-bit tensors become fp32 and take as much again; most are in "
             f"{max(wide, key=lambda row: row.bytes).name}",
             where=spec.where("training.kbit_preparation"),
             measured={"added_bytes": grown, "modules": len(wide)},

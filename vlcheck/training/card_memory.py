@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from vlcheck.gpus import show_gib
 from vlcheck.training.record import Record
 
 
@@ -25,8 +26,6 @@ def compare_peak(projected: tuple[int, int] | None, record: Record) -> None:
         return
     measured = torch.cuda.max_memory_allocated()
     expected, upper = projected
-    gib = {"measured": measured, "projected": expected, "upper": upper}
-    text = "allocated peak {measured:.2f} GiB; projected {projected:.2f}, at most {upper:.2f}".format(
-        **{name: size / 2**30 for name, size in gib.items()}
-    )
-    record.event("memory", text if measured <= upper else f"warning: {text}", **gib)
+    text = f"allocated peak {show_gib(measured)}; projected {show_gib(expected)}, at most {show_gib(upper)}"
+    told = text if measured <= upper else f"warning: {text}"
+    record.event("memory", told, measured=measured, projected=expected, upper=upper)

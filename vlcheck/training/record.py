@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlcheck.charts import draw_curve
 from vlcheck.data.atomic_write import write_whole
+from vlcheck.gpus import show_gib
 from vlcheck.spec import RunSpec
 from vlcheck.training.identity import Identity, fingerprint, settings_of
 from vlcheck.training.ours import CURVE, METRICS, SUMMARY, SUMMARY_SCHEMA
@@ -172,7 +173,7 @@ def step_line(values: dict[str, Any], steps: int) -> str:
 
 def _memory(values: Mapping[str, Any]) -> str:
     """What a step allocated at most, where it ran on a GPU."""
-    return f"  {values['allocated_bytes'] / 2**30:.2f} GiB" if values.get("allocated_bytes") else ""
+    return f"  {show_gib(values['allocated_bytes'])}" if values.get("allocated_bytes") else ""
 
 
 def evaluation_line(values: Mapping[str, Any], *, better: bool) -> str:

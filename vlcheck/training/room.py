@@ -8,10 +8,8 @@ from pathlib import Path
 from vlcheck.training.checkpoint import CheckpointNotWritten
 from vlcheck.training.manifest import NotOurs, read_manifest
 from vlcheck.training.ours import folders
+from vlcheck.training.settings import EIGHT_BIT_FROM
 from vlcheck.training.snapshot import State
-
-EIGHT_BIT_FROM = 4096
-"""Parameters with fewer elements keep 32-bit state in an 8-bit optimizer (bitsandbytes 0.50)."""
 
 
 def check_room(root: Path, state: State, keep: int, *, best: bool = False) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from vlcheck.spec import RunSpec, Training
 
+EIGHT_BIT_FROM = 4096
+"""Parameters with fewer elements keep fp32 state in an 8-bit optimizer (bitsandbytes 0.50)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sharding:

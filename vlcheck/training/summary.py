@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from vlcheck.gpus import show_gib
 from vlcheck.spec import RunSpec
 from vlcheck.training.checkpoint import verify
 from vlcheck.training.course import better, metric_of
@@ -57,8 +58,8 @@ def closing_lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"{lost:,} rows were left out; they are listed in {METRICS}"
     if peak := document["peak_allocated_bytes"]:
         plan = document["projected_bytes"]
-        beside = f", {plan / 2**30:.2f} planned, at most {document['upper_bytes'] / 2**30:.2f}" if plan else ""
-        yield f"peak {peak / 2**30:.2f} GiB allocated{beside}"
+        beside = f", {show_gib(plan)} planned, at most {show_gib(document['upper_bytes'])}" if plan else ""
+        yield f"peak {show_gib(peak)} allocated{beside}"
     if document["cost"] is not None:
         yield f"cost {document['cost']:.2f}, by hardware.price_per_hour"
     yield f"next: vlcheck evaluate {document['config']} --adapter {document['adapter']}"

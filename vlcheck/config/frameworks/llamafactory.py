@@ -23,6 +23,7 @@ LLAMA_FACTORY = Framework(
     ),
     freezes_named=True,
     spares=("projector",),
+    wakes_inputs=Fact(True, "llamafactory/model/model_utils/checkpointing.py:88-96"),
     defaults={
         **ARGUMENTS,
         **HEAD,

@@ -21,6 +21,7 @@ MS_SWIFT = Framework(
         ("vision", "projector", "audio"),
         "swift/arguments/tuner_args.py:123-124, pipelines/train/tuner.py:99, model/model_arch.py",
     ),
+    wakes_inputs=Fact(True, "swift/trainers/mixin.py:980-996"),
     defaults={
         **ARGUMENTS,
         **packed(

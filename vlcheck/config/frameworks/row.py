@@ -50,6 +50,9 @@ class Framework:
     """Regex for the whole path of a linear layer that is adapted where no targets are set; None leaves it to PEFT."""
     all_linear: Fact[str] | None = None
     """The same for `all-linear`; None is every linear layer but the head."""
+    wakes_inputs: Fact[bool] = Fact(False, "")
+    """Whether it makes the inputs of every checkpointed block require a gradient, in the towers too, so that reentrant
+    checkpointing loses none."""
     defaults: Mapping[str, Fact[Any]] = field(default_factory=dict)
     """Dotted path of a run's description to the value, or to a function that makes it of the run so far."""
     file_defaults: Mapping[str, Fact[Any]] = field(default_factory=dict)

@@ -29,6 +29,9 @@ UNSLOTH = Framework(
     freezes=Fact((), "unsloth/models/vision.py:4917"),
     unset=Fact(f"{_LAYERS}|{_EMBEDDERS}", f"{_PICKS}:5098"),
     all_linear=Fact(f"{_LAYERS}|{_EMBEDDERS}|{_HEARING}", f"{_PICKS}:5010"),
+    wakes_inputs=Fact(
+        True, "unsloth/models/vision.py:5378, unsloth_zoo/peft_utils.py: requires_grad_for_gradient_checkpointing"
+    ),
     defaults={
         **ARGUMENTS,
         "quantization": Fact(
