@@ -243,7 +243,9 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
 
 
 def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
-    outcomes = [qualified(run(rule, evidence), spec) for rule in rules]
+    outcomes = [run(rule, evidence) for rule in rules]
+    if spec.origin is not None:
+        outcomes = [qualified(outcome, spec.origin) for outcome in outcomes]
     versions = installed()
     return Report(
         spec=spec,

@@ -21,7 +21,7 @@ OTHERS = (
     "axolotl: base_model and processor_type; "
     "llamafactory: model_name_or_path beside finetuning_type, stage, template or cutoff_len; "
     "trl: model_name_or_path beside keys of TRL's SFTConfig, ModelConfig or ScriptArguments; "
-    "ms-swift: model, a text, beside arguments of `swift sft` such as tuner_type, dataset or torch_dtype; "
+    "ms-swift: model, a text, and mostly arguments of `swift sft` such as tuner_type, dataset or torch_dtype; "
     "transformers: keys of TrainingArguments and no model, or peft_type"
 )
 SECTIONS = "model, lora, quantization, data, training, hardware, launch, intent"

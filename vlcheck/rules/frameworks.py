@@ -20,13 +20,13 @@ RULES_OF: Mapping[Concern, tuple[str, ...]] = {
 """The rules whose verdicts rest on what a setting touches, by the beginnings of their codes."""
 
 
-def qualified(outcome: Outcome, spec: RunSpec) -> Outcome:
+def qualified(outcome: Outcome, origin: Origin) -> Outcome:
     """A pass that says which keys it was judged without."""
-    if outcome.verdict is not Verdict.PASSED or spec.origin is None:
+    if outcome.verdict is not Verdict.PASSED:
         return outcome
     without = [
         f"{key.where.key} (line {key.where.line})"
-        for key in spec.origin.unread
+        for key in origin.unread
         if any(outcome.rule.code.startswith(RULES_OF[concern]) for concern in key.touches)
     ]
     return replace(outcome, reason=f"judged without {', '.join(without)}") if without else outcome

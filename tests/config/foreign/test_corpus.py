@@ -160,8 +160,8 @@ def test_what_is_no_run_is_refused_in_one_line(name):
 
 def test_a_pass_says_what_it_was_judged_without():
     """The rules that a key concerns, and no other."""
-    spec = load(HOME / "trl/bad/misspelt.yaml")
-    passed = {rule.code: qualified(Outcome(rule, Verdict.PASSED), spec).reason for rule in every_rule()}
+    origin = load(HOME / "trl/bad/misspelt.yaml").origin
+    passed = {rule.code: qualified(Outcome(rule, Verdict.PASSED), origin).reason for rule in every_rule()}
     two = "judged without lora_rank (line 4), gradient_accumulation (line 6)"
 
     assert {passed[code] for code in passed if code.startswith(("VLC1", "VLC2", "VLC4", "VLC5"))} == {two}

@@ -72,7 +72,8 @@ _HARMLESS = frozenset(("output_dir", "run_name", "logging_dir", "hub_model_id", 
 _SUFFIXES = (".sh", ".bash", ".slurm", ".sbatch")
 _ASSIGNED = re.compile(r"(?:export )?\w+=\S*$")
 _LAUNCHED = re.compile(
-    r"(?:\w+=\S+ )*(?:accelerate launch|torchrun|trl sft|swift sft|axolotl train|llamafactory-cli train|python3? \S+\.py)(?: |$)"
+    r"(?:\w+=\S+ )*(?:accelerate launch|torchrun|trl sft|swift sft|axolotl train|llamafactory-cli train|"
+    r"python3? \S+\.py)(?: |$)"
 )
 _TRAINS = re.compile(r"\.py$|^(?:trl|swift|axolotl|llamafactory-cli)$|^-m$")
 
