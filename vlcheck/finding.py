@@ -133,7 +133,7 @@ class Outcome:
     verdict: Verdict
     findings: tuple[Finding, ...] = ()
     examined: tuple[Examined, ...] = ()
-    reason: str = ""  # why not applicable or skipped; the traceback of an error
+    reason: str = ""  # why not applicable or skipped; what a pass was judged without; the traceback of an error
     unlock: str = ""  # what would let a skipped rule run
     explained_by: tuple[str, ...] = ()  # codes of the root causes, when this outcome is a consequence
     seconds: float = 0.0

@@ -131,7 +131,7 @@ def test_transformers_has_no_collator_for_images():
         judged(TRANSFORMERS, SMALL)
 
 
-@pytest.mark.parametrize("name", [row.name for row in FRAMEWORKS] + ["other", "vlcheck"])
+@pytest.mark.parametrize("name", [*dict.fromkeys(row.name for row in FRAMEWORKS), "other", "vlcheck"])
 def test_audit_judges_the_named_framework(name, tmp_path):
     """The finding points at the framework's name; a collator that is not known skips the rules."""
     path = tiny.write_folder(tmp_path / "model", tiny.gemma4(), tiny.FINITE)

@@ -153,11 +153,14 @@ def test_what_depends_is_told_and_not_filled_in():
 def test_version_chooses_the_row():
     """A version that no row has is judged by the known one, and the mark says so."""
     known = run(training={"framework": "trl", "framework_version": "1.16.0"})
-    other = run(training={"framework": "trl", "framework_version": "0.24"})
+    older = run(training={"framework": "trl", "framework_version": "0.24.0"})
+    other = run(training={"framework": "trl", "framework_version": "0.29"})
 
     assert known.where("training.logits").default == "default of trl 1.16"
+    assert (older.training.logits, known.training.logits) == ("all", "chunked")
+    assert (older.training.reentrant, known.training.reentrant) == (True, False)
     assert other.where("training.logits").default == (
-        "default of trl 1.16, the version that is known; the run's is 0.24"
+        "default of trl 0.24, the version that is known; the run's is 0.29"
     )
 
 

@@ -21,7 +21,7 @@ OTHERS = (
     "axolotl: base_model and processor_type; "
     "llamafactory: model_name_or_path beside finetuning_type, stage, template or cutoff_len; "
     "trl: model_name_or_path beside keys of TRL's SFTConfig, ModelConfig or ScriptArguments; "
-    "ms-swift: model, a text, beside arguments of `swift sft` such as tuner_type, dataset or torch_dtype; "
+    "ms-swift: model, a text, and mostly arguments of `swift sft` such as tuner_type, dataset or torch_dtype; "
     "transformers: keys of TrainingArguments and no model, or peft_type"
 )
 SECTIONS = "model, lora, quantization, data, training, hardware, launch, intent"
@@ -124,6 +124,13 @@ MALFORMED: dict[str, tuple[str | bytes, list[str]]] = {
         "foo: 1\n",
         [
             f"1:1: unknown dialect, top-level keys: foo; known dialects: {OTHERS}; "
+            f"native: a top-level section: {SECTIONS}"
+        ],
+    ),
+    "another tool's": (
+        "model: a/b\ndataset: c\n" + "".join(f"k{number}: 1\n" for number in range(9)),
+        [
+            f"1:1: unknown dialect, top-level keys: model, dataset, k0, k1, k2, k3, k4, k5; known dialects: {OTHERS}; "
             f"native: a top-level section: {SECTIONS}"
         ],
     ),

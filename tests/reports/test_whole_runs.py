@@ -174,5 +174,9 @@ def undated(report: str) -> str:
 
 def _flat(spec: RunSpec) -> dict[str, object]:
     """Every setting of a run by its dotted path."""
-    sections = {section.name: getattr(spec, section.name) for section in fields(spec) if section.name != "sources"}
+    sections = {
+        section.name: getattr(spec, section.name)
+        for section in fields(spec)
+        if section.name not in ("sources", "origin")
+    }
     return {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}

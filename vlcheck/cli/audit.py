@@ -15,6 +15,7 @@ from vlcheck.cli.options import (
     Debug,
     FailOn,
     Format,
+    FrameworkVersion,
     GpuCount,
     Ignore,
     MemoryGib,
@@ -52,6 +53,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     gpu: OneGpu = None,
     memory_gib: MemoryGib = None,
     gpus: GpuCount = None,
+    framework_version: FrameworkVersion = None,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -64,7 +66,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     """
     from vlcheck.config.load import load
 
-    spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
+    spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus, framework_version=framework_version)
     chosen = _chosen(select, ignore)
     _check_output(output, config)
     with working(debug, allow_code=allow_code) as voice:

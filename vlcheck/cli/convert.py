@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vlcheck.cli.options import FrameworkVersion
 from vlcheck.cli.streams import fail, guarded, say, write
 
 
@@ -21,6 +22,7 @@ def convert(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the config there, not to stdout.")
     ] = None,
+    framework_version: FrameworkVersion = None,
 ) -> None:
     """Write a run of another tool as a config of vlcheck, defaults included.
 
@@ -29,7 +31,7 @@ def convert(
     from vlcheck.config.load import load
     from vlcheck.config.native_text import write_native
 
-    spec = load(config)
+    spec = load(config, framework_version=framework_version)
     text = write_native(spec, str(config))
     if output is None:
         say(text, utf8=True)

@@ -58,6 +58,12 @@ MemoryGib: TypeAlias = Annotated[
 GpuCount: TypeAlias = Annotated[
     int | None, typer.Option("--gpus", min=1, max=4096, metavar="N", help="GPUs of the run.", show_default=False)
 ]
+FrameworkVersion: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="V", help="Version of the framework that will run, where another is here.", show_default=False
+    ),
+]
 Cards: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

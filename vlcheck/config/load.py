@@ -27,12 +27,18 @@ __all__ = ["DIALECTS", "load", "load_mapping"]
 
 @collector("reading the config")
 def load(
-    path: str | os.PathLike[str], *, gpu: str | None = None, memory_gib: float | None = None, gpus: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    gpu: str | None = None,
+    memory_gib: float | None = None,
+    gpus: int | None = None,
+    framework_version: str | None = None,
 ) -> RunSpec:
-    """Read a config file.
+    """Read a config file of vlcheck or of another tool, a shell script that trains, or a finished adapter's folder.
 
     Args:
         gpu, memory_gib, gpus: hardware that outranks the file's; see `on_hardware`.
+        framework_version: of the tool whose file it is; by default the installed one, else the newest that is known.
 
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
@@ -41,13 +47,14 @@ def load(
     if is_script(path):
         command = read_script(path)
         dialect = next(dialect for dialect in DIALECTS if command.dialect == dialect.NAME)
-        spec = settled(completed(dialect.to_spec(command.document, command.sources, folder), command))
+        read = dialect.to_spec(command.document, command.sources, folder, stated=framework_version)
+        spec = settled(completed(read, command))
     elif huggingface.is_folder(path):
-        spec = settled(huggingface.read_folder(path))
+        spec = settled(huggingface.read_folder(path, stated=framework_version))
     else:
         refuse_text(path)
         document, sources = read_yaml(path)
-        spec = _to_spec(document, sources, folder)
+        spec = _to_spec(document, sources, folder, framework_version)
     return on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
 
 
@@ -62,11 +69,13 @@ def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec
     return _to_spec(plain, sources, Path())
 
 
-def _to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+def _to_spec(
+    document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path, stated: str | None = None
+) -> RunSpec:
     refuse_keys(document, sources[""])
     for dialect in DIALECTS:
         if dialect.recognises(document):
-            spec: RunSpec = dialect.to_spec(document, sources, folder)
+            spec: RunSpec = dialect.to_spec(document, sources, folder, stated=stated)
             return settled(spec)
     seen = ", ".join(named([key], 40) for key in list(document)[:8]) or "none"
     known = "; ".join(f"{dialect.NAME}: {dialect.RECOGNISED_BY}" for dialect in DIALECTS)

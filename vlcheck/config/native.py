@@ -35,6 +35,9 @@ from vlcheck.spec import (
 NAME = "native"
 RECOGNISED_BY = f"a top-level section: {', '.join(sections())}"
 
+MOST_STRANGERS = 8
+"""Top-level keys that are no section: with more, the file is another tool's, and is not told of each."""
+
 
 class NativeConfig(BaseModel):
     """A native config, validated; stdlib dataclasses inherit this model's config."""
@@ -54,16 +57,21 @@ class NativeConfig(BaseModel):
 def recognises(document: Mapping[str, Json]) -> bool:
     """Tell whether a top-level key is a section's name, or nearly one."""
     names = sections()
-    return any(name in document for name in names) or any(closest(key, names) for key in islice(document, 100))
+    keys = list(islice(document, 100))
+    ours = [key for key in keys if key in names or closest(key, names)]
+    return bool(ours) and len(keys) - len(ours) <= MOST_STRANGERS
 
 
-def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+def to_spec(
+    document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path, *, stated: str | None = None
+) -> RunSpec:
     """Validate a native document.
 
     Args:
         document: what the file holds, as plain values.
         sources: dotted path to the place that set it.
         folder: what relative paths in the document are relative to.
+        stated: version of the framework that outranks the document's.
 
     Raises:
         ConfigError: with every problem of the document, sorted by place.
@@ -79,6 +87,7 @@ def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folde
     if problems or config is None:
         raise ConfigError(*sorted(problems, key=lambda problem: (problem.where, problem.message)))
     lora = config.lora
+    training = config.training if stated is None else replace(config.training, framework_version=stated)
     return RunSpec(
         model=resolved_model(config.model, folder),
         lora=replace(
@@ -88,7 +97,7 @@ def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folde
         ),
         quantization=config.quantization,
         data=resolved_data(config.data, folder),
-        training=config.training,
+        training=training,
         hardware=config.hardware,
         launch=config.launch,
         intent=config.intent,

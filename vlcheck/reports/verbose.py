@@ -108,7 +108,8 @@ def _passed(outcomes: Sequence[Outcome]) -> Iterator[TextLine]:
 
 def _examined(outcome: Outcome) -> str:
     looked_at = ", ".join(f"{examined.count} {examined.what}" for examined in outcome.examined)
-    return f"{outcome.rule.code} ({looked_at})" if looked_at else outcome.rule.code
+    said = "; ".join(filter(None, (looked_at, outcome.reason)))
+    return f"{outcome.rule.code} ({said})" if said else outcome.rule.code
 
 
 def _alike(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], list[Outcome]]:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Severity, Verdict, rule
 
 if TYPE_CHECKING:
-    from vlcheck.spec import Origin, RunSpec
+    from vlcheck.spec import Concern, Origin, RunSpec
 
-RULES_OF = {"memory": "VLC3xx", "labels": "VLC2xx", "placement": "VLC1xx, VLC4xx", "data": "VLC5xx"}
-"""The rules whose verdicts rest on what a setting touches."""
+RULES_OF: Mapping[Concern, tuple[str, ...]] = {
+    "memory": ("VLC3",),
+    "labels": ("VLC2",),
+    "placement": ("VLC1", "VLC4"),
+    "data": ("VLC5",),
+}
+"""The rules whose verdicts rest on what a setting touches, by the beginnings of their codes."""
+
+
+def qualified(outcome: Outcome, origin: Origin) -> Outcome:
+    """A pass that says which keys it was judged without."""
+    if outcome.verdict is not Verdict.PASSED:
+        return outcome
+    without = [
+        f"{key.where.key} (line {key.where.line})"
+        for key in origin.unread
+        if any(outcome.rule.code.startswith(RULES_OF[concern]) for concern in key.touches)
+    ]
+    return replace(outcome, reason=f"judged without {', '.join(without)}") if without else outcome
 
 
 @rule("VLC901", "framework-unnamed", Severity.WARNING)
@@ -52,7 +70,7 @@ def key_not_understood(spec: RunSpec) -> Iterator[Finding | Examined]:
     origin = _origin(spec)
     yield Examined(len(origin.unread) + len(origin.idle) + len(spec.sources), "keys and defaults")
     for key in origin.unread:
-        judged = ", ".join(RULES_OF[concern] for concern in key.touches)
+        judged = ", ".join(f"{code}xx" for concern in key.touches for code in RULES_OF[concern])
         judged = "every rule" if set(key.touches) == set(RULES_OF) else judged
         yield Finding(
             f"{key.message}; {judged} judged the run without it",

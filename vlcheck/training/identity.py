@@ -16,9 +16,10 @@ Identity: TypeAlias = Mapping[str, Any]
 NOT_LEARNT = frozenset((
     "training.output_dir", "training.logging_steps", "training.save_strategy", "training.save_steps",
     "training.save_total_limit", "training.per_device_eval_batch_size", "training.dataloader_num_workers",
-    "data.max_unreadable", "training.report_to", "training.run_name", "training.freeze",
+    "data.max_unreadable", "training.report_to", "training.run_name", "training.freeze", "training.assistant_only_loss",
+    "training.completion_only_loss",
 ))  # fmt: skip
-"""Settings that change nothing of what is learnt."""
+"""Settings that change nothing of what is learnt; TRL's, which this loop refuses, among them."""
 EVALUATION = frozenset((
     "data.eval_split", "data.eval_samples", "training.eval_strategy", "training.eval_steps",
     "training.load_best_model_at_end", "training.metric_for_best_model", "training.early_stopping_patience",

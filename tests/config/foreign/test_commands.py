@@ -106,6 +106,19 @@ def test_of_several_trainings_the_first_is_judged(read):
     assert spec.origin.assumed[0].endswith("starts 2 trainings, and the first was judged; the others are on line 2")
 
 
+@pytest.mark.parametrize("name", ["command", "run.txt", "train.slurm"])
+def test_a_script_is_told_by_its_first_command(read, name):
+    """Without a first line or a name that says so."""
+    assert read(f"# a comment\n\nX=1\nexport Y=2\nZ=3 trl sft {FLAGS}\n", name).lora.target_modules == "all-linear"
+
+
+@pytest.mark.parametrize("start", ["\n", " ", " \n", "# x\n", "A=b\n", "a" * 9, "A=b ", "[[", "{\n", "'"])
+def test_what_begins_long_is_told_soon(read, start):
+    """No pattern takes more than a look at the head of a file."""
+    with pytest.raises(ConfigError):
+        read(start * (40_000 // len(start)), "run.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -13,8 +13,9 @@ import pytest
 
 from vlcheck.config.load import load
 from vlcheck.engine import audit
-from vlcheck.finding import Severity, Verdict
+from vlcheck.finding import Outcome, Severity, Verdict
 from vlcheck.rules import every_rule
+from vlcheck.rules.frameworks import qualified
 from vlcheck.spec import ConfigError
 
 HOME = Path(__file__).parents[3] / "fixtures" / "configs"
@@ -155,6 +156,17 @@ def test_what_is_no_run_is_refused_in_one_line(name):
     (problem,) = caught.value.problems
 
     assert REFUSED[name] in f"{problem.where.line}:{problem.where.column}: {problem.message}"
+
+
+def test_a_pass_says_what_it_was_judged_without():
+    """The rules that a key concerns, and no other."""
+    origin = load(HOME / "trl/bad/misspelt.yaml").origin
+    passed = {rule.code: qualified(Outcome(rule, Verdict.PASSED), origin).reason for rule in every_rule()}
+    two = "judged without lora_rank (line 4), gradient_accumulation (line 6)"
+
+    assert {passed[code] for code in passed if code.startswith(("VLC1", "VLC2", "VLC4", "VLC5"))} == {two}
+    assert {passed[code] for code in passed if code.startswith("VLC3")} == {f"{two}, torch_compile (line 7)"}
+    assert {passed[code] for code in passed if code.startswith(("VLC8", "VLC9"))} == {""}
 
 
 @pytest.mark.parametrize("name", ["trl/bad/one-name.yaml", "transformers/bad/no-such-target"])

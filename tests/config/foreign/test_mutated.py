@@ -12,21 +12,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlcheck.config.foreign import axolotl, llamafactory, ms_swift, trl
 from vlcheck.config.foreign.huggingface import ADAPTER_KEYS
-from vlcheck.config.foreign.trl import KEYS
 from vlcheck.config.load import load
 from vlcheck.config.native_text import write_native
 from vlcheck.spec import ConfigError, RunSpec
 
 HOME = Path(__file__).parents[3] / "fixtures" / "configs"
 FORMATS = {
-    "yaml": sorted(HOME.glob("trl/*/*.yaml")),
-    "sh": sorted(HOME.glob("trl/*/*.sh")),
+    "trl.yaml": sorted(HOME.glob("trl/*/*.yaml")),
+    "axolotl.yaml": sorted(HOME.glob("axolotl/*/*.yaml")),
+    "llamafactory.yaml": sorted(HOME.glob("llamafactory/*/*.yaml")),
+    "ms-swift.yaml": sorted(HOME.glob("ms-swift/*/*.yaml")),
+    "sh": sorted(HOME.glob("*/*/*.sh")),
     "json": sorted(HOME.glob("transformers/*/*/*.json")),
 }
+KEYS = sorted({*trl.KEYS, *axolotl.KEYS, *llamafactory.KEYS, *ms_swift.KEYS})
 PIECES = st.one_of(
     st.sampled_from([*KEYS, *ADAPTER_KEYS]).map(lambda key: f"\n{key}: "),
-    st.sampled_from(sorted(KEYS)).map(lambda key: f" --{key} "),
+    st.sampled_from(KEYS).map(lambda key: f" --{key} "),
     st.sampled_from(
         ["null", "true", "[]", "{}", "1e400", "-1", '"', "'", "${X", "$(id)", "\\\n", "&a", "*a", "()", "<<"]
     ),
@@ -48,9 +52,11 @@ def mutations(draw, paths):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One folder for all examples, with a sound adapter beside the arguments."""
+    """One folder for all examples, with a sound adapter beside the arguments and LLaMA-Factory's table of data."""
     home = tmp_path_factory.mktemp("mutated")
     (home / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "a/b"}))
+    (home / "data").mkdir()
+    (home / "data" / "dataset_info.json").write_bytes((HOME / "llamafactory/good/data/dataset_info.json").read_bytes())
     return home
 
 

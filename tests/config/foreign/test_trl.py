@@ -27,10 +27,10 @@ LAUNCHER = {"num_processes", "num_machines", "accelerate_config", "env"}
 def read(tmp_path):
     """Read a config of these lines."""
 
-    def read(text: str, *, basic: str = BASIC):
+    def read(text: str, *, basic: str = BASIC, **options):
         path = tmp_path / "sft.yaml"
         path.write_text(basic + text)
-        return load(path)
+        return load(path, **options)
 
     return read
 
@@ -131,6 +131,12 @@ def test_a_folder_beside_the_config_is_the_model_and_the_data(read, tmp_path):
         ("torch_compile: true", "torch_compile: true is not part of what vlcheck judges", ("memory",)),
         ("optim: lion_8bit", 'optim: "lion_8bit" is not part of what vlcheck judges', ("memory",)),
         ("eos_token: <end>", 'eos_token: "<end>" is not part of what vlcheck judges', ("labels",)),
+        (
+            "dataset_train_split: 'train[:1%]'",
+            'dataset_train_split: "train[:1%]" is no name of a split, and trl slices none; `datasets: [{path, split}]` '
+            "does",
+            ("data",),
+        ),
         ("dataset_config: de", 'dataset_config: "de" is not part of what vlcheck judges', ("data",)),
         ("model_init_kwargs: {max_memory: 1}", "model_init_kwargs.max_memory: no argument of trl 1.16.0", None),
         ("learnin_rate: 1", "learnin_rate: no argument of trl 1.16.0; did you mean learning_rate?", None),
@@ -207,6 +213,17 @@ def test_a_run_that_vlcheck_does_not_judge_is_refused_in_one_line(read):
     assert refusals(read, "lora_r: 4\nuse_peft: true", basic="model_name_or_path: null\n") == [
         "1:1: names no model; required: model_name_or_path"
     ]
+
+
+def test_a_stated_version_decides_what_is_gone_and_what_is_the_default(read):
+    """TRL 0.24 takes `torch_dtype`, and computes all logits; which transformers lies beside it is not known."""
+    old = read(
+        "torch_dtype: bfloat16\nwarmup_ratio: 0.1\nmax_seq_length: 512\nload_in_4bit: true", framework_version="0.24.0"
+    )
+
+    assert [gone.message for gone in old.origin.outdated] == ["max_seq_length is no argument of trl 0.24.0"]
+    assert (old.training.logits, old.quantization.bnb_4bit_quant_storage) == ("all", "bfloat16")
+    assert read("max_seq_length: 512", framework_version="0.16").origin.outdated == ()
 
 
 # --------------------------------------------------------------------------- what the GPUs divide

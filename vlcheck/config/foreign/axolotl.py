@@ -137,18 +137,21 @@ def recognises(document: Mapping[str, Json]) -> bool:
     return "base_model" in document and sum(key in KEYS for key in document) > 1
 
 
-def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+def to_spec(
+    document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path, *, stated: str | None = None
+) -> RunSpec:
     """Read Axolotl's config.
 
     Args:
         document: what the file holds, as plain values.
         sources: dotted path to the place that set it.
         folder: what relative paths in the document are relative to.
+        stated: version of Axolotl; by default the installed one.
 
     Raises:
         ConfigError: with every problem of the document, sorted by place.
     """
-    return translated(FORMAT, document, sources, folder)
+    return translated(FORMAT, document, sources, folder, stated=stated)
 
 
 def settle(draft: Draft) -> None:

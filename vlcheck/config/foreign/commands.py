@@ -69,6 +69,12 @@ _LAUNCHERS = {"nproc_per_node": "num_processes", "num_processes": "num_processes
 """Flags of torchrun, accelerate and DeepSpeed's launcher that say how many processes there are."""
 _HARMLESS = frozenset(("output_dir", "run_name", "logging_dir", "hub_model_id", "report_to"))
 """Keys that may be known only when the script runs, and change nothing that is judged."""
+_SUFFIXES = (".sh", ".bash", ".slurm", ".sbatch")
+_ASSIGNED = re.compile(r"(?:export )?\w+=\S*$")
+_LAUNCHED = re.compile(
+    r"(?:\w+=\S+ )*(?:accelerate launch|torchrun|trl sft|swift sft|axolotl train|llamafactory-cli train|"
+    r"python3? \S+\.py)(?: |$)"
+)
 _TRAINS = re.compile(r"\.py$|^(?:trl|swift|axolotl|llamafactory-cli)$|^-m$")
 
 
@@ -87,14 +93,11 @@ class Command:
 def is_script(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a shell script, by its first line, its name or the command that it begins with."""
     head = read_head(path)
-    return (
-        re.match(r"#!.*\b(?:ba|z|da|)sh\b", head) is not None
-        or (bool(head) and os.fsdecode(path).endswith((".sh", ".bash", ".slurm", ".sbatch")))
-        or re.match(
-            r"(?:\s*#.*\n|\s*\n|\w+=\S+[ \\\n]+)*(?:accelerate launch|torchrun|trl sft|python3? \S+\.py) ", head
-        )
-        is not None
-    )
+    if re.match(r"#!.*\b(?:ba|z|da|)sh\b", head) or (head and os.fsdecode(path).endswith(_SUFFIXES)):
+        return True
+    lines = (line.strip() for line in head.splitlines())
+    first = next((line for line in lines if line and not line.startswith("#") and not _ASSIGNED.match(line)), "")
+    return _LAUNCHED.match(first) is not None
 
 
 def read_script(path: str | os.PathLike[str]) -> Command:

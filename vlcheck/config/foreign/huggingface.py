@@ -65,13 +65,16 @@ def recognises(document: Mapping[str, Json]) -> bool:
     return "peft_type" in document or (not names and sum(key in ARGUMENTS for key in document) > 2)
 
 
-def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+def to_spec(
+    document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path, *, stated: str | None = None
+) -> RunSpec:
     """Read arguments with the adapter's settings beside them, or the settings with the arguments beside them.
 
     Args:
         document: what the file holds, as plain values.
         sources: dotted path to the place that set it.
         folder: of the file, where the others are looked for; what relative paths are relative to.
+        stated: version of transformers; by default the installed one.
 
     Raises:
         ConfigError: with every problem of the files, sorted by place.
@@ -89,7 +92,7 @@ def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folde
         raise ConfigError(Problem(sources[""], message))
     if (file := folder / f"{STATE}.json").is_file() and file.stat().st_size < 2**18:
         _hold(STATE, *read_yaml(file), arguments, places)
-    spec = translated(FORMAT, arguments, places, folder)
+    spec = translated(FORMAT, arguments, places, folder, stated=stated)
     if finished and spec.origin is not None:  # a record, which no version has to take once more
         return replace(spec, origin=replace(spec.origin, outdated=()))
     return spec
@@ -103,7 +106,7 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def read_folder(folder: str | os.PathLike[str]) -> RunSpec:
+def read_folder(folder: str | os.PathLike[str], *, stated: str | None = None) -> RunSpec:
     """Read the folder of a finished adapter or of a checkpoint.
 
     Raises:
@@ -112,7 +115,7 @@ def read_folder(folder: str | os.PathLike[str]) -> RunSpec:
     home, where = Path(folder), Location(os.fsdecode(folder))
     if (home / f"{ADAPTER}.json").is_file():
         document, sources = read_yaml(home / f"{ADAPTER}.json")
-        return to_spec({"peft_type": None, **document}, sources, home)
+        return to_spec({"peft_type": None, **document}, sources, home, stated=stated)
     inside = sorted(entry.name for entry in islice(home.iterdir(), MOST_FILES) if (entry / f"{ADAPTER}.json").is_file())
     if inside:
         message = f"is a folder with adapters in it; name one of them: {', '.join(inside[:4])}"

@@ -115,18 +115,21 @@ def recognises(document: Mapping[str, Json]) -> bool:
     return "model_name_or_path" in document and bool(_TELLTALE & set(document)) and not theirs & set(document)
 
 
-def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+def to_spec(
+    document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path, *, stated: str | None = None
+) -> RunSpec:
     """Read LLaMA-Factory's config.
 
     Args:
         document: what the file holds, as plain values.
         sources: dotted path to the place that set it.
         folder: what relative paths in the document are relative to.
+        stated: version of LLaMA-Factory; by default the installed one.
 
     Raises:
         ConfigError: with every problem of the document, sorted by place.
     """
-    return translated(FORMAT, document, sources, folder)
+    return translated(FORMAT, document, sources, folder, stated=stated)
 
 
 def settle(draft: Draft) -> None:

@@ -23,7 +23,7 @@ from vlcheck.finding import Json
 from vlcheck.spec import ConfigError, Location, RunSpec
 
 NAME = "ms-swift"
-RECOGNISED_BY = "model, a text, beside arguments of `swift sft` such as tuner_type, dataset or torch_dtype"
+RECOGNISED_BY = "model, a text, and mostly arguments of `swift sft` such as tuner_type, dataset or torch_dtype"
 
 _ATTENTION = {"flash_attn": "flash_attention_2"}
 
@@ -142,25 +142,27 @@ KEYS: Mapping[str, Fate] = {
 
 
 def recognises(document: Mapping[str, Json]) -> bool:
-    """Tell whether `model` is a name and the other keys are of `swift sft`."""
-    return (
-        any(isinstance(document.get(key), str) for key in ("model", "model_id_or_path"))
-        and sum(key in KEYS for key in document) > 1
-    )
+    """Tell whether `model` is a name and most of the other keys are of `swift sft`: other tools name theirs so too."""
+    return any(isinstance(document.get(key), str) for key in ("model", "model_id_or_path")) and sum(
+        key in KEYS for key in document
+    ) > max(1, len(document) // 2)
 
 
-def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+def to_spec(
+    document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path, *, stated: str | None = None
+) -> RunSpec:
     """Read ms-swift's config.
 
     Args:
         document: what the file holds, as plain values.
         sources: dotted path to the place that set it.
         folder: what relative paths in the document are relative to.
+        stated: version of ms-swift; by default the installed one.
 
     Raises:
         ConfigError: with every problem of the document, sorted by place.
     """
-    return translated(FORMAT, document, sources, folder)
+    return translated(FORMAT, document, sources, folder, stated=stated)
 
 
 def settle(draft: Draft) -> None:

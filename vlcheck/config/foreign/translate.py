@@ -55,16 +55,15 @@ def translated(
     rows = {row.package: row for row in FRAMEWORKS[::-1]}
     versions = {package: _installed(package) or rows[package].version for package in form.packages}
     versions |= {package: pin for package, pin in form.pins.items() if numbers(versions[package]) > numbers(pin)}
-    if stated is not None:
-        versions[form.packages[0]] = stated
-    draft = Draft(f"{form.name} {versions[form.packages[0]]}", dict(document), dict(sources), versions, folder)
+    own = form.packages[0]
+    if stated is not None and stated != versions[own]:  # what else is installed there is not known
+        versions = {**dict.fromkeys(versions, ""), own: stated}
+    draft = Draft(f"{form.name} {versions[own]}", dict(document), dict(sources), versions, folder)
     draft.read(form.keys)
     form.settle(draft)
     if draft.problems:
         raise ConfigError(*sorted(draft.problems, key=lambda problem: problem.where))
-    draft.document.setdefault("training", {}).update(
-        framework=form.framework, framework_version=versions[form.packages[0]]
-    )
+    draft.document.setdefault("training", {}).update(framework=form.framework, framework_version=versions[own])
     for key in ("framework", "framework_version"):
         draft.sources[f"training.{key}"] = replace(draft.place(""), key=f"training.{key}")
     try:

@@ -93,18 +93,21 @@ def recognises(document: Mapping[str, Json]) -> bool:
     )
 
 
-def to_spec(document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path) -> RunSpec:
+def to_spec(
+    document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path, *, stated: str | None = None
+) -> RunSpec:
     """Read TRL's config.
 
     Args:
         document: what the file holds, as plain values.
         sources: dotted path to the place that set it.
         folder: what relative paths in the document are relative to.
+        stated: version of TRL; by default the installed one.
 
     Raises:
         ConfigError: with every problem of the document, sorted by place.
     """
-    return translated(FORMAT, document, sources, folder)
+    return translated(FORMAT, document, sources, folder, stated=stated)
 
 
 def settle(draft: Draft) -> None:
@@ -174,6 +177,11 @@ def _adapters(draft: Draft) -> None:
     if draft.on("use_peft"):
         draft.document.setdefault("lora", {})
         draft.sources["lora"] = draft.place("use_peft")
+        alone = draft.value("lora_target_modules")
+        if isinstance(alone, list) and len(alone) == 1 and alone[0] != "all-linear":
+            draft.assumed.append(
+                f"lora_target_modules: trl makes {quoted(alone[0])} of a list of one; peft holds it against whole paths"
+            )
         return
     found = (
         "use_peft is not set" if draft.value("use_peft") is None else f"use_peft is {quoted(draft.value('use_peft'))}"
@@ -218,8 +226,12 @@ def _data(draft: Draft) -> None:
         draft.doubt("datasets", "data", message="several data sets are mixed, and none was read")
     else:
         _source(draft, draft.value("dataset_name"), "dataset_name")
-        if draft.value("dataset_train_split") is not None:
-            draft.put("data.train_split", draft.value("dataset_train_split"), "dataset_train_split")
+        split = draft.value("dataset_train_split")
+        if split is not None:
+            draft.put("data.train_split", split, "dataset_train_split")
+        if isinstance(split, str) and "[" in split:  # trl/scripts/sft.py:109 looks it up in a DatasetDict
+            message = f"{quoted(split)} is no name of a split, and trl slices none; `datasets: [{{path, split}}]` does"
+            draft.doubt("dataset_train_split", "data", message=message)
     if draft.value("eval_strategy") not in (None, False, "no"):
         split = draft.value("dataset_test_split")
         draft.put("data.eval_split", "test" if split is None else split, "dataset_test_split")

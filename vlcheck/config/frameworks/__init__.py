@@ -12,7 +12,7 @@ from vlcheck.config.frameworks.llamafactory import LLAMA_FACTORY
 from vlcheck.config.frameworks.ms_swift import MS_SWIFT
 from vlcheck.config.frameworks.row import Fact, Framework, Supervision
 from vlcheck.config.frameworks.transformers import TRANSFORMERS
-from vlcheck.config.frameworks.trl import TRL
+from vlcheck.config.frameworks.trl import TRL, TRL_0_24
 from vlcheck.config.frameworks.unsloth import UNSLOTH
 
 __all__ = [
@@ -22,11 +22,12 @@ __all__ = [
     "MS_SWIFT",
     "TRANSFORMERS",
     "TRL",
+    "TRL_0_24",
     "UNSLOTH",
     "Fact",
     "Framework",
     "Supervision",
 ]
 
-FRAMEWORKS: tuple[Framework, ...] = (TRANSFORMERS, TRL, AXOLOTL, LLAMA_FACTORY, MS_SWIFT, UNSLOTH)
+FRAMEWORKS: tuple[Framework, ...] = (TRANSFORMERS, TRL, TRL_0_24, AXOLOTL, LLAMA_FACTORY, MS_SWIFT, UNSLOTH)
 """The rows; of one framework the newest version first."""

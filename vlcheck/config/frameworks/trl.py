@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vlcheck.config.frameworks.row import Fact, Framework
-from vlcheck.config.frameworks.transformers import ARGUMENTS
+from vlcheck.config.frameworks.row import Fact, Framework, reentrant
+from vlcheck.config.frameworks.transformers import ARGUMENTS, HEAD
 
 _MODEL = "trl/trainer/model_config.py"
 _SFT = "trl/trainer/sft_config.py"
@@ -39,6 +39,43 @@ TRL = Framework(
             "float32 where the model is given by name, as `trl sft` does, and the checkpoint's own where a script "
             "loads it",
             "trl/trainer/utils.py:1332, trl/trainer/model_config.py:89, trl/trainer/sft_trainer.py:544",
+        )
+    },
+)
+
+_OLD = "trl-0.24.0: trl/trainer"
+_OLD_TRAINER = "transformers-4.57.6: transformers"
+TRL_0_24 = Framework(
+    name="trl",
+    version="0.24",
+    package="trl",
+    collator=Fact("trl.trainer.sft_trainer:DataCollatorForVisionLanguageModeling", f"{_OLD}/sft_trainer.py:766"),
+    supervises=Fact("all", f"{_OLD}/sft_trainer.py:378, prompt and completion apart, :451"),
+    too_long=Fact("cut", f"{_OLD}/sft_trainer.py:374"),
+    columns=Fact(("messages", "prompt", "completion", "images"), f"{_OLD}/sft_trainer.py:1076"),
+    freezes=Fact((), "peft decides"),
+    defaults={
+        **ARGUMENTS,
+        **HEAD,
+        "data.max_length": Fact(1024, f"{_OLD}/sft_config.py:182"),
+        "training.learning_rate": Fact(2e-5, f"{_OLD}/sft_config.py:105"),
+        "training.bf16": Fact(True, f"{_OLD}/sft_config.py:122"),
+        "training.gradient_checkpointing": Fact(True, f"{_OLD}/sft_config.py:116"),
+        "training.gradient_checkpointing_kwargs": Fact(reentrant(True), f"{_OLD_TRAINER}/modeling_utils.py:3692"),
+        "training.logging_steps": Fact(10, f"{_OLD}/sft_config.py:109"),
+    },
+    file_defaults={
+        "lora.r": Fact(16, f"{_OLD}/model_config.py:119"),
+        "lora.lora_alpha": Fact(32.0, f"{_OLD}/model_config.py:123"),
+        "lora.lora_dropout": Fact(0.05, f"{_OLD}/model_config.py:127"),
+        "quantization.bnb_4bit_quant_type": Fact("nf4", f"{_OLD}/model_config.py:172"),
+        "quantization.bnb_4bit_compute_dtype": Fact(lambda spec: spec.model.dtype, f"{_OLD}/utils.py:621"),
+        "quantization.bnb_4bit_quant_storage": Fact(lambda spec: spec.model.dtype, f"{_OLD}/utils.py:624"),
+    },
+    depends={
+        "model.dtype": Fact(
+            "float32 under transformers 4, and the checkpoint's own under 5",
+            f"{_OLD}/model_config.py:93, scripts/sft.py",
         )
     },
 )
