@@ -20,7 +20,6 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, R
 from vlcheck.model.build import check_patch
 from vlcheck.processing.collator import Collator
 from vlcheck.rules import choose
-from vlcheck.rules.frameworks import qualified
 from vlcheck.spec import ConfigError, Intent, Lora, ModelRef, RunSpec
 from vlcheck.versions import installed, untested
 
@@ -243,7 +242,7 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
 
 
 def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
-    outcomes = [qualified(run(rule, evidence), spec) for rule in rules]
+    outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
     versions = installed()
     return Report(
         spec=spec,

@@ -15,7 +15,6 @@ from vlcheck.config.load import load
 from vlcheck.engine import audit
 from vlcheck.finding import Outcome, Severity, Verdict
 from vlcheck.rules import every_rule
-from vlcheck.rules.frameworks import qualified
 
 HOME = Path(__file__).parents[3] / "fixtures" / "configs"
 LEFT_OUT = ("VLC2", "VLC3", "VLC5")
@@ -105,7 +104,7 @@ def test_a_config_is_understood(name):
 def test_a_pass_says_what_it_was_judged_without():
     """The rules that a key concerns, and no other."""
     spec = load(HOME / "trl/bad/misspelt.yaml")
-    passed = {rule.code: qualified(Outcome(rule, Verdict.PASSED), spec).reason for rule in every_rule()}
+    passed = {rule.code: Outcome(rule, Verdict.PASSED).qualified(spec).reason for rule in every_rule()}
     two = "judged without lora_rank (line 4), gradient_accumulation (line 6)"
 
     assert {passed[code] for code in passed if code.startswith(("VLC1", "VLC2", "VLC4", "VLC5"))} == {two}
