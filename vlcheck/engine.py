@@ -20,7 +20,6 @@ from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, R
 from vlcheck.model.build import check_patch
 from vlcheck.processing.collator import Collator
 from vlcheck.rules import choose
-from vlcheck.rules.frameworks import qualified
 from vlcheck.spec import ConfigError, Intent, Lora, ModelRef, RunSpec
 from vlcheck.versions import installed, untested
 
@@ -246,9 +245,7 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
 
 
 def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
-    outcomes = [run(rule, evidence) for rule in rules]
-    if spec.origin is not None:
-        outcomes = [qualified(outcome, spec.origin) for outcome in outcomes]
+    outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
     versions = installed()
     return Report(
         spec=spec,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from typing import Any, TypeAlias, TypeVar
 
-from vlcheck.spec import Location, RunSpec
+from vlcheck.spec import Concern, Location, RunSpec
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -125,6 +125,15 @@ def label_of(collect: Callable[..., Any]) -> str:
     return label
 
 
+RULES_OF: Mapping[Concern, tuple[str, ...]] = {
+    "memory": ("VLC3",),
+    "labels": ("VLC2",),
+    "placement": ("VLC1", "VLC4"),
+    "data": ("VLC5",),
+}
+"""The rules whose verdicts rest on what a setting touches, by the beginnings of their codes."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A rule and what became of it."""
@@ -137,6 +146,17 @@ class Outcome:
     unlock: str = ""  # what would let a skipped rule run
     explained_by: tuple[str, ...] = ()  # codes of the root causes, when this outcome is a consequence
     seconds: float = 0.0
+
+    def qualified(self, spec: RunSpec) -> Outcome:
+        """The same outcome; a pass says which keys of another tool's file it was judged without."""
+        if self.verdict is not Verdict.PASSED or spec.origin is None:
+            return self
+        without = [
+            f"{key.where.key} (line {key.where.line})"
+            for key in spec.origin.unread
+            if any(self.rule.code.startswith(RULES_OF[concern]) for concern in key.touches)
+        ]
+        return replace(self, reason=f"judged without {', '.join(without)}") if without else self
 
 
 @dataclass(frozen=True)

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Severity, Verdict, rule
+from vlcheck.finding import RULES_OF, Examined, Finding, NotApplicable, Severity, rule
 
 if TYPE_CHECKING:
-    from vlcheck.spec import Concern, Origin, RunSpec
-
-RULES_OF: Mapping[Concern, tuple[str, ...]] = {
-    "memory": ("VLC3",),
-    "labels": ("VLC2",),
-    "placement": ("VLC1", "VLC4"),
-    "data": ("VLC5",),
-}
-"""The rules whose verdicts rest on what a setting touches, by the beginnings of their codes."""
-
-
-def qualified(outcome: Outcome, origin: Origin) -> Outcome:
-    """A pass that says which keys it was judged without."""
-    if outcome.verdict is not Verdict.PASSED:
-        return outcome
-    without = [
-        f"{key.where.key} (line {key.where.line})"
-        for key in origin.unread
-        if any(outcome.rule.code.startswith(RULES_OF[concern]) for concern in key.touches)
-    ]
-    return replace(outcome, reason=f"judged without {', '.join(without)}") if without else outcome
+    from vlcheck.spec import Origin, RunSpec
 
 
 @rule("VLC901", "framework-unnamed", Severity.WARNING)

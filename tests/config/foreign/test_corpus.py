@@ -15,7 +15,6 @@ from vlcheck.config.load import load
 from vlcheck.engine import audit
 from vlcheck.finding import Outcome, Severity, Verdict
 from vlcheck.rules import every_rule
-from vlcheck.rules.frameworks import qualified
 from vlcheck.spec import ConfigError
 
 HOME = Path(__file__).parents[3] / "fixtures" / "configs"
@@ -160,8 +159,8 @@ def test_what_is_no_run_is_refused_in_one_line(name):
 
 def test_a_pass_says_what_it_was_judged_without():
     """The rules that a key concerns, and no other."""
-    origin = load(HOME / "trl/bad/misspelt.yaml").origin
-    passed = {rule.code: qualified(Outcome(rule, Verdict.PASSED), origin).reason for rule in every_rule()}
+    spec = load(HOME / "trl/bad/misspelt.yaml")
+    passed = {rule.code: Outcome(rule, Verdict.PASSED).qualified(spec).reason for rule in every_rule()}
     two = "judged without lora_rank (line 4), gradient_accumulation (line 6)"
 
     assert {passed[code] for code in passed if code.startswith(("VLC1", "VLC2", "VLC4", "VLC5"))} == {two}
