@@ -38,6 +38,12 @@ def gemma4_shared() -> dict[str, Any]:
     return _roomy(_shrunk(values, {"model.language_model.layers": (0, 4, 15, 19)}))
 
 
+def gemma4_per_layer() -> dict[str, Any]:
+    """E4B in miniature with its per-layer inputs: eleven layers that own a cache, ten of a kind, two that borrow it."""
+    values = json.loads(json.dumps(_entry("google/gemma-4-E4B-it"))) | {"audio_config": None}
+    return _roomy(_shrunk(values, {"model.language_model.layers": (0,) * 10 + (5, 24, 29)}))
+
+
 def gemma4_deep() -> dict[str, Any]:
     """All sixty text layers of the 31B, each of them tiny; clipping, unlike the real one."""
     values = json.loads(json.dumps(_entry("google/gemma-4-31B-it")))

@@ -14,9 +14,28 @@ from tests.memory.test_project import spec
 from vlcheck.memory.micro import MicroStep
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.shape import Shape
+from vlcheck.memory.tape import Tape
+from vlcheck.model import catalogue
 from vlcheck.model.families import family_of
 from vlcheck.spec import CheckpointingKwargs
 
+
+def catalogued(hub_id: str) -> dict[str, Any]:
+    """A known model at its full size."""
+    found = catalogue.lookup(hub_id)
+    assert found is not None
+    return dict(found.config)
+
+
+DEEP = {
+    "llava": tiny.llava_deep,
+    "per-layer inputs, shared caches": tiny.gemma4_per_layer,
+}
+DEEPER = {
+    "31B": tiny.gemma4_deep,
+    "E4B": partial(catalogued, "google/gemma-4-E4B-it"),
+    "Qwen3-VL": partial(catalogued, "Qwen/Qwen3-VL-8B-Instruct"),
+}
 TEXT = "model.language_model.layers"
 SHAPE = Shape(rows=2, tokens=64, soft_tokens=16)
 LLAVA = tiny.llava_deep()
@@ -47,3 +66,38 @@ def test_a_checkpoint_around_the_hooks_is_one_pass(reentrant):
     older, older_gradients = step.run()
     assert any(layer.like for (path, _), layer in step.layers.found.items() if path == TEXT)
     assert (older.sizes, older.events, older_gradients) == (newer.sizes, newer.events, gradients)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("values", [
+    *(pytest.param(make, id=name) for name, make in DEEP.items()),
+    *(pytest.param(make, id=name, marks=pytest.mark.slow) for name, make in DEEPER.items()),
+])  # fmt: skip
+def test_layers_that_stand_for_others_give_the_tape_of_all(values, checkpointing):
+    """Every block at its place, every moment, every gradient: whether the layers run one by one or a few for all."""
+    values = values()
+    simulation = Simulation(spec(gradient_checkpointing=checkpointing), values, family_of(values))
+    shape = pictured(simulation)
+    whole, short = (MicroStep(simulation.step_model, simulation.settings, shape, whole=each) for each in (True, False))
+    (all_of_them, gradients), (few, its_gradients) = whole.run(), short.run()
+    assert any(layer.like for (path, _), layer in short.layers.found.items() if path == TEXT)
+    assert its_gradients == gradients
+    assert (few.sizes, few.causes, few.marks) == (all_of_them.sizes, all_of_them.causes, all_of_them.marks)
+    assert in_order(few) == in_order(all_of_them)
+
+
+def pictured(simulation: Simulation) -> Shape:
+    """Two rows with the fewest soft tokens that a family's image can have."""
+    soft = 16 if simulation.family.soft_tokens is None else simulation.family.soft_tokens(simulation.config, 20)[0]
+    return Shape(rows=2, tokens=64 + soft, soft_tokens=soft)
+
+
+def in_order(tape: Tape) -> list[list[int]]:
+    """Events, where those that release blocks one right after another stand in no order."""
+    runs: list[list[int]] = [[]]
+    for event in tape.events:
+        if event >= 0:
+            runs += [[event], []]
+        else:
+            runs[-1].append(event)
+    return [sorted(run) for run in runs]

@@ -13,7 +13,6 @@ from tests import tiny
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, gpu
 from vlcheck.memory.batch import make_batch
-from vlcheck.memory.micro import MicroStep
 from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
@@ -122,25 +121,6 @@ def test_checkpointing_never_raises_the_kept_activations():
     kept = [plan(shape=shape, gradient_checkpointing=on) for on in (True, False)]
     assert kept[0].of("activations") <= kept[1].of("activations")
     assert kept[0].allocated_bytes <= kept[1].allocated_bytes
-
-
-@pytest.mark.parametrize("checkpointing", [True, False])
-def test_layers_that_stand_for_others_give_the_peak_of_all(checkpointing):
-    """Sixty layers run one by one, and ten of them for all: the same peak to the byte, and the same gradients."""
-    values = tiny.gemma4_deep()
-    simulation = Simulation(spec(gradient_checkpointing=checkpointing), values, family_of(values))
-    shape = Shape(rows=2, tokens=64, soft_tokens=20)
-    whole, short = (
-        MicroStep(simulation.step_model, simulation.settings, shape, whole=each).run() for each in (True, False)
-    )
-    assert len(whole[1]) == len(short[1])
-    assert peak(whole[0]) == peak(short[0])
-
-
-def peak(tape) -> int:
-    from vlcheck.memory.allocator import play
-
-    return play(tape).allocated_bytes
 
 
 def test_packed_weights_take_what_bitsandbytes_takes():

@@ -109,16 +109,22 @@ class _Expansion:
             else:
                 self._release_counterpart(layer, model, ~event)
         if region.boundary is not None and mine.boundary is not None:
-            handed = self.copies.get((layer.place, region.boundary), self.now.get(region.boundary))
-            if handed is not None:  # a sum of gradients is the same block all the way down
+            handed = self.copies.get((layer.place, region.boundary))
+            if handed is None and self._incoming(model) == region.boundary:
+                handed = self.now.get(self._incoming(layer))
+            if handed is not None:
                 self.now[mine.boundary] = handed
+
+    def _incoming(self, layer: Layer) -> int:
+        """The gradient that a layer gets: sums are made in place, so it may be the one that it hands on."""
+        path, index = layer.place
+        after = self.layers.found[path, index + 1].regions.get("backward")
+        return -1 if after is None or after.boundary is None else after.boundary
 
     def _release_counterpart(self, layer: Layer, model: Layer, block: int) -> None:
         owner = self.owner.get(block)
         if owner is None or owner[0] != model.place[0] or abs(owner[1] - model.place[1]) > 1:
-            if block in self.now:
-                self._die(self.now.pop(block))
-            return
+            return  # it outlives this layer: the other one came to it last
         place = (layer.place[0], layer.place[1] + owner[1] - model.place[1])
         fresh = self._counterpart(place, owner, block)
         if fresh is not None:

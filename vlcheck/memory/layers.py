@@ -6,10 +6,12 @@ allocated and released is written to the tape again in its place, with each bloc
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -48,6 +50,8 @@ class Layer:
     regions: dict[str, LayerPass] = field(default_factory=dict)
     arguments: Any = None
     output: Any = None
+    shares: bool = False
+    """Whether it gets a tensor with a gradient that an earlier layer got too: how their sum is made is its own."""
 
 
 @dataclass
@@ -57,6 +61,8 @@ class Layers:
     blocks: Blocks
     found: dict[tuple[str, int], Layer]
     passes: list[tuple[str, tuple[str, int]]] = field(default_factory=list)
+    given: WeakValueDictionary[int, torch.Tensor] = field(default_factory=WeakValueDictionary)
+    """Tensors that need a gradient and that layers got, by their identity."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -109,6 +115,9 @@ class Layers:
     def _enter(self, layer: Layer, args: Any, kwargs: Any) -> None:
         self._begin(layer, "forward")
         layer.arguments = _describe(args, kwargs)
+        for tensor in _needing(args, kwargs):
+            layer.shares |= id(tensor) in self.given
+            self.given[id(tensor)] = tensor
         if layer.like is not None and layer.arguments != self.found[layer.like].arguments:
             raise Unlike(f"{layer.place} is called with other arguments than {layer.like}")
 
@@ -141,24 +150,22 @@ class Layers:
             if like.output is None:
                 raise Unlike(f"{like.place} does not return a tensor")
             kind, shape, dtype, stride = like.output
-            needing = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor) and t.requires_grad]
-            if len(needing) > 1:  # its gradients would meet those of other layers: run them all
-                self._run_whole(layer.place[0])
-                return (whole or layer.module.forward)(*args, **kwargs)
-            given = needing[0] if needing else None
-            if given is None:
-                made: Any = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+            if layer.shares:
+                return self._run_after_all(layer, whole)(*args, **kwargs)
+            needing = _needing(args, kwargs)
+            if needing:
+                made: Any = Skipped.apply(shape, stride, dtype, *needing)  # type: ignore[no-untyped-call]
             else:
-                made = Skipped.apply(given, shape, stride, dtype)  # type: ignore[no-untyped-call]
+                made = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
             return made if kind is not tuple else (made,)
 
         return forward
 
-    def _run_whole(self, path: str) -> None:
-        for place, layer in self.found.items():
-            if place[0] == path:
-                layer.like = None
-                layer.module.__dict__.pop("forward", None)
+    @staticmethod
+    def _run_after_all(layer: Layer, whole: Callable[..., Any] | None) -> Callable[..., Any]:
+        layer.like = None
+        layer.module.__dict__.pop("forward", None)
+        return whole or layer.module.forward
 
     def end(self) -> None:
         """Close the pass that is open, where the tape stands now."""
@@ -170,18 +177,18 @@ class Layers:
 
 
 class Skipped(torch.autograd.Function):
-    """A layer that is not run: an output and a gradient of the right shape."""
+    """A layer that is not run: an output and gradients of the right shapes."""
 
     @staticmethod
-    def forward(ctx: Any, given: torch.Tensor, shape: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
-        """An output of this shape, number type and stride on meta; the input is kept, as a layer would."""
-        ctx.save_for_backward(given)
+    def forward(ctx: Any, shape: Any, stride: Any, dtype: torch.dtype, *given: torch.Tensor) -> torch.Tensor:
+        """An output of this shape, number type and stride on meta; the inputs are kept, as a layer would."""
+        ctx.save_for_backward(*given)
         return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        """A gradient of the input, of the input's shape."""
-        return torch.empty_like(ctx.saved_tensors[0]), None, None, None
+        """A gradient of each input, of the input's shape."""
+        return (None, None, None, *map(torch.empty_like, ctx.saved_tensors))
 
 
 Likeness: TypeAlias = Mapping[tuple[str, int], tuple[Any, tuple[str, int] | None]]
@@ -243,6 +250,13 @@ def _signature(layer: nn.Module) -> Hashable:
         if isinstance(value, int | float | str | bool | None) and key not in NUMBERS
     )
     return type(layer).__name__, tensors, settings
+
+
+def _needing(args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """The tensors among arguments that need a gradient, those in transformers' own mappings too."""
+    flat, _ = tree_flatten((args, kwargs))
+    inside = [value for each in flat if isinstance(each, UserDict) for value in each.values()]
+    return [t for t in [*flat, *tree_flatten(inside)[0]] if isinstance(t, torch.Tensor) and t.requires_grad]
 
 
 def _tensor(output: Any) -> torch.Tensor | None:

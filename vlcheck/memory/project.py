@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from torch import nn
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch, Call, Kernel, choose
+from vlcheck.memory.between import neighbours, tape_between
 from vlcheck.memory.ddp import Wrapping, wrapping_of
 from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
@@ -156,13 +157,27 @@ class Simulation:
         cloned = self._finds_unused(settings)
         key = (shape, settings.checkpointing, settings.logits, cloned)
         taken = self._tapes.setdefault(key, [])
-        known = next((step for step in taken if all(choose(arch, c) is k for c, k in step.chosen.items())), None)
+        known = _same_kernels(taken, arch)
         if known is None:
-            switch_checkpointing(self.model, settings)
-            step, (tape, gradients) = self._simulated(settings, shape, arch, MicroStep.run, cloned=cloned)
-            known = TakenStep(tape, gradients, dict(step.functions.kernels), step.functions.chosen)
+            known = self._between(key, arch)
+            if known is None:
+                switch_checkpointing(self.model, settings)
+                step, (tape, gradients) = self._simulated(settings, shape, arch, MicroStep.run, cloned=cloned)
+                known = TakenStep(tape, gradients, dict(step.functions.kernels), step.functions.chosen)
             taken.append(known)
         return known
+
+    def _between(self, key: tuple[Shape, bool, str, bool], arch: Arch) -> TakenStep | None:
+        """A step of rows between those of two that were simulated with the kernels of this card."""
+        shape, same = key[0], key[1:]
+        tried = [each[0] for each, steps in self._tapes.items() if each[1:] == same and steps]
+        if (around := neighbours(shape, tried)) is None:
+            return None
+        fewer, more = (_same_kernels(self._tapes[each, *same], arch) for each in around)
+        if fewer is None or more is None or fewer.gradients != more.gradients:
+            return None
+        tape = tape_between(shape.rows, (around[0].rows, fewer.tape), (around[1].rows, more.tape))
+        return None if tape is None else replace(fewer, tape=tape)
 
     def _simulated(self, settings: StepSettings, shape: Shape, arch: Arch, work: Callable[[MicroStep], T], *,
                    cloned: bool = False) -> tuple[MicroStep, T]:  # fmt: skip
@@ -179,6 +194,11 @@ class Simulation:
                 f"a training step of this model cannot be simulated: {type(error).__name__}: {reason}",
                 "measure it with `vlcheck probe` on a GPU",
             ) from error
+
+
+def _same_kernels(taken: Sequence[TakenStep], arch: Arch) -> TakenStep | None:
+    """The step that a card with these kernels takes, if it was simulated."""
+    return next((step for step in taken if all(choose(arch, c) is k for c, k in step.chosen.items())), None)
 
 
 def _told(shape: Shape, settings: StepSettings) -> Shape:

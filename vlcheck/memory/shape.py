@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -61,6 +61,16 @@ class Shape:
     def supervised_of(self, row: int) -> int:
         """Supervised tokens of a row, counted from 0."""
         return self.answers[row] if row < len(self.answers) else self.supervised
+
+    @property
+    def even(self) -> bool:
+        """Whether all rows hold as many images and as long an answer."""
+        counts = {(self.images_of(row), self.supervised_of(row)) for row in range(self.rows)}
+        return len(counts) == 1
+
+    def with_rows(self, rows: int) -> Shape:
+        """As this one, with another number of rows."""
+        return replace(self, rows=rows)
 
     def __str__(self) -> str:
         many = {self.images_of(row) for row in range(self.rows)}

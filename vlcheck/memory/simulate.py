@@ -7,6 +7,7 @@ split sizes, boolean indexing, counts of image tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import bitsandbytes  # noqa: F401  registers its operations
@@ -27,12 +28,33 @@ INDEXED = frozenset({ATEN.index.Tensor, ATEN.index_put_.default, ATEN.index_put.
 CAUSES = {"forward": "activations: ", "recompute": "recomputed activations", "backward": "gradients of activations"}
 """What a new tensor is for, by the pass that makes it."""
 SUMS = frozenset({ATEN.add.Tensor})
-REDUCTIONS = frozenset({
+LIKE_THOSE = frozenset({
     ATEN.mean.dim, ATEN.sum.dim_IntList, ATEN.amax.default, ATEN._softmax.default, ATEN._log_softmax.default,
     ATEN.native_dropout.default, ATEN.native_dropout_backward.default, ATEN.slice_backward.default,
-    ATEN.native_layer_norm.default, ATEN._softmax_backward_data.default,
+    ATEN.native_layer_norm.default, ATEN._softmax_backward_data.default, ATEN.mm.default, ATEN.bmm.default,
+    ATEN._to_copy.default, ATEN.clone.default, torch.ops.bitsandbytes.gemm_4bit.default,
+    torch.ops.bitsandbytes.dequantize_4bit.default, torch.ops.bitsandbytes.dequantize_blockwise.default,
 })  # fmt: skip
 """Not elementwise, but like those: what they make depends on the form of what they get, and is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one operation is followed; looked up once, for torch hashes an operation in Python."""
+
+    op: Any
+    on_cuda: Callable[[FollowStorages, Any, Any, Any], Any] | None
+    sums: bool
+    by_form: bool
+    """Whether what it makes is new, and depends on the form of what it gets alone."""
+    known: dict[Any, tuple[Any, ...]]
+    """Forms of arguments to the forms of results."""
+
+    @classmethod
+    def of(cls, op: Any) -> Way:
+        """The way of an operation."""
+        pointwise = torch.Tag.pointwise in op.tags and not op._schema.is_mutable
+        return cls(op, CUDA.get(op), op in SUMS, pointwise or op in LIKE_THOSE, {})
 
 
 class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -47,8 +69,12 @@ class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.vocabulary = -1
         self.at_head = False
         """From the language model's head to the first layer that runs again."""
-        self._forms: dict[Any, tuple[Any, ...]] = {}
-        """Operation and forms of its arguments to the forms of its results."""
+        self._ways: dict[int, Way] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would guard every operation against its compiler (2.13); nothing is compiled here."""
+        return False
 
     def cause(self, tensor: torch.Tensor) -> str:
         """What a new tensor is for; gradients and optimizer state are told apart later."""
@@ -58,31 +84,41 @@ class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        devices = {each.is_meta for each in _tensors((*args, *kwargs.values()))}
-        if op in SUMS and self.phase == "backward" and True in devices and (kept := _accumulated(args)) is not None:
+        way = self._ways.get(id(op))
+        if way is None:
+            way = self._ways[id(op)] = Way.of(op)
+        devices = {each.is_meta for each in _tensors(args)}
+        if kwargs:
+            devices |= {each.is_meta for each in _tensors(kwargs.values())}
+        if way.sums and self.phase == "backward" and True in devices and (kept := _accumulated(args)) is not None:
             return kept
-        if op in CUDA:
-            result = CUDA[op](self, op, args, kwargs)
+        if way.on_cuda is not None:
+            result = way.on_cuda(self, op, args, kwargs)
         else:
-            args, kwargs = _placed(op, args, kwargs, devices)
-            result = self._made(op, args, kwargs) if True in devices else op(*args, **kwargs)
+            if len(devices) != 1 or "device" in kwargs:
+                args, kwargs = _placed(op, args, kwargs, devices)
+            result = self.made(op, args, kwargs) if True in devices else op(*args, **kwargs)
+        if isinstance(result, torch.Tensor):
+            self.blocks.hold(result, self.cause(result))
+            return result
         for each in _tensors((result,)):
             self.blocks.hold(each, self.cause(each))
         return result
 
-    def _made(self, op: Any, args: Any, kwargs: Any) -> Any:
+    def made(self, op: Any, args: Any, kwargs: Any) -> Any:
         """What an operation on meta makes.
 
         torch 2.11 finds the form of an elementwise result in Python, 0.1 to 0.5 ms a call and more than half of a
         step; a step asks the same few hundred questions again and again.
         """
-        if op not in REDUCTIONS and (torch.Tag.pointwise not in op.tags or op._schema.is_mutable):
+        way = self._ways[id(op)]
+        if not way.by_form:
             return op(*args, **kwargs)
-        key = (op, *map(_form, args), *((name, _form(value)) for name, value in kwargs.items()))
-        forms = self._forms.get(key)
+        key = (*map(_form, args), *((name, _form(value)) for name, value in kwargs.items()))
+        forms = way.known.get(key)
         if forms is None:
             result = op(*args, **kwargs)
-            self._forms[key] = tuple(map(_form, _tensors((result,))))
+            way.known[key] = tuple(map(_form, _tensors((result,))))
             return result
         made = [torch.empty_strided(shape, stride, dtype=dtype, device=META) for shape, stride, dtype, _ in forms]
         return made[0] if len(made) == 1 else tuple(made)
@@ -164,11 +200,11 @@ def _gemm_4bit(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
     sizes = [2 * (4 * nested.numel(),)] if nested is not None else []
     taken = [*(size for pair in sizes for size in pair), rows * columns * args[0].element_size()]
     with mode.blocks.while_held(*taken, cause="dequantisation"):
-        return op(*args, **kwargs)
+        return mode.made(op, args, kwargs)
 
 
 def _dequantise(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    result = op(*args, **kwargs)
+    result = mode.made(op, args, kwargs)
     mode.blocks.hold(result, "dequantisation")
     return result
 
