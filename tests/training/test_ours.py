@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,6 +233,34 @@ def test_an_adapter_that_was_being_written_is_begun_anew(tmp_path, finished):
     (adapter / OPENING).write_text("")
     run(spec)
     assert verify(adapter).step == 4
+
+
+def drafts(folder: Path) -> set[str]:
+    """Names that safetensors gives a file while it writes it."""
+    seen: set[str] = set()
+    writing = threading.Thread(target=save_file, args=({"a": torch.zeros(20_000_000)}, folder / "w.safetensors"))
+    writing.start()
+    while writing.is_alive():
+        seen |= set(os.listdir(folder))  # noqa: PTH208  as fast as can be
+    writing.join()
+    return seen - {"w.safetensors"}
+
+
+def test_a_kill_while_safetensors_writes_leaves_what_is_ours(tmp_path):
+    """The library writes to a name of its own and renames: that file stands in no opening."""
+    (scratch := tmp_path / "scratch").mkdir()
+    for name in drafts(scratch) | {".tmpxCczip"}:
+        folder = tmp_path / "run" / "checkpoint-2"
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(b"half")
+        assert standing(folder)[0] is Standing.FOREIGN
+        (folder / OPENING).write_text(opening_text(["w.safetensors"]))
+        assert standing(folder)[0] is Standing.TORN
+        (folder / ".tmp-notes").write_text("mine")
+        assert standing(folder)[0] is Standing.FOREIGN
+        (folder / ".tmp-notes").unlink()
+        check_ours(tmp_path / "run")
+        assert remove(folder)
 
 
 ODD_MANIFESTS = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import signal
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ from tests.training.test_faulty_data import spec_of, table
 from vlcheck.training import room
 from vlcheck.training.checkpoint import CheckpointNotWritten
 from vlcheck.training.ours import folders
+from vlcheck.training.record import Record
 from vlcheck.training.watch import RunStopped
 
 
@@ -96,3 +99,25 @@ def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     run(small("~/run", max_steps=1))
     assert (tmp_path / "run" / "adapter").is_dir()
+
+
+@pytest.mark.parametrize("size", [300, 1500])
+def test_a_record_that_the_disk_refuses_ends_the_run_by_name(tmp_path, size):
+    """One reason, not a second error from closing the file; the limit of a file's size stands for a disk's."""
+    spec = small(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    record = Record(tmp_path, 4, lambda line: None, spec, {})
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        with pytest.raises(CheckpointNotWritten, match=r"metrics\.jsonl: File too large$"):
+            told_often(record)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def told_often(record: Record) -> None:
+    with record:
+        for _ in range(8):
+            record.event("warning", "x" * 250)

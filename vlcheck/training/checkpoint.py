@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,6 +209,19 @@ def check_writable(root: Path) -> None:
         probe.unlink()
     except OSError as refused:
         raise CheckpointNotWritten(f"{root}: {refused.strerror or refused}") from refused
+
+
+@contextlib.contextmanager
+def taken(file: Path) -> Iterator[None]:
+    """Let the disk's refusal of a file be what ends a run.
+
+    Raises:
+        CheckpointNotWritten: naming the file, and why.
+    """
+    try:
+        yield
+    except OSError as refused:
+        raise CheckpointNotWritten(f"{file}: {refused.strerror or refused}") from refused
 
 
 def _stored(file: Path, tensors: Mapping[str, torch.Tensor]) -> Described:

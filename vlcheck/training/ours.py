@@ -32,6 +32,8 @@ ADAPTER_FOLDER = "adapter"
 METRICS, SUMMARY, CURVE, BOARD = "metrics.jsonl", "run.json", "loss.png", "tensorboard"
 SUMMARY_SCHEMA = "vlcheck.run/1"
 MOST_NAMED = 3
+_DRAFT = re.compile(r"\.tmp[0-9A-Za-z]{6}")
+"""What safetensors 0.8 calls a file while it writes it; it is renamed when it is whole."""
 _NAME = re.compile(r"checkpoint-([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
@@ -152,7 +154,8 @@ def _being_written(folder: Path, names: set[str]) -> bool:
     if names <= {OPENING}:
         return True
     opening = read_opening(folder) if OPENING in names else None
-    return opening is not None and names <= opening | {OPENING, MANIFEST}
+    own = {name for name in names if _DRAFT.fullmatch(name)} | {OPENING, MANIFEST}
+    return opening is not None and names <= opening | own
 
 
 def _usable(adapter: Path) -> bool:

@@ -17,6 +17,7 @@ from vlcheck.charts import draw_curve
 from vlcheck.data.atomic_write import write_whole
 from vlcheck.gpus import show_gib
 from vlcheck.spec import RunSpec
+from vlcheck.training.checkpoint import taken
 from vlcheck.training.identity import Identity, fingerprint, settings_of
 from vlcheck.training.ours import CURVE, METRICS, SUMMARY, SUMMARY_SCHEMA
 from vlcheck.training.trackers import Trackers, asked
@@ -95,7 +96,8 @@ class Record:
         """The end of the run: its summary and its loss curve, beside the metrics."""
         self.event("finished", text)
         document = {"schema": SUMMARY_SCHEMA, **summary}
-        write_whole(self._folder / SUMMARY, json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n")
+        with taken(self._folder / SUMMARY):
+            write_whole(self._folder / SUMMARY, json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n")
         self._draw()
 
     def _draw(self) -> None:
@@ -128,11 +130,13 @@ class Record:
         if self._bar is not None:
             self._bar.close()
         self._trackers.finish()
-        self._file.close()
+        with contextlib.suppress(OSError) if error is not None else taken(self._folder / METRICS):
+            self._file.close()
 
     def _write(self, values: dict[str, Any]) -> None:
-        self._file.write((json.dumps(_finite(values), ensure_ascii=False) + "\n").encode())
-        self._file.flush()
+        with taken(self._folder / METRICS):
+            self._file.write((json.dumps(_finite(values), ensure_ascii=False) + "\n").encode())
+            self._file.flush()
 
 
 class Silent(Record):
