@@ -27,7 +27,7 @@ SIZE = (960, 672)
 """20 by 14 soft tokens of Gemma 4, its whole budget: smaller images are padded, a synthetic one never is."""
 FILLING = {"llava_next": (672, 672), "llava_onevision": (768, 768), "llava": (896, 720), "mistral3": (840, 784)}
 """Sizes that fill their tiles, or are as near to a square as their soft tokens allow, as a synthetic image is."""
-LACKING = {"smolvlm": {"pixel_attention_mask"}}
+LACKING = {kind: {"pixel_attention_mask"} for kind in ("smolvlm", "idefics3")}
 """Keys that the synthetic batches of the measured runs had not either: 8 bytes a pixel of a tile, in each row."""
 MODELS = {
     (str(entry.config["model_type"]), (entry.config.get("vision_config") or {}).get("model_type")): entry.config

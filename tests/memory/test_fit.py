@@ -162,7 +162,7 @@ def test_rows_of_the_data_decide(vlcheck, folder):
     rows = [{"messages": [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": "So. " * n}]}
             for n in (5, 400)]  # fmt: skip
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (folder / "run.yaml").write_text(CONFIG.replace("data: {", "data: {path: ./rows.jsonl, "))
+    (folder / "run.yaml").write_text(CONFIG.replace("data: {", "data: {path: ./rows.jsonl, modalities: [text], "))
     _, out, err = vlcheck("fit", "run.yaml", "--offline", "--format", "json", "--gpu", "h100")
     shape = json.loads(out)["plan"]
     assert shape["rows"]["basis"] == "rows", err

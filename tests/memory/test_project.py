@@ -35,7 +35,7 @@ FAMILIES = {
     "Qwen/Qwen2.5-VL-7B-Instruct": 20, "google/gemma-3-4b-it": 4, "Qwen/Qwen3-VL-8B-Instruct": 20,
     "HuggingFaceTB/SmolVLM2-2.2B-Instruct": 4, "llava-hf/llava-1.5-7b-hf": 16, "OpenGVLab/InternVL3-8B-hf": 4,
     "google/paligemma2-3b-pt-224": 16, "mistralai/Mistral-Small-3.1-24B-Instruct-2503": 20,
-    "Qwen/Qwen3-VL-30B-A3B-Instruct": 20,
+    "Qwen/Qwen3-VL-30B-A3B-Instruct": 20, "Qwen/Qwen2-VL-2B-Instruct": 20,
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_images_that_leave_a_tile_unfilled_are_refused():
 
 
 def test_described_families_are_the_tested_ones():
-    tested = {"gemma4", "gemma3", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "idefics3", "llava",
+    tested = {"gemma4", "gemma3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "smolvlm", "idefics3", "llava",
                  "internvl", "paligemma", "mistral3", "llava_next", "llava_onevision", "gemma4_unified",
                  "mllama"}  # fmt: skip
     assert set(described()) == tested
