@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -95,6 +96,25 @@ def test_the_kept_log_is_what_its_table_says():
     assert max(line["seconds"] for line in kinds["terminate"]) < 0.13
     assert all(line["usable"] and line["identical"] for line in lines)
     assert max(line["lost"] for line in forked) == crash.EVERY
+
+
+def test_the_whole_log_is_what_its_table_says():
+    """Of every kind of trial: each run was taken up and ended as the uninterrupted one."""
+    kept = Path(__file__).parents[2] / "fixtures" / "crash" / "2026-11-27.jsonl"
+    lines = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
+    rows = re.findall(r"^\| (\d+) of [^|]+\| ?(\d*) \| (\d+) \| (\d+) \| (\d+) \|$",
+                      (kept.parent / "README.md").read_text("utf-8"), flags=re.M)  # fmt: skip
+    kinds = ("kill", "terminate", "command", "pair", "worker", "full", "evaluation")
+    for kind, row in zip(kinds, rows, strict=False):
+        found = [line for line in lines if line["trial"].startswith(f"{kind}-")]
+        killed = sum(bool(line.get("killed")) for line in found)
+        counted = (
+            len(found),
+            "" if kind in ("terminate", "pair", "full") else killed,
+            *(sum(line[each] for line in found) for each in ("usable", "identical")),
+        )
+        assert (*map(str, counted), str(max(line["lost"] for line in found))) == row
+    assert not any("skipped" in line for line in lines)
 
 
 @pytest.mark.slow
