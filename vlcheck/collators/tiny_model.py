@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -126,17 +126,30 @@ def answer(model: nn.Module, batch: Mapping[str, torch.Tensor], **options: Any) 
         batch: as a collator made it, on the CPU.
         options: of the forward, plain values.
     """
-    asked = tree_flatten((dict(sorted(batch.items())), options))
-    seen: list[tuple[Any, Any]] = vars(model).setdefault("answers", [])
-    known = None if model.training else next((made for given, made in seen if _alike(given, asked)), None)
-    if known is not None:
-        return known
-    with torch.no_grad():
-        made = model(**batch, **options)
-    if not model.training:
-        seen[BATCHES - 1 :] = []
-        seen.insert(0, (tree_map(_copied, asked), made))
-    return made
+
+    def compute() -> Any:
+        with torch.no_grad():
+            return model(**batch, **options)
+
+    if model.training:
+        return compute()
+    seen: Memory = vars(model).setdefault("answers", [])
+    return _remembered(seen, tree_flatten((dict(sorted(batch.items())), options)), compute, BATCHES)
+
+
+Memory: TypeAlias = list[tuple[Any, Any]]
+"""What was asked, flattened, and what came of it; the newest first."""
+
+
+def _remembered(seen: Memory, asked: Any, compute: Callable[[], Any], most: int) -> Any:
+    """What came of the same arguments before, or comes of them now; the oldest beyond the `most` are given up."""
+    known = next((made for given, made in seen if _alike(given, asked)), None)
+    if known is None:
+        asked = tree_map(_copied, asked)
+        known = compute()
+        seen[most - 1 :] = []
+        seen.insert(0, (asked, known))
+    return known
 
 
 def forget(model: nn.Module) -> None:
@@ -162,18 +175,13 @@ def _remember_images(model: nn.Module, path: str) -> None:
     except AttributeError:  # a family may name towers that this config leaves out
         return
     look: Callable[..., Any] = tower.forward
-    seen: list[tuple[Any, Any]] = []
+    seen: Memory = []
 
     @functools.wraps(look)
     def forward(*args: Any, **options: Any) -> Any:
         if tower.training or torch.is_grad_enabled():
             return look(*args, **options)
-        asked = tree_flatten((args, options))
-        made = next((made for known, made in seen if _alike(known, asked)), None)
-        if made is None:
-            made = look(*args, **options)
-            seen[KEPT - 1 :] = []
-            seen.insert(0, (asked, made))
+        made = _remembered(seen, tree_flatten((args, options)), lambda: look(*args, **options), KEPT)
         return tree_map(_copied, made)
 
     tower.forward = forward

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.config.foreign.texts import over
 from vlcheck.config.load import load
 from vlcheck.spec import ConfigError
 
@@ -33,9 +34,8 @@ def read(tmp_path):
         (tmp_path / "data/demo.json").write_text("[]")
         if demo is not None:
             (tmp_path / "data/dataset_info.json").write_text(json.dumps({"demo": demo}))
-        kept = [line for line in BASIC.splitlines() if f"\n{line.partition(':')[0]}:" not in f"\n{text}"]
         path = tmp_path / "sft.yaml"
-        path.write_text("\n".join([*kept, text]))
+        path.write_text(over(BASIC, text))
         return load(path)
 
     return read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.config.foreign.texts import over
 from vlcheck.config.load import load
 from vlcheck.spec import ConfigError
 
@@ -21,9 +22,8 @@ def read(tmp_path):
 
     def read(text: str = ""):
         (tmp_path / "rows.jsonl").write_text("{}")
-        kept = [line for line in BASIC.splitlines() if f"\n{line.partition(':')[0]}:" not in f"\n{text}"]
         path = tmp_path / "sft.yaml"
-        path.write_text("\n".join([*kept, text]))
+        path.write_text(over(BASIC, text))
         return load(path)
 
     return read

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from vlcheck.config.foreign.adapters import settle_bits, settle_frozen
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, To, Unjudged, idle, same, together, unjudged
 from vlcheck.config.foreign.llamafactory_data import settle_data
@@ -158,10 +159,7 @@ def _adapters(draft: Draft) -> None:
     targets = _names(draft.value("lora_target"))
     if targets is not None:
         draft.put("lora.target_modules", "all-linear" if targets == ["all"] else targets, "lora_target")
-    told = {part: key for part, key in _SWITCHES.items() if draft.value(key) is not None}
-    if told:
-        frozen: list[Json] = [part for part in _PARTS if (draft.on(told[part]) if part in told else part != "language")]
-        draft.put("training.freeze", frozen + ["audio"] * ("vision" in frozen), next(iter(told.values())))
+    settle_frozen(draft, _SWITCHES)
 
 
 _SWITCHES = {
@@ -169,25 +167,14 @@ _SWITCHES = {
     "projector": "freeze_multi_modal_projector",
     "language": "freeze_language_model",
 }
-_PARTS = ("vision", "projector", "language")
 """Of them vision tower and projector are frozen unless told otherwise, llamafactory/hparams/finetuning_args.py:527."""
 
 
 def _quantization(draft: Draft) -> None:
-    bits, method = draft.value("quantization_bit"), draft.value("quantization_method") or "bnb"
-    if bits is None:
-        return
-    if method != "bnb" or str(bits) not in ("4", "8"):
-        draft.doubt(
-            "quantization_bit", "memory", message=f"{quoted(bits)} bits of {method}; vlcheck knows 4 and 8 of bnb"
-        )
-        return
-    draft.sources["quantization"] = draft.place("quantization_bit")
-    draft.put(f"quantization.load_in_{bits}bit", True, "quantization_bit")
-    if str(bits) == "4":
-        for key, field in (("quantization_type", "quant_type"), ("double_quantization", "use_double_quant")):
-            if draft.value(key) is not None:
-                draft.put(f"quantization.bnb_4bit_{field}", draft.value(key), key)
+    method = draft.value("quantization_method") or "bnb"
+    if draft.value("quantization_bit") is not None:
+        settle_bits(draft, "quantization_bit", bnb=method == "bnb", method=str(method), place="quantization_bit",
+                    fields={"quantization_type": "quant_type", "double_quantization": "use_double_quant"})  # fmt: skip
 
 
 def _loading(draft: Draft) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from vlcheck.config.foreign.adapters import settle_bits, settle_frozen
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
 from vlcheck.config.foreign.ms_swift_data import settle_data
@@ -253,12 +254,7 @@ def _adapters(draft: Draft) -> None:
             value = "all-linear"
         if value is not None:
             draft.put("lora.target_modules", value, key)
-    told = {part: key for part, key in _SWITCHES.items() if draft.value(key) is not None}
-    if told:
-        frozen: list[Json] = [
-            part for part in _SWITCHES if (draft.on(told[part]) if part in told else part != "language")
-        ]
-        draft.put("training.freeze", frozen + ["audio"] * ("vision" in frozen), next(iter(told.values())))
+    settle_frozen(draft, _SWITCHES)
 
 
 _SWITCHES = {"vision": "freeze_vit", "projector": "freeze_aligner", "language": "freeze_llm"}
@@ -267,21 +263,14 @@ _SWITCHES = {"vision": "freeze_vit", "projector": "freeze_aligner", "language": 
 
 def _quantization(draft: Draft) -> None:
     method, bits = draft.value("quant_method"), draft.value("quant_bits")
-    if method is None and bits is None:
-        return
-    if method != "bnb" or str(bits) not in ("4", "8"):
-        draft.doubt(
-            "quant_method", "memory", message=f"{quoted(bits)} bits of {quoted(method)}; vlcheck knows 4 and 8 of bnb"
+    fields = {f"bnb_4bit_{name}": name for name in ("quant_type", "use_double_quant", "compute_dtype", "quant_storage")}
+    if (method, bits) != (None, None) and settle_bits(
+        draft, "quant_bits", bnb=method == "bnb", method=quoted(method), place="quant_method", fields=fields
+    ):
+        draft.assumed.append(
+            "ms-swift leaves vision tower, projector and head unquantised (base_args/quant_args.py:96); "
+            "they were judged as quantised"
         )
-        return
-    draft.sources["quantization"] = draft.place("quant_method")
-    draft.put(f"quantization.load_in_{bits}bit", True, "quant_bits")
-    draft.assumed.append("ms-swift leaves vision tower, projector and head unquantised (base_args/quant_args.py:96); "
-                         "they were judged as quantised")  # fmt: skip
-    if str(bits) == "4":
-        for key in ("quant_type", "use_double_quant", "compute_dtype", "quant_storage"):
-            if draft.value(f"bnb_4bit_{key}") is not None:
-                draft.put(f"quantization.bnb_4bit_{key}", draft.value(f"bnb_4bit_{key}"), f"bnb_4bit_{key}")
 
 
 FORMAT = Format(
