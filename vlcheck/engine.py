@@ -276,6 +276,8 @@ def run(rule: Rule, evidence: Evidence) -> Outcome:
             verdict = Verdict.FOUND
         elif not examined:
             verdict, reason = Verdict.ERROR, f"{rule.code} said nothing of what it examined"
+        if undeclared := {f.severity for f in findings} - {None, *(weight.severity for weight in rule.weighs)}:
+            verdict, reason = Verdict.ERROR, f"{rule.code} does not declare {', '.join(map(str, undeclared))}"
     except ConfigError:
         raise
     except NotApplicable as none:

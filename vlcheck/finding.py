@@ -55,6 +55,8 @@ class Finding:
     where: Location
     measured: Mapping[str, Json] = field(default_factory=dict)
     fix: str = ""
+    severity: Severity | None = None
+    """None is the rule's own; another one is one that the rule declares, see `Rule.weighs`."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,14 @@ class Examined:
 
 
 @dataclass(frozen=True)
+class Weight:
+    """A severity that a rule's findings have under a condition, told in words as `explain` prints them."""
+
+    severity: Severity
+    when: str
+
+
+@dataclass(frozen=True)
 class Rule:
     """A named question. `check` names the evidence it needs as parameters and yields what it saw."""
 
@@ -74,6 +84,8 @@ class Rule:
     severity: Severity
     check: Callable[..., Iterable[Finding | Examined]]
     explains: tuple[str, ...] = ()
+    weighs: tuple[Weight, ...] = ()
+    """Other severities that its findings can have, by what the evidence shows."""
 
     @property
     def doc(self) -> str:
@@ -89,13 +101,16 @@ class Rule:
 Check: TypeAlias = Callable[..., Iterable[Finding | Examined]]
 
 
-def rule(code: str, name: str, severity: Severity, *, explains: tuple[str, ...] = ()) -> Callable[[Check], Rule]:
+def rule(
+    code: str, name: str, severity: Severity, *, explains: tuple[str, ...] = (), weighs: tuple[Weight, ...] = ()
+) -> Callable[[Check], Rule]:
     """Turn a check function into a `Rule`; the rule counts once it stands in `vlcheck.rules.RULES`.
 
     Args:
         explains: codes whose findings are consequences when this rule has one.
+        weighs: severities that a finding may have instead, each with the evidence that decides it.
     """
-    return lambda check: Rule(code, name, severity, check, explains)
+    return lambda check: Rule(code, name, severity, check, explains, weighs)
 
 
 Collect = TypeVar("Collect", bound=Callable[..., Any])
@@ -147,6 +162,15 @@ class Outcome:
     explained_by: tuple[str, ...] = ()  # codes of the root causes, when this outcome is a consequence
     seconds: float = 0.0
 
+    def weight(self, finding: Finding) -> Severity:
+        """How much one of its findings matters."""
+        return self.rule.severity if finding.severity is None else finding.severity
+
+    @property
+    def severity(self) -> Severity:
+        """How much its worst finding matters; the rule's own severity where it has none."""
+        return max(map(self.weight, self.findings), default=self.rule.severity)
+
     def qualified(self, spec: RunSpec) -> Outcome:
         """The same outcome; a pass says which keys of another tool's file it was judged without."""
         if self.verdict is not Verdict.PASSED or spec.origin is None:
@@ -176,7 +200,7 @@ class Report:
 
     def found(self, at_least: Severity = Severity.NOTE) -> tuple[Outcome, ...]:
         """Outcomes with findings at or above a severity, consequences included."""
-        return tuple(o for o in self.outcomes if o.verdict is Verdict.FOUND and o.rule.severity >= at_least)
+        return tuple(o for o in self.outcomes if o.verdict is Verdict.FOUND and o.severity >= at_least)
 
     def with_verdict(self, verdict: Verdict) -> tuple[Outcome, ...]:
         """Outcomes of one kind, in report order."""
