@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from vlcheck.collators.region_kinds import Region
 from vlcheck.finding import Examined, Finding, Severity, rule
 from vlcheck.rules.row_checks import DEFAULTS, measured, names, rows_of, weighed, where
-from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.rows import RowCheck
+    from vlcheck.spec import RunSpec
 
 
 @rule("VLC202", "prompt-supervised", Severity.ERROR, weighs=(DEFAULTS,))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from vlcheck.collators.region_kinds import Region
 from vlcheck.finding import Finding, Json, Severity, Unavailable, Weight
-from vlcheck.spec import Location, RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.rows import RowCheck
+    from vlcheck.spec import Location, RunSpec
 
 SHOWN = 3
 """Rows that a message names."""
