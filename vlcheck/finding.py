@@ -93,6 +93,14 @@ class Rule:
         """The rule's docstring: title, mechanism, remedy, source."""
         return inspect.getdoc(self.check) or ""
 
+    def fault(self, findings: Iterable[Finding], examined: Iterable[Examined]) -> str:
+        """What is wrong with what it said: nothing at all, or a finding of a severity that it does not declare."""
+        given = {found.severity for found in findings}
+        if not given and not list(examined):
+            return f"{self.code} said nothing of what it examined"
+        undeclared = given - {None, *(weight.severity for weight in self.weighs)}
+        return f"{self.code} does not declare {', '.join(map(str, undeclared))}" if undeclared else ""
+
     @property
     def title(self) -> str:
         """First line of the docstring: what is wrong."""
@@ -182,6 +190,18 @@ class Outcome:
             if any(self.rule.code.startswith(RULES_OF[concern]) for concern in key.touches)
         ]
         return replace(self, reason=f"judged without {', '.join(without)}") if without else self
+
+
+def linked(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    """Mark each finding outcome that another finding outcome declares to explain."""
+    outcomes = tuple(outcomes)
+    roots = {o.rule.code: o.rule.explains for o in outcomes if o.verdict is Verdict.FOUND}
+    return tuple(
+        replace(o, explained_by=tuple(code for code, explains in roots.items() if o.rule.code in explains))
+        if o.verdict is Verdict.FOUND
+        else o
+        for o in outcomes
+    )
 
 
 @dataclass(frozen=True)
