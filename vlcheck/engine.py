@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vlcheck.adapters.saved import SavedAdapter, read_adapter
 from vlcheck.collators.batch import Candidate
+from vlcheck.config.foreign.advice import in_own_keys
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.sources.held import as_conversations
 from vlcheck.evidence.model import known_model, model_with
 from vlcheck.evidence.options import ROWS
 from vlcheck.evidence.resolve import Evidence
-from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Severity, Unavailable, Verdict
+from vlcheck.finding import (
+    Examined,
+    Finding,
+    NotApplicable,
+    Outcome,
+    Report,
+    Rule,
+    Severity,
+    Unavailable,
+    Verdict,
+    linked,
+)
 from vlcheck.model.build import check_patch
 from vlcheck.processing.collator import Collator
 from vlcheck.rules import choose
@@ -246,10 +258,11 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
 
 def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
     outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
+    told = [in_own_keys(outcome, spec.origin) for outcome in outcomes] if spec.origin else outcomes
     versions = installed()
     return Report(
         spec=spec,
-        outcomes=_linked(outcomes),
+        outcomes=linked(told),
         subject=evidence.subject(),
         remarks=(*evidence.remarks(), *untested(versions)),
         versions=versions,
@@ -274,8 +287,8 @@ def run(rule: Rule, evidence: Evidence) -> Outcome:
                 examined.append(said)
         if findings:
             verdict = Verdict.FOUND
-        elif not examined:
-            verdict, reason = Verdict.ERROR, f"{rule.code} said nothing of what it examined"
+        if fault := rule.fault(findings, examined):
+            verdict, reason = Verdict.ERROR, fault
     except ConfigError:
         raise
     except NotApplicable as none:
@@ -285,14 +298,3 @@ def run(rule: Rule, evidence: Evidence) -> Outcome:
     except Exception:  # one bad rule must not hide the others
         verdict, reason = Verdict.ERROR, traceback.format_exc()
     return Outcome(rule, verdict, tuple(findings), tuple(examined), reason, unlock, seconds=time.perf_counter() - start)
-
-
-def _linked(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
-    """Mark each finding outcome that another finding outcome declares to explain."""
-    roots = {o.rule.code: o.rule.explains for o in outcomes if o.verdict is Verdict.FOUND}
-    return tuple(
-        replace(o, explained_by=tuple(code for code, explains in roots.items() if o.rule.code in explains))
-        if o.verdict is Verdict.FOUND
-        else o
-        for o in outcomes
-    )

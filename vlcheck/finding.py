@@ -7,9 +7,10 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from vlcheck.spec import Concern, Location, RunSpec
+if TYPE_CHECKING:
+    from vlcheck.spec import Concern, Location, RunSpec
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -55,6 +56,8 @@ class Finding:
     where: Location
     measured: Mapping[str, Json] = field(default_factory=dict)
     fix: str = ""
+    severity: Severity | None = None
+    """None is the rule's own; another one is one that the rule declares, see `Rule.weighs`."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,14 @@ class Examined:
 
 
 @dataclass(frozen=True)
+class Weight:
+    """A severity that a rule's findings have under a condition, told in words as `explain` prints them."""
+
+    severity: Severity
+    when: str
+
+
+@dataclass(frozen=True)
 class Rule:
     """A named question. `check` names the evidence it needs as parameters and yields what it saw."""
 
@@ -74,11 +85,21 @@ class Rule:
     severity: Severity
     check: Callable[..., Iterable[Finding | Examined]]
     explains: tuple[str, ...] = ()
+    weighs: tuple[Weight, ...] = ()
+    """Other severities that its findings can have, by what the evidence shows."""
 
     @property
     def doc(self) -> str:
         """The rule's docstring: title, mechanism, remedy, source."""
         return inspect.getdoc(self.check) or ""
+
+    def fault(self, findings: Iterable[Finding], examined: Iterable[Examined]) -> str:
+        """What is wrong with what it said: nothing at all, or a finding of a severity that it does not declare."""
+        given = {found.severity for found in findings}
+        if not given and not list(examined):
+            return f"{self.code} said nothing of what it examined"
+        undeclared = given - {None, *(weight.severity for weight in self.weighs)}
+        return f"{self.code} does not declare {', '.join(map(str, undeclared))}" if undeclared else ""
 
     @property
     def title(self) -> str:
@@ -89,13 +110,16 @@ class Rule:
 Check: TypeAlias = Callable[..., Iterable[Finding | Examined]]
 
 
-def rule(code: str, name: str, severity: Severity, *, explains: tuple[str, ...] = ()) -> Callable[[Check], Rule]:
+def rule(
+    code: str, name: str, severity: Severity, *, explains: tuple[str, ...] = (), weighs: tuple[Weight, ...] = ()
+) -> Callable[[Check], Rule]:
     """Turn a check function into a `Rule`; the rule counts once it stands in `vlcheck.rules.RULES`.
 
     Args:
         explains: codes whose findings are consequences when this rule has one.
+        weighs: severities that a finding may have instead, each with the evidence that decides it.
     """
-    return lambda check: Rule(code, name, severity, check, explains)
+    return lambda check: Rule(code, name, severity, check, explains, weighs)
 
 
 Collect = TypeVar("Collect", bound=Callable[..., Any])
@@ -147,6 +171,15 @@ class Outcome:
     explained_by: tuple[str, ...] = ()  # codes of the root causes, when this outcome is a consequence
     seconds: float = 0.0
 
+    def weight(self, finding: Finding) -> Severity:
+        """How much one of its findings matters."""
+        return self.rule.severity if finding.severity is None else finding.severity
+
+    @property
+    def severity(self) -> Severity:
+        """How much its worst finding matters; the rule's own severity where it has none."""
+        return max(map(self.weight, self.findings), default=self.rule.severity)
+
     def qualified(self, spec: RunSpec) -> Outcome:
         """The same outcome; a pass says which keys of another tool's file it was judged without."""
         if self.verdict is not Verdict.PASSED or spec.origin is None:
@@ -157,6 +190,18 @@ class Outcome:
             if any(self.rule.code.startswith(RULES_OF[concern]) for concern in key.touches)
         ]
         return replace(self, reason=f"judged without {', '.join(without)}") if without else self
+
+
+def linked(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    """Mark each finding outcome that another finding outcome declares to explain."""
+    outcomes = tuple(outcomes)
+    roots = {o.rule.code: o.rule.explains for o in outcomes if o.verdict is Verdict.FOUND}
+    return tuple(
+        replace(o, explained_by=tuple(code for code, explains in roots.items() if o.rule.code in explains))
+        if o.verdict is Verdict.FOUND
+        else o
+        for o in outcomes
+    )
 
 
 @dataclass(frozen=True)
@@ -176,7 +221,7 @@ class Report:
 
     def found(self, at_least: Severity = Severity.NOTE) -> tuple[Outcome, ...]:
         """Outcomes with findings at or above a severity, consequences included."""
-        return tuple(o for o in self.outcomes if o.verdict is Verdict.FOUND and o.rule.severity >= at_least)
+        return tuple(o for o in self.outcomes if o.verdict is Verdict.FOUND and o.severity >= at_least)
 
     def with_verdict(self, verdict: Verdict) -> tuple[Outcome, ...]:
         """Outcomes of one kind, in report order."""

@@ -24,24 +24,24 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def guarding(**options: Any) -> None:
-        from vlcheck.spec import ConfigError
-
         try:
             # an interrupt may cut short whatever took the streams away: have them back for the last line
             with contextlib.redirect_stdout(sys.stdout), contextlib.redirect_stderr(sys.stderr):
                 command(**options)
         except typer.Exit:
             raise
-        except ConfigError as unusable:
-            if process_number():  # every process has read the same; the first one says it
-                raise typer.Exit(COULD_NOT_RUN) from None
-            fail(*str(unusable).splitlines())
         except KeyboardInterrupt:
             _complain("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except SystemExit as left:  # its code would pass for a verdict of ours
             fail(f"code that the audit ran called sys.exit({left.code!r})")
         except Exception as fault:
+            from vlcheck.spec import ConfigError  # here, since `vlcheck rules` needs nothing of a run
+
+            if isinstance(fault, ConfigError):
+                if process_number():  # every process has read the same; the first one says it
+                    raise typer.Exit(COULD_NOT_RUN) from None
+                fail(*str(fault).splitlines())
             if options.get("debug"):
                 raise
             _complain(f"internal error: {_kind_and_place(fault)}; please report it")

@@ -18,6 +18,7 @@ from vlcheck.collators.regions import TokenMap, map_tokens
 from vlcheck.collators.remembered import remembered
 from vlcheck.collators.rows import RowCheck, check_row
 from vlcheck.collators.shapes import shape_probes
+from vlcheck.config.frameworks import Framework
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.processing.collator import Batch, Collator
 
@@ -63,6 +64,8 @@ class CollatorChecks:
     unmasked_padding: tuple[str, ...] = ()
     """Batches with padding that no attention mask hides."""
     images: ImageFaults = field(default_factory=ImageFaults)
+    default: Framework | None = None
+    """The framework whose own default the collator is; None for code, or a choice, of the user's."""
     unlike: tuple[tuple[str, Batch], ...] = ()
     """Batches whose soft tokens are not as many as the processor makes, for a model to judge."""
 
@@ -123,7 +126,8 @@ def _judged(
 ) -> CollatorChecks:
     token_map = map_tokens(collator.template)
     oracle = Oracle(candidate, collator, token_map, answers == "last")
-    checks = CollatorChecks((), (), {}, (), (), 0, candidate.origin, candidate.ours)
+    checks = CollatorChecks((), (), {}, (), (), 0, candidate.origin, candidate.ours,
+                           default=candidate.default)  # fmt: skip
     probes = built_in(conversations[0] if conversations else None, instruction)
     few = _tiles(oracle, probes[0])
     with few():

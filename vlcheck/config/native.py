@@ -42,7 +42,7 @@ MOST_STRANGERS = 8
 class NativeConfig(BaseModel):
     """A native config, validated; stdlib dataclasses inherit this model's config."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     model: ModelRef
     lora: Lora

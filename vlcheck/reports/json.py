@@ -56,10 +56,10 @@ def build_outcome(outcome: Outcome) -> dict[str, Json]:
     return {
         "code": outcome.rule.code,
         "name": outcome.rule.name,
-        "severity": str(outcome.rule.severity),
+        "severity": str(outcome.severity),
         "verdict": outcome.verdict.value,
         "title": outcome.rule.title,
-        "findings": [build_finding(finding) for finding in outcome.findings],
+        "findings": [build_finding(finding, outcome) for finding in outcome.findings],
         "examined": [build_examined(examined) for examined in outcome.examined],
         "reason": outcome.reason,
         "unlock": outcome.unlock,
@@ -68,9 +68,10 @@ def build_outcome(outcome: Outcome) -> dict[str, Json]:
     }
 
 
-def build_finding(finding: Finding) -> dict[str, Json]:
-    """One finding."""
+def build_finding(finding: Finding, outcome: Outcome) -> dict[str, Json]:
+    """One finding; its severity is the rule's, or the one that its evidence gave it."""
     return {
+        "severity": str(outcome.weight(finding)),
         "message": finding.message,
         "where": build_location(finding.where),
         "measured": build_value(finding.measured),

@@ -38,7 +38,8 @@ def summarise(report: Report) -> Summary:
     """Count the findings and the rules of a report; consequences count as findings."""
 
     def findings(severity: Severity) -> int:
-        return sum(len(o.findings) or 1 for o in report.found() if o.rule.severity is severity)
+        weights = [w for o in report.found() for w in [o.weight(f) for f in o.findings] or [o.severity]]
+        return weights.count(severity)
 
     def rules(verdict: Verdict) -> int:
         return len(report.with_verdict(verdict))

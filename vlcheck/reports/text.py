@@ -52,7 +52,7 @@ def default_lines(report: Report) -> Iterator[TextLine]:
     notes: list[tuple[Outcome, Group]] = []
     for root, consequences in by_cause(report.found()):
         groups = group_findings(root.findings)
-        if root.rule.severity is Severity.NOTE and groups and not consequences:
+        if root.severity is Severity.NOTE and groups and not consequences:
             notes += ((root, group) for group in groups)
         else:
             yield from _blocks(root, groups, consequences)
@@ -90,7 +90,7 @@ def _blocks(root: Outcome, groups: Sequence[Group], consequences: Sequence[Outco
 
 
 def _heading(outcome: Outcome, group: Group | None) -> Text:
-    severity = outcome.rule.severity
+    severity = outcome.severity if group is None else outcome.weight(group.first)
     place = "" if group is None else f"  {_places([finding.where for finding in group.findings])}{_count(group)}"
     return Text.assemble((str(severity), SEVERITY_STYLES[severity]), f" {named(outcome)}", (place, "dim"))
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.rules.row_checks import named, names, quoted, rows_of, where
-from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from vlcheck.processing.chat_template import Template
     from vlcheck.processing.collator import Collator
     from vlcheck.processing.processor import FoundProcessor
+    from vlcheck.spec import RunSpec
 
 
 @rule("VLC217", "prompt-not-prefix", Severity.NOTE)

@@ -195,10 +195,10 @@ def _adapters(draft: Draft) -> None:
     if adapter == "qlora" and bits != ["load_in_4bit"]:
         draft.refuse("adapter", "adapter is qlora and load_in_4bit is not true; axolotl requires load_in_4bit: true")
     if bits == ["load_in_4bit"] and draft.mapping("bnb_config_kwargs"):
-        draft.read(_BNB, prefix="bnb_config_kwargs.")
+        draft.read(BNB, prefix="bnb_config_kwargs.")
 
 
-_BNB: Mapping[str, Fate] = same(
+BNB: Mapping[str, Fate] = same(
     "quantization",
     "bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype bnb_4bit_quant_storage "
     "llm_int8_skip_modules llm_int8_threshold",

@@ -199,12 +199,12 @@ def _quantization(draft: Draft) -> None:
     for key in bits:
         draft.put(f"quantization.{key}", True, key)
     if bits == ["load_in_4bit"]:
-        for key, field in _BITS.items():
+        for key, field in BITS.items():
             if draft.value(key) is not None:
                 draft.put(f"quantization.{field}", draft.value(key), key)
 
 
-_BITS = {
+BITS = {
     "bnb_4bit_quant_type": "bnb_4bit_quant_type",
     "use_bnb_nested_quant": "bnb_4bit_use_double_quant",
     "bnb_4bit_quant_storage": "bnb_4bit_quant_storage",
