@@ -17,6 +17,7 @@ from vlcheck.evidence.model import known_model, model_with
 from vlcheck.evidence.options import ROWS
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Severity, Unavailable, Verdict
+from vlcheck.launch.native import on_job
 from vlcheck.model.build import check_patch
 from vlcheck.processing.collator import Collator
 from vlcheck.rules import choose
@@ -26,6 +27,7 @@ from vlcheck.versions import installed, untested
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vlcheck.launch.job import Job
     from vlcheck.processing.resolved_run import ResolvedRun
     from vlcheck.training.loop import Trained
 
@@ -70,7 +72,17 @@ def audit(
     """
     options = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": rows}
     evidence = Evidence(spec, given, progress=progress, **options)
-    return _judged(spec, choose(tuple(select), tuple(ignore)), evidence)
+    return _judged(spec, choose(tuple(select), tuple(ignore), launched="job" in given), evidence)
+
+
+def preflight(spec: RunSpec, job: Job, **options: Any) -> Report:
+    """Judge a run and the job that would start it: the rules of `audit` and VLC6xx, in one report.
+
+    Args:
+        job: as `vlcheck.read_job` reads it.
+        options: as for `audit`, which tells what is raised; `earlier_seconds=` of an optimizer step in an earlier run.
+    """
+    return audit(on_job(spec, job), job=job, **options)
 
 
 def check_adapter(
@@ -249,11 +261,11 @@ def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
     versions = installed()
     return Report(
         spec=spec,
-        outcomes=_linked(outcomes),
+        outcomes=tuple(outcomes),
         subject=evidence.subject(),
         remarks=(*evidence.remarks(), *untested(versions)),
         versions=versions,
-    )
+    ).linked()
 
 
 def run(rule: Rule, evidence: Evidence) -> Outcome:
@@ -285,14 +297,3 @@ def run(rule: Rule, evidence: Evidence) -> Outcome:
     except Exception:  # one bad rule must not hide the others
         verdict, reason = Verdict.ERROR, traceback.format_exc()
     return Outcome(rule, verdict, tuple(findings), tuple(examined), reason, unlock, seconds=time.perf_counter() - start)
-
-
-def _linked(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
-    """Mark each finding outcome that another finding outcome declares to explain."""
-    roots = {o.rule.code: o.rule.explains for o in outcomes if o.verdict is Verdict.FOUND}
-    return tuple(
-        replace(o, explained_by=tuple(code for code, explains in roots.items() if o.rule.code in explains))
-        if o.verdict is Verdict.FOUND
-        else o
-        for o in outcomes
-    )
