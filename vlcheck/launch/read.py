@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,13 @@ from vlcheck.config.reading.quoting import named
 from vlcheck.config.reading.text import read_text
 from vlcheck.config.reading.yaml_lines import read_yaml
 from vlcheck.finding import Json, collector
-from vlcheck.launch.formats import cloud_run, gcloud, kubernetes
+from vlcheck.launch.formats import aws_batch, cloud_run, gcloud, kubernetes, modal, runpod, sagemaker, skypilot
 from vlcheck.launch.image import read_requirements, with_dockerfile
 from vlcheck.launch.job import Job
 from vlcheck.launch.tree import Tree
 from vlcheck.spec import ConfigError, Location, Problem
 
-DOCUMENTS = (cloud_run, kubernetes)
+DOCUMENTS = (cloud_run, kubernetes, skypilot, aws_batch, sagemaker, runpod)
 """Formats that are YAML or JSON, in the order in which they are asked."""
 
 
@@ -34,8 +35,10 @@ def read_job(path: str | os.PathLike[str]) -> Job:
     """
     file = os.fsdecode(path)
     head = read_head(path)
-    if is_script(path) or "gcloud " in head[:4096]:
+    if not modal.recognises(head) and (is_script(path) or re.search(r"^gcloud ", head, re.MULTILINE)):
         return _script(file)
+    if modal.recognises(head):
+        return modal.read(read_text(file), file)
     document, sources = read_yaml(path)
     return _job(document, sources)
 
@@ -86,5 +89,5 @@ def _job(document: Mapping[str, Json], sources: Mapping[str, Location]) -> Job:
 
 
 def _allowed() -> str:
-    forms = (*DOCUMENTS, gcloud)
+    forms = (*DOCUMENTS, gcloud, modal)
     return "; ".join(f"{form.NAME}: {form.RECOGNISED_BY}" for form in forms)

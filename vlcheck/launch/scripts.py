@@ -58,9 +58,16 @@ def _resuming(tree: ast.Module, file: str) -> Iterator[Placed[str]]:
             continue
         for word in node.keywords:
             if word.arg == "resume_from_checkpoint" and not _off(word.value):
-                yield Placed(ast.unparse(word)[:80], Location(file, word.value.lineno, word.value.col_offset + 1))
+                yield Placed(
+                    f"resume_from_checkpoint={_shown(word.value)}",
+                    Location(file, word.value.lineno, word.value.col_offset + 1),
+                )
         if name_of(node.func) in FINDERS:
             yield Placed(f"{name_of(node.func)}()", Location(file, node.lineno, node.col_offset + 1))
+
+
+def _shown(value: ast.expr) -> str:
+    return ast.unparse(value) if isinstance(value, ast.Constant | ast.Name) else "..."
 
 
 def _off(value: ast.expr) -> bool:

@@ -35,7 +35,7 @@ class Tree:
 
     def at(self, *keys: str) -> Tree:
         """What stands under the first of these spellings of a key that is there."""
-        return next((self / key for key in keys if (self / key).value is not None), self / keys[0])
+        return next((self / key for key in keys if self / key), self / keys[0])
 
     def down(self, *keys: str | int) -> Tree:
         """What stands under these keys, one below the other."""
@@ -45,7 +45,8 @@ class Tree:
         return found
 
     def __bool__(self) -> bool:
-        return self.value is not None
+        """Whether something stands there; Terraform writes a block that is not there as an empty list."""
+        return self.value is not None and self.value != []
 
     @property
     def where(self) -> Location:
