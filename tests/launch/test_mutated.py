@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,20 +13,21 @@ from hypothesis import strategies as st
 import vlcheck
 from tests.launch.runs import FILES, judged, spec_for
 from vlcheck.finding import Verdict
+from vlcheck.launch.job import Job
 from vlcheck.launch.native import job_of_config
 from vlcheck.launch.read import read_job
 from vlcheck.spec import ConfigError
 
-KEYS = ("timeout", "timeoutSeconds", "memory", "cpu", "containers", "template", "volumes", "limits", "env", "mountPath",
-        "accelerators", "resources", "gpu", "retries", "nvidia.com/gpu", "taskCount", "--task-timeout", "--args",
-        "--add-volume", "resourceRequirements", "InstanceType", "gpuTypeIds", "volumes=", "image", "command", "name")  # fmt: skip
+KEYS = """timeout timeoutSeconds memory cpu containers template volumes limits env mountPath accelerators resources gpu
+    retries nvidia.com/gpu taskCount --task-timeout --args --add-volume resourceRequirements InstanceType gpuTypeIds
+    volumes= image command name"""
+SIGNS = "null true [] {} [[]] 1e400 -1 0 \" ' ${X $(id) \\\n &a *a () 99999999999999999999 1Zi -5s ~ / .. : , - { }"
 PIECES = st.one_of(
-    st.sampled_from(KEYS),
-    st.sampled_from(("null", "true", "[]", "{}", "[[]]", "1e400", "-1", "0", '"', "'", "${X", "$(id)", "\\\n", "&a", "*a",
-                     "()", "99999999999999999999", "1Zi", "-5s", "~", "/", "..", "\t", ": ", "- ", ", ", "{", "}")),
+    st.sampled_from(KEYS.split()),
+    st.sampled_from(SIGNS.split(" ")),
     st.text(string.printable, max_size=4),
     st.text(max_size=3),
-)  # fmt: skip
+)
 
 
 @st.composite
@@ -45,23 +47,22 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("mutated")
 
 
+def outcome(file: Path, *, native: bool) -> Job | ConfigError:
+    try:
+        return job_of_config(vlcheck.load(file)) if native else read_job(file)
+    except ConfigError as refused:
+        return refused
+
+
 def hold(folder, path, text) -> None:
     """The job is refused with a place, or judged without a rule that raises."""
     file = folder / f"job{path.suffix}"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
-    try:
-        if path.parent.name == "launch":
-            spec = vlcheck.load(file)
-            job = job_of_config(spec)
-        else:
-            spec, job = spec_for(path.parent.name), read_job(file)
-    except ConfigError as refused:
-        assert all(problem.where.line >= 1 and problem.message for problem in refused.problems)
+    job = outcome(file, native=path.parent.name == "launch")
+    if isinstance(job, ConfigError):
+        assert all(problem.where.line >= 1 and problem.message for problem in job.problems)
         return
-    try:
-        report = judged(job, spec_for(path.parent.name))
-    except ConfigError:
-        return
+    report = judged(job, spec_for(path.parent.name))
     assert not report.with_verdict(Verdict.ERROR), [o.reason for o in report.with_verdict(Verdict.ERROR)]
 
 

@@ -13,7 +13,8 @@ from vlcheck.launch.image import cuda_of
     ("kind", "written", "meant"),
     [
         ("seconds", "360m", 21_600), ("seconds", "3600s", 3600), ("seconds", 3600, 3600), ("seconds", "1h30m", 5400),
-        ("seconds", "600", 600), ("size", "80Gi", 80 * GIB), ("size", "512M", 512 * 10**6), ("size", "1.5Gi", 3 * GIB // 2),
+        ("seconds", "600", 600), ("size", "80Gi", 80 * GIB), ("size", "512M", 512 * 10**6),
+        ("size", "1.5Gi", 3 * GIB // 2),
         ("size", 1024, 1024), ("gibibytes", "32+", 32 * GIB), ("gibibytes", 16, 16 * GIB), ("mebibytes", 2048, 2 * GIB),
         ("cpus", "4000m", 4), ("cpus", "8+", 8), ("cpus", 30.0, 30), ("whole", "3", 3), ("number", "1.5", 1.5),
     ],

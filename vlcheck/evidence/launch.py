@@ -32,6 +32,7 @@ from vlcheck.memory.host import Host
 from vlcheck.memory.plan import MemoryPlan
 from vlcheck.memory.probe import flops_of
 from vlcheck.memory.project import Simulation
+from vlcheck.memory.shape import Shape
 from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
 
@@ -134,7 +135,11 @@ def job_plan(job_card: Gpu, gpu: Gpu, simulation: Simulation) -> MemoryPlan:
 @collector("counting what a step computes")
 def step_work(simulation: Simulation, memory_plan: MemoryPlan) -> StepWork:
     """What a micro-batch of middling rows asks of its card."""
-    shape = memory_plan.shape.typical or memory_plan.shape
+    return work_of(simulation, memory_plan.shape.typical or memory_plan.shape)
+
+
+def work_of(simulation: Simulation, shape: Shape) -> StepWork:
+    """What a micro-batch of a shape asks of its card."""
     matrices = [p for n, p in simulation.model.named_parameters() if p.requires_grad and "lora_" in n and p.dim() >= 2]
     text = simulation.config.get("text_config") or simulation.config
     width = (text.get("num_attention_heads") or 0) * (text.get("head_dim") or 0)
