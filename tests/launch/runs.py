@@ -1,29 +1,24 @@
-"""One run for every job: a recipe of the 31B whose work and bytes are written out, and a tiny model that stands in for
-its memory, so that no job costs an audit.
-"""
+"""One run for every job: a recipe of the 31B whose work and bytes are written out, so that no job costs an audit."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import vlcheck
-from tests import tiny
 from vlcheck.finding import Report
-from vlcheck.gpus import gpu
+from vlcheck.gpus import GIB, Gpu, gpu
 from vlcheck.launch.duration import StepWork
 from vlcheck.launch.job import Job
 from vlcheck.launch.native import job_of_config
 from vlcheck.launch.read import read_job
 from vlcheck.memory.host import Host
-from vlcheck.memory.plan import MemoryPlan
-from vlcheck.memory.project import Simulation
-from vlcheck.model.families import family_of
-from vlcheck.processing.lengths import Lengths, RowLength
-from vlcheck.spec import Location, Lora, ModelRef, Quantization, RunSpec, Training
+from vlcheck.memory.plan import LedgerLine, MemoryPlan
+from vlcheck.memory.shape import Shape
+from vlcheck.processing.lengths import Lengths
+from vlcheck.spec import Location, RunSpec
 
 JOBS = Path(__file__).parents[2] / "fixtures" / "jobs"
 FILES = sorted(path for path in JOBS.glob("*/*") if path.parent.name != "upstream")
@@ -41,27 +36,16 @@ def spec_for(form: str) -> RunSpec:
     return replace(described, hardware=hardware)
 
 
-@cache
-def tiny_simulation() -> Simulation:
-    config = tiny.gemma4()
-    spec = RunSpec(
-        model=ModelRef(id="none"),
-        lora=Lora(r=4, target_modules="all-linear"),
-        quantization=Quantization(load_in_4bit=True),
-        training=Training(framework="vlcheck", gradient_checkpointing=True, per_device_train_batch_size=1, bf16=True),
-    )
-    return Simulation(spec, config, family_of(config), lengths=Lengths((RowLength(384, 1, 280, 16),)))
-
-
-@cache
-def tiny_plan(card: str) -> MemoryPlan:
-    return tiny_simulation().plan(gpu(card))
+def plan_of(card: Gpu, size: int = 30 * GIB) -> MemoryPlan:
+    """A plan of the 31B in NF4 on a card: rows of 512 tokens, and bytes that are written out."""
+    return MemoryPlan(gpu=card, shape=Shape(), lines=(LedgerLine("weights", size),), reserved_bytes=size,
+                      moments={"micro-step": size})  # fmt: skip
 
 
 def evidence(card: str, **other: Any) -> dict[str, Any]:
     """What rules VLC6xx rest on beside the job."""
     found = {
-        "gpu": gpu(card), "simulation": tiny_simulation(), "memory_plan": tiny_plan(card), "step_work": WORK,
+        "gpu": gpu(card), "memory_plan": plan_of(gpu(card)), "job_plan": plan_of(gpu(card)), "step_work": WORK,
         "host": HOST, "lengths": Lengths(), "today": TODAY,
     }  # fmt: skip
     return {**found, **other}

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 import vlcheck.rules
-from tests.launch.runs import HERE, HOST, TODAY, codes, judged, spec_for, tiny_simulation
+from tests import tiny
+from tests.launch.runs import HERE, HOST, TODAY, codes, judged, plan_of, spec_for
 from vlcheck.finding import Finding, Report, Rule, Severity, Verdict
 from vlcheck.gpus import GIB
 from vlcheck.gpus import gpu as row_of
 from vlcheck.launch.duration import Duration, Span
 from vlcheck.launch.job import Job, Mount, Placed, Requirement
 from vlcheck.launch.platforms import PLATFORMS, Told, platform_of
+from vlcheck.model.config import ModelConfig
 from vlcheck.rules import LAUNCH_RULES
+from vlcheck.spec import Hardware, Lora, ModelRef, RunSpec, Training
 
 
 def at(value: Any) -> Placed[Any]:
@@ -55,17 +58,11 @@ class Pair:
     beside: frozenset[str] = frozenset()
 
 
-def toy_plan(mib: int):
-    """The tiny run on a card of this size, which no row describes."""
-    card = replace(row_of("rtx-pro-6000"), total_bytes=mib * 2**20, context_bytes=0)
-    return tiny_simulation().plan(card)
-
-
 RULES: dict[str, Pair] = {
     "VLC601": Pair({"gpu": at("nvidia-h100-80gb")}, ((2, "card and count"),), beside=frozenset({"VLC608"})),
-    "VLC602": Pair({}, (), given={"job_plan": 1}, alike={"job_plan": 4096}),
-    "VLC603": Pair({"timeout_seconds": at(1200)}, ((6, "parts of the run"),)),
-    "VLC604": Pair({"timeout_seconds": at(5400)}, ((6, "parts of the run"),)),
+    "VLC602": Pair({}, ((1, "moments of a step"),), given={"job_plan": plan_of(row_of("l4"))}),
+    "VLC603": Pair({"timeout_seconds": at(1200)}, ((5, "parts of the run"),)),
+    "VLC604": Pair({"timeout_seconds": at(5400)}, ((5, "parts of the run"),)),
     "VLC605": Pair({"timeout_seconds": None}, ((1, "timeout"),), given=UNKNOWN, alike=UNKNOWN),
     "VLC606": Pair({"timeout_seconds": at(86_400)}, ((1, "timeout"),)),
     "VLC607": Pair({"cpu": at(8.0)}, ((2, "CPUs and memory"),)),
@@ -107,8 +104,6 @@ def report_of(pair: Pair, changes: dict[str, Any], given: dict[str, Any], select
     spec, given = spec_for("cloud-run"), dict(given)
     training = given.pop("run", {})
     spec = replace(spec, training=replace(spec.training, **training))
-    if "job_plan" in given:
-        given["job_plan"] = toy_plan(given["job_plan"])
     if "duration" in given:  # nobody knows how many rows there are
         del given["duration"]
         spec = replace(spec, data=replace(spec.data, train_samples=None))
@@ -221,3 +216,20 @@ def test_the_finding_counts_every_part():
         "timeout_seconds": 60, "least_seconds": 7001, "likely_seconds": 8002, "most_seconds": 9003
     }  # fmt: skip
     assert "without evaluations" in outcome.findings[0].message
+
+
+@pytest.mark.slow
+def test_another_card_is_simulated():
+    """A real step of a tiny model on the job's card, where the config names another."""
+    config = tiny.gemma4()
+    spec = RunSpec(
+        model=ModelRef(id="none"),
+        lora=Lora(r=4, target_modules="all-linear"),
+        training=Training(framework="vlcheck", gradient_checkpointing=True, max_steps=5),
+        hardware=Hardware(gpu="t4"),
+    )
+    known = {"config": ModelConfig(config, "test"), "projection": tiny.no_projection}
+    report = vlcheck.preflight(spec, SOUND, select=["VLC601", "VLC602", "VLC603"], offline=True, **known)
+    verdicts = {o.rule.code: o.verdict for o in report.outcomes}
+
+    assert verdicts == {"VLC601": Verdict.FOUND, "VLC602": Verdict.PASSED, "VLC603": Verdict.PASSED}

@@ -202,7 +202,8 @@ def saving_size(spec: RunSpec, host: Host) -> int:
 def saving(spec: RunSpec, duration: Duration, saving_size: int, output: Output) -> Saving:
     """What a checkpoint holds, how long it takes to write, and how far two of them are apart."""
     every = _save_every(spec, duration.steps)
-    interval = duration.step * every if every and every < duration.steps else duration.total
+    every = every if every < duration.steps else 0
+    interval = duration.step * every if every else duration.total
     return Saving(saving_size, _written(saving_size, output), every, interval)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from vlcheck.config.defaults import framework_of
 from vlcheck.config.foreign import ms_swift, trl
 from vlcheck.config.foreign.draft import numbers
 from vlcheck.config.foreign.keys import Fate, Gone
 from vlcheck.launch.job import Job, Placed
+from vlcheck.spec import RunSpec
 
 PROGRAMS: tuple[tuple[re.Pattern[str], Mapping[str, Fate]], ...] = (
     (re.compile(r"\btrl sft\b|(?:^|[/ ])sft(?:_vlm\w*)?\.py\b"), trl.KEYS),
@@ -35,6 +37,17 @@ def gone_arguments(job: Job) -> Iterator[tuple[Placed[str], str, str]]:
         pinned = versions.get(fate.package, "")
         if pinned and numbers(pinned) >= numbers(fate.since):
             yield word, f"{shown} is no argument of {fate.package} {pinned}, which the job pins", fate.instead
+
+
+def pinned_version(spec: RunSpec, job: Job) -> str:
+    """The version of the run's framework that the job's image pins; empty where it pins none.
+
+    A config in vlcheck's own words has no arguments of a framework.
+    """
+    row = framework_of(spec)
+    if row is None or spec.origin is None:
+        return ""
+    return next((each.version for each in job.requirements if each.name == row.package and each.version), "")
 
 
 def _table(job: Job) -> Mapping[str, Fate] | None:

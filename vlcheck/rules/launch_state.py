@@ -74,7 +74,7 @@ def memory_tight(
         )
 
 
-@rule("VLC612", "output-lost", Severity.ERROR, explains=("VLC614", "VLC613"))
+@rule("VLC612", "output-lost", Severity.ERROR, explains=("VLC614",))
 def output_lost(job: Job, output: Output) -> Iterator[Finding | Examined]:
     """The run writes to a disk that goes with the job.
 
@@ -194,7 +194,7 @@ def work_at_risk(spec: RunSpec, job: Job, platform: Platform, saving: Saving) ->
         told = "the capacity can be taken back" if platform.interrupted is None or spot else platform.interrupted.value
         every = f"a checkpoint every {saving.every:,} steps" if saving.every else "no checkpoint before the end"
         yield Finding(
-            f"{every}, {saving.interval} apart: an interruption costs up to {lost:.1f} GPU hours, half of that on "
+            f"{every}, after {saving.interval}: an interruption costs up to {lost:.1f} GPU hours, half of that on "
             f"average; {told}",
             where=spec.where("training.save_steps" if saving.every else "training.save_strategy"),
             measured={"gpu_hours": round(lost, 2), "every_steps": saving.every},

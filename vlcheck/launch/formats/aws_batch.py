@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
 
 from vlcheck.finding import Json
-from vlcheck.launch.cards import INSTANCES
 from vlcheck.launch.formats.containers import environment, words
+from vlcheck.launch.formats.machines import with_instance
 from vlcheck.launch.job import Job, Mount, Placed, Storage
 from vlcheck.launch.quantities import cpus, mebibytes, number, seconds, text, whole
 from vlcheck.launch.tree import Tree
@@ -56,23 +54,6 @@ def read(tree: Tree) -> Job:
         tasks=tree.down("arrayProperties", "size").read(whole),
     )
     return with_instance(job, (container / "instanceType").read(text), whole_machine=False)
-
-
-def with_instance(job: Job, kind: Placed[str] | None, *, whole_machine: bool) -> Job:
-    """A job with what its instance type says of card, CPUs and memory.
-
-    Args:
-        whole_machine: the job has all of the instance, not a part of it.
-    """
-    row = INSTANCES.get(kind.value.removeprefix("ml.")) if kind is not None else None
-    if row is None or kind is None:
-        unknown = (f"no row describes the instance {kind.value}",) if kind is not None else ()
-        return replace(job, remarks=(*job.remarks, *unknown))
-    told: dict[str, Any] = {"gpu": Placed(row.gpu, kind.where)}
-    if whole_machine:
-        told |= {"gpu_count": Placed(row.count, kind.where), "cpu": Placed(float(row.cpu), kind.where),
-                 "memory_bytes": Placed(row.memory_gib * 2**30, kind.where)}  # fmt: skip
-    return replace(job, **told)
 
 
 def _mounts(container: Tree) -> Iterator[Mount]:

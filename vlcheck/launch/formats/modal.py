@@ -95,19 +95,30 @@ def _keyword(call: ast.Call, name: str) -> ast.expr | None:
 
 def _plain(value: ast.expr, names: Names, depth: int = 0) -> Json:
     """A literal, a name of one at the file's top, a sum or product of them; None for what only running would tell."""
-    if depth > 8:
-        return None
-    if isinstance(value, ast.Constant):
-        return value.value if isinstance(value.value, bool | int | float | str) else None
-    if isinstance(value, ast.Name) and value.id in names:
+    if isinstance(value, ast.Name) and value.id in names and depth < 8:
         return _plain(names[value.id], names, depth + 1)
-    if isinstance(value, ast.List | ast.Tuple):
+    if isinstance(value, ast.Constant) and isinstance(value.value, bool | int | float | str):
+        return value.value
+    if isinstance(value, ast.List | ast.Tuple) and depth < 8:
         return [_plain(each, names, depth + 1) for each in value.elts]
-    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult | ast.Add):
-        left, right = (_plain(each, names, depth + 1) for each in (value.left, value.right))
-        if isinstance(left, int | float) and isinstance(right, int | float) and max(abs(left), abs(right)) < 10**9:
-            return left * right if isinstance(value.op, ast.Mult) else left + right
-    return None
+    if isinstance(value, ast.Call) and _is_card(value.func):  # modal.gpu.H100(count=2), before Modal 1.0
+        count = _keyword(value, "count")
+        return f"{name_of(value.func)}:{_plain(count, names, depth + 1) if count is not None else 1}"
+    return _computed(value, names, depth) if isinstance(value, ast.BinOp) and depth < 8 else None
+
+
+def _computed(value: ast.BinOp, names: Names, depth: int) -> Json:
+    left, right = (_plain(each, names, depth + 1) for each in (value.left, value.right))
+    if not isinstance(left, int | float) or not isinstance(right, int | float) or max(abs(left), abs(right)) >= 10**9:
+        return None
+    if isinstance(value.op, ast.Mult):
+        return left * right
+    return left + right if isinstance(value.op, ast.Add) else None
+
+
+def _is_card(function: ast.expr) -> bool:
+    """Whether `modal.gpu.H100` or its like is called."""
+    return isinstance(function, ast.Attribute) and name_of(function.value) == "gpu"
 
 
 def _card(asked: Tree) -> tuple[Placed[str] | None, Placed[int] | None]:

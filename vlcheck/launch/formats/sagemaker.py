@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from vlcheck.finding import Json
-from vlcheck.launch.formats.aws_batch import with_instance
 from vlcheck.launch.formats.containers import environment, words
+from vlcheck.launch.formats.machines import times, with_instance
 from vlcheck.launch.job import Job, Mount, Placed
 from vlcheck.launch.quantities import seconds, switch, text, whole
 from vlcheck.launch.tree import Tree
@@ -50,7 +50,8 @@ def read(tree: Tree) -> Job:
         spot=(tree / "EnableManagedSpotTraining").read(switch),
     )
     resources = tree / "ResourceConfig"
-    return with_instance(job, (resources / "InstanceType").read(text), whole_machine=True)
+    job = with_instance(job, (resources / "InstanceType").read(text), whole_machine=True)
+    return times(job, (resources / "InstanceCount").read(whole))
 
 
 def _hyperparameters(held: Tree) -> Iterator[Placed[str]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from vlcheck.config.reading.shell_words import read_commands
 from vlcheck.finding import Json
 from vlcheck.launch.formats.containers import environment
+from vlcheck.launch.formats.machines import times
 from vlcheck.launch.image import installed_by
 from vlcheck.launch.job import Job, Mount, Placed, Storage
 from vlcheck.launch.quantities import cpus, gibibytes, switch, text, whole
@@ -44,7 +45,7 @@ def read(tree: Tree) -> Job:
     remarks = [f"resources of {key} were read by their first entry" for key in ("any_of", "ordered") if resources / key]
     remarks += [f"{file.value}, which setup installs from, was not read; name it with --requirements"
                 for file in (brought.files if brought else ())]  # fmt: skip
-    return Job(
+    job = Job(
         platform="skypilot",
         where=tree.where,
         gpu=gpu,
@@ -63,6 +64,7 @@ def read(tree: Tree) -> Job:
         requirements=brought.requirements if brought else (),
         remarks=tuple(remarks),
     )
+    return times(job, (tree / "num_nodes").read(whole))
 
 
 def _accelerator(asked: Tree) -> tuple[Placed[str] | None, Placed[int] | None]:
