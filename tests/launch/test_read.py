@@ -142,3 +142,15 @@ def test_a_file_without_packages_is_refused(tmp_path):
     job = job_of_mapping({"apiVersion": "batch/v1", "kind": "Job"})
     with pytest.raises(ConfigError, match="names no package"):
         with_requirements(job, tmp_path / "requirements.txt")
+
+
+def test_a_shell_inside_a_command_is_read():
+    """Flags and packages of the script that a job hands to a shell."""
+    script = """set -e
+        pip install -c constraints.txt 'trl>=1.0'
+        pip install 'peft>=0.21' && vlcheck train run.yaml --output_dir /x"""
+    pod = {"containers": [{"image": "x", "command": ["bash", "-lc"], "args": [script]}]}
+    job = job_of_mapping({"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": {"spec": pod}}})
+
+    assert job.flag("output_dir").value == "/x"
+    assert {each.text: each.pinned for each in job.requirements} == {"trl>=1.0": True, "peft>=0.21": False}

@@ -61,14 +61,13 @@ class Pair:
 RULES: dict[str, Pair] = {
     "VLC601": Pair({"gpu": at("nvidia-h100-80gb")}, ((2, "card and count"),), beside=frozenset({"VLC608"})),
     "VLC602": Pair({}, ((1, "moments of a step"),), given={"job_plan": plan_of(row_of("l4"))}),
-    "VLC603": Pair({"timeout_seconds": at(1200)}, ((5, "parts of the run"),)),
-    "VLC604": Pair({"timeout_seconds": at(5400)}, ((5, "parts of the run"),)),
+    "VLC603": Pair({"timeout_seconds": at(1200), "retries": at(0)}, ((5, "parts of the run"),)),
+    "VLC604": Pair({"timeout_seconds": at(5400), "retries": at(0)}, ((5, "parts of the run"),)),
     "VLC605": Pair({"timeout_seconds": None}, ((1, "timeout"),), given=UNKNOWN, alike=UNKNOWN),
     "VLC606": Pair({"timeout_seconds": at(86_400)}, ((1, "timeout"),)),
     "VLC607": Pair({"cpu": at(8.0)}, ((2, "CPUs and memory"),)),
     "VLC608": Pair({"region": at("us-east1")}, ((4, "regions"),)),
-    "VLC610": Pair({"env": {}}, ((1, "phase: loading"),), given={"host": replace(HOST, checkpoint_bytes=97 * GIB)}),
-    "VLC611": Pair(
+    "VLC610": Pair(
         {"env": {}}, ((4, "things that are held in memory"),), given={"host": replace(HOST, checkpoint_bytes=90 * GIB)}
     ),
     "VLC612": Pair(
@@ -167,7 +166,7 @@ def row_with(**changes: Any):
 def test_a_disputed_or_old_fact_warns_and_never_fails():
     """A default timeout that somebody disputes, or that was read years ago, is VLC604's and not VLC603's."""
     disputed = row_with(default_timeout=Told(600, "a page", TODAY, doubt="another page"))
-    job, spec = replace(SOUND, timeout_seconds=None), spec_for("cloud-run")
+    job, spec = replace(SOUND, timeout_seconds=None, retries=at(0)), spec_for("cloud-run")
 
     assert codes(judged(job, spec)) == {"VLC603"}
     assert codes(judged(job, spec, platform=disputed)) == {"VLC604"}
@@ -199,7 +198,7 @@ def test_what_is_not_known_is_skipped_and_never_passes():
 
 
 def test_an_earlier_run_narrows_the_projection():
-    job, spec = replace(SOUND, timeout_seconds=at(5400)), spec_for("cloud-run")
+    job, spec = replace(SOUND, timeout_seconds=at(5400), retries=at(0)), spec_for("cloud-run")
 
     assert codes(judged(job, spec)) == {"VLC604"}
     assert codes(judged(job, spec, earlier_seconds=20.0)) == set()
@@ -213,9 +212,50 @@ def test_the_finding_counts_every_part():
                         duration=told).outcomes  # fmt: skip
 
     assert outcome.findings[0].measured == {
-        "timeout_seconds": 60, "least_seconds": 7001, "likely_seconds": 8002, "most_seconds": 9003
+        "given_seconds": 60,
+        "attempts": 1, "least_seconds": 7001, "likely_seconds": 8002, "most_seconds": 9003
     }  # fmt: skip
     assert "without evaluations" in outcome.findings[0].message
+
+
+def test_attempts_that_go_on_from_each_other_count_together():
+    """A short timeout on purpose: retries, checkpoints that outlive the attempt, and a program that takes them up."""
+    job, spec = replace(SOUND, timeout_seconds=at(3600), retries=at(9)), spec_for("cloud-run")
+    lost = replace(job, mounts=(Mount("/mnt/out", "scratch", HERE),))
+    other = replace(job, command=words("python train.py --output_dir /mnt/out"))
+    batch = replace(job, platform="kubernetes", gpu=at("nvidia-h100-80gb"))
+    rare = replace(spec, training=replace(spec.training, save_strategy="no"))
+
+    assert codes(judged(job, spec)) == set()
+    assert "VLC604" in codes(judged(lost, spec))
+    assert "VLC604" in codes(judged(other, spec))
+    assert "VLC603" in codes(judged(batch, replace(spec, hardware=Hardware(gpu="h100"))))  # no retry after a deadline
+    assert "VLC604" in codes(judged(job, rare))
+
+
+def test_an_update_says_nothing_of_what_it_leaves():
+    job = replace(SOUND, whole=False, mounts_told=False, timeout_seconds=None, retries=None, mounts=())
+    report = judged(job, spec_for("cloud-run"))
+
+    assert codes(report) == set()
+    assert {"VLC612"} <= {o.rule.code for o in report.with_verdict(Verdict.SKIPPED)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("HF_TOKEN", "x9f8e7d6c5", True),
+        ("WANDB_API_KEY", "0123abcd0123", True), ("DB_PASSWORD", "hunter2", True),
+        ("NOTE", "hf_abcdefghijklmnopqrstuvwxyz", True), ("TOKENIZER", "google/gemma", False),
+        ("MAX_TOKENS", "9", False),
+        ("TOKENIZERS_PARALLELISM", "false", False), ("SECRET_ID", "HF_TOKEN", False), ("HF_TOKEN", "$HF_TOKEN", False),
+        ("HF_TOKEN", "/run/secrets/hf", False), ("HF_TOKEN", "", False), ("MONKEY", "banana", False),
+    ],
+)  # fmt: skip
+def test_a_secret_is_told_by_its_name_or_its_look(name, value, secret):
+    report = judged(replace(SOUND, env={name: at(value)}), spec_for("cloud-run"), select=("VLC623",))
+
+    assert codes(report) == ({"VLC623"} if secret else set())
 
 
 @pytest.mark.slow

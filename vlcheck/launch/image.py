@@ -44,7 +44,9 @@ def installed_by(command: str, where: Location) -> Installed:
     files = []
     for part in re.split(r"&&|;|\n|\|\|", command.replace("\\\n", " ")):
         found = _INSTALL.search(part)
-        words = iter(_words(found[1]) if found else ())
+        given = _words(found[1]) if found else []
+        constrained = any(re.match(r"-c$|--constraint", word) for word in given)
+        words = iter(given)
         for word in words:
             flag, equal, value = word.partition("=") if word.startswith("--") else (word, "", "")
             if flag in _TAKES_VALUE:
@@ -52,7 +54,7 @@ def installed_by(command: str, where: Location) -> Installed:
                 if flag in ("-r", "--requirement"):
                     files.append(Placed(value, where))
             elif not word.startswith("-") and (requirement := requirement_of(word, where)) is not None:
-                requirements.append(requirement)
+                requirements.append(replace(requirement, constrained=constrained))
     return Installed(tuple(requirements), tuple(files))
 
 

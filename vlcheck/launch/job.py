@@ -43,6 +43,8 @@ class Requirement:
     text: str
     """As it was written, the version's bounds included."""
     where: Location
+    constrained: bool = False
+    """It is installed under a file of constraints."""
 
     @property
     def version(self) -> str:
@@ -53,7 +55,7 @@ class Requirement:
     @property
     def pinned(self) -> bool:
         """Whether every build installs the same."""
-        return bool(self.version) or " @ " in self.text
+        return bool(self.version) or self.constrained or " @ " in self.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,8 @@ class Job:
     """Name of the platform's row in `vlcheck.launch.platforms`."""
     where: Location
     """The job as a whole."""
+    whole: bool = True
+    """Whether what is not set here is the platform's default; an update leaves it as it was."""
     gpu: Placed[str] | None = None
     """Kind of card, by the platform's own name."""
     gpu_count: Placed[int] | None = None

@@ -23,7 +23,7 @@ _UPLOADING = re.compile(r"out|save|upload|dest|export|push|bucket|gcs|s3")
 _UPLOADS = re.compile(r"gsutil|gcloud storage|aws s3 |rclone|huggingface-cli upload|\bhf upload|push_to_hub")
 _VARIABLE = re.compile(r"\$\((\w+)\)|\$\{(\w+)\}|\$(\w+)")
 _FRAMEWORKS = re.compile(r"\btrl sft\b|\baxolotl train\b|axolotl\.cli\.train|llamafactory-cli train|\bswift sft\b")
-_TAKES_ANY = ("resume_from_checkpoint", "auto_resume_from_checkpoints", "resume")
+_TAKES_ANY = ("resume_from_checkpoint", "auto_resume_from_checkpoints")
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,13 @@ def resume_of(job: Job, spec: RunSpec) -> Resume:
                                       **dict.fromkeys(("", "true", "yes", "latest", "auto"), "any")}  # fmt: skip
         return Resume(kinds.get(value.value.lower(), "unknown"), f"--{name} {value.value}".rstrip(), value.where)
     words = " ".join(word.value for word in job.command)
-    if re.search(r"\bvlcheck\b", words) or (not job.command and spec.training.framework in (None, "vlcheck")):
+    if re.search(r"\bvlcheck train\b", words) or (not job.command and spec.training.framework in (None, "vlcheck")):
         return Resume("own", "vlcheck train takes up its own run's checkpoints", job.where)
     keys = {key.key for key in spec.origin.idle} if spec.origin is not None else set()
+    read = posixpath.basename(spec.where("").file)
+    others = [word.value for word in job.command if word.value.endswith((".yaml", ".yml", ".json"))]
+    if any(posixpath.basename(other) != read for other in others):
+        return Resume("unknown", f"{others[0]}, which the command names, was not read", job.where)
     if _FRAMEWORKS.search(words) and not set(_TAKES_ANY) & keys:
         return Resume("no", "the command and the config say nothing of resuming", job.command[0].where)
     return Resume("unknown", "whether the job's program resumes is its own affair", job.where)

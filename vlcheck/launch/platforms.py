@@ -60,6 +60,8 @@ class Platform:
     """Seconds of an attempt where the job sets none."""
     longest: Told[int] | None = None
     """Seconds that a job with a card may ask for."""
+    timeout_retried: Told[bool] | None = None
+    """Whether an attempt that reached its timeout is followed by a retry with a timeout of its own."""
     default_retries: Told[int] | None = None
     grace: Told[int] | None = None
     """Seconds from SIGTERM to SIGKILL where the job sets none."""
@@ -99,6 +101,7 @@ PLATFORMS: tuple[Platform, ...] = (
             12 * HOUR, f"{_RUN}/task-timeout", _READ,
             doubt="two copies of the page say 1 hour and 12 hours (preview), the sample's author 168 hours",
         ),
+        timeout_retried=Told(True, f"{_RUN}/task-timeout", _READ),
         default_retries=Told(3, f"{_RUN}/max-retries", _READ),
         grace=Told(10, "cloud.google.com/run/docs/container-contract", _READ,
                    doubt="the page says it of services; for jobs it was not confirmed"),
@@ -138,6 +141,7 @@ PLATFORMS: tuple[Platform, ...] = (
         title="Modal",
         default_timeout=Told(300, "modal.com/docs/guide/timeouts", _READ),
         longest=Told(24 * HOUR, "modal.com/docs/guide/timeouts", _READ),
+        timeout_retried=Told(True, "modal.com/docs/guide/timeouts", _READ),
         default_retries=Told(0, "modal.com/docs/guide/retries", _READ),
         interrupted=Told("all functions can be preempted, those with GPUs without exception",
                          "modal.com/docs/guide/preemption", _READ),

@@ -15,10 +15,11 @@ from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
 from vlcheck.config.reading.text import read_text
 from vlcheck.config.reading.yaml_lines import read_yaml
-from vlcheck.finding import Json, collector
+from vlcheck.finding import Json
 from vlcheck.launch.formats import aws_batch, cloud_run, gcloud, kubernetes, modal, runpod, sagemaker, skypilot
 from vlcheck.launch.image import read_requirements, with_dockerfile
 from vlcheck.launch.job import Job
+from vlcheck.launch.shell import unfolded
 from vlcheck.launch.tree import Tree
 from vlcheck.spec import ConfigError, Location, Problem
 
@@ -26,7 +27,6 @@ DOCUMENTS = (cloud_run, kubernetes, skypilot, aws_batch, sagemaker, runpod)
 """Formats that are YAML or JSON, in the order in which they are asked."""
 
 
-@collector("reading the job")
 def read_job(path: str | os.PathLike[str]) -> Job:
     """Read a job file.
 
@@ -35,10 +35,10 @@ def read_job(path: str | os.PathLike[str]) -> Job:
     """
     file = os.fsdecode(path)
     head = read_head(path)
-    if not modal.recognises(head) and (is_script(path) or re.search(r"^gcloud ", head, re.MULTILINE)):
-        return _script(file)
     if modal.recognises(head):
-        return modal.read(read_text(file), file)
+        return unfolded(modal.read(read_text(file), file))
+    if is_script(path) or re.search(r"^gcloud ", head, re.MULTILINE):
+        return unfolded(_script(file))
     document, sources = read_yaml(path)
     return _job(document, sources)
 
@@ -83,7 +83,7 @@ def _job(document: Mapping[str, Json], sources: Mapping[str, Location]) -> Job:
     for form in DOCUMENTS:
         if form.recognises(document):
             job: Job = form.read(Tree(dict(document), sources))
-            return job
+            return unfolded(job)
     seen = ", ".join(named([key], 40) for key in list(document)[:8]) or "none"
     raise ConfigError(Problem(sources[""], f"unknown job, top-level keys: {seen}; allowed: {_allowed()}"))
 

@@ -186,7 +186,6 @@ LAUNCH_RULES: tuple[Rule, ...] = (
     launch.accelerator_minimum,
     launch.region_without_card,
     launch_state.memory_short,
-    launch_state.memory_tight,
     launch_state.output_lost,
     launch_state.retry_from_scratch,
     launch_state.resume_finds_nothing,

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.gpus import GIB, Gpu, UnknownGpu, show_gib
 from vlcheck.gpus import gpu as row_of
+from vlcheck.rules.launch_time import TimeGiven, time_given
 
 if TYPE_CHECKING:
+    from vlcheck.evidence.launch import Saving
     from vlcheck.launch.duration import Duration
     from vlcheck.launch.job import Job
-    from vlcheck.launch.platforms import Platform, Told
+    from vlcheck.launch.paths import Output, Resume
+    from vlcheck.launch.platforms import Platform
     from vlcheck.memory.plan import MemoryPlan
     from vlcheck.spec import RunSpec
 
@@ -71,43 +74,44 @@ def job_over_budget(job: Job, job_plan: MemoryPlan) -> Iterator[Finding | Examin
 
 
 @rule("VLC603", "timeout-too-short", Severity.ERROR)
-def timeout_too_short(job: Job, platform: Platform, duration: Duration, today: date) -> Iterator[Finding | Examined]:
-    """The attempt is ended before the run can be through, even if everything goes as fast as it may.
+def timeout_too_short(
+    job: Job, platform: Platform, duration: Duration, saving: Saving, resume: Resume, output: Output, today: date
+) -> Iterator[Finding | Examined]:
+    """The job is ended before the run can be through, even if everything goes as fast as it may.
 
     The least of the projection is held against the job's timeout, or against the platform's default where the job sets
-    none. A step's time is that of an earlier run or of a measured micro-batch where there is one, else projected from
-    launches and FLOPs, with the band that the measured runs had.
+    none. Where attempts that were timed out are retried, and the run goes on from checkpoints that outlive them, it is
+    held against that of all attempts together. A step's time is that of an earlier run or of a measured micro-batch
+    where there is one, else projected from launches and FLOPs, with the band that the measured runs had.
 
-    Remedy: a timeout above the most of the projection; or, with checkpoints that outlive the attempt and retries, a
-    shorter one on purpose.
+    Remedy: a timeout above the most of the projection; or checkpoints that outlive the attempt, and more retries.
 
     Source: https://docs.cloud.google.com/run/docs/configuring/task-timeout
     """
-    limit, told = _limit(job, platform)
+    time = time_given(job, platform, duration, saving, resume, output, today)
     yield Examined(len(duration.parts), "parts of the run")
-    if told is not None and told.why_unsure(today):
-        return
-    if duration.total.low > limit:
-        yield _too_short(job, platform, duration, limit)
+    if duration.total.low > time.seconds and not time.unsure:
+        yield _too_short(job, duration, time)
 
 
 @rule("VLC604", "timeout-tight", Severity.WARNING)
-def timeout_tight(job: Job, platform: Platform, duration: Duration, today: date) -> Iterator[Finding | Examined]:
-    """The attempt may be ended before the run is through.
+def timeout_tight(
+    job: Job, platform: Platform, duration: Duration, saving: Saving, resume: Resume, output: Output, today: date
+) -> Iterator[Finding | Examined]:
+    """The job may be ended before the run is through.
 
-    The timeout lies within the projection, between its least and its most; or it is a default of the platform that is
-    disputed or was read too long ago to fail a job by.
+    The time that the job gives lies within the projection, between its least and its most; or it is a default of the
+    platform that is disputed or was read too long ago to fail a job by.
 
     Remedy: a timeout above the most of the projection, or the measured step of an earlier run (`--metrics`), which
     narrows it.
 
     Source: fixtures/measured of this project: 68 of 70 projected steps within their band
     """
-    limit, told = _limit(job, platform)
+    time = time_given(job, platform, duration, saving, resume, output, today)
     yield Examined(len(duration.parts), "parts of the run")
-    unsure = told is not None and bool(told.why_unsure(today))
-    if duration.total.high > limit and (unsure or duration.total.low <= limit):
-        yield _too_short(job, platform, duration, limit)
+    if duration.total.high > time.seconds and (time.unsure or duration.total.low <= time.seconds):
+        yield _too_short(job, duration, time)
 
 
 @rule("VLC605", "timeout-unset", Severity.WARNING)
@@ -118,6 +122,8 @@ def timeout_unset(job: Job, platform: Platform, duration: Duration | None = None
 
     Source: https://docs.cloud.google.com/run/docs/configuring/task-timeout, https://modal.com/docs/guide/timeouts
     """
+    if not job.whole:
+        raise NotApplicable("an update leaves the timeout as it was")
     if duration is not None:
         raise NotApplicable("how long the run takes is projected, which VLC603 and VLC604 judge")
     if job.timeout_seconds is None and platform.default_timeout is None:
@@ -178,18 +184,18 @@ def accelerator_minimum(job: Job, platform: Platform, job_card: Gpu, today: date
         raise NotApplicable(f"no minimum of {platform.title} is known for a {job_card.title}")
     if unsure := told.why_unsure(today):
         raise Unavailable(f"what {platform.title} demands is not certain: {unsure}", "look it up")
-    least = told.value
-    yield Examined(2, "CPUs and memory")
-    place = f"{platform.title} demands at least {least.cpu:g} CPUs and {least.memory_gib:g} GiB"
-    if job.cpu is None or job.cpu.value < least.cpu:
-        had = "no CPUs are asked for" if job.cpu is None else f"{job.cpu.value:g} CPUs"
-        yield Finding(f"{had} beside a {job_card.title}; {place}", where=job.cpu.where if job.cpu else job.where,
-                      measured={"cpu": job.cpu.value if job.cpu else None}, fix=f"{least.cpu:g} CPUs")  # fmt: skip
-    memory = job.memory_bytes
-    if memory is None or memory.value < least.memory_gib * GIB:
-        had = "no memory is asked for" if memory is None else show_gib(memory.value)
-        yield Finding(f"{had} beside a {job_card.title}; {place}", where=memory.where if memory else job.where,
-                      measured={"memory_bytes": memory.value if memory else None},
+    cpu, memory, least = job.cpu, job.memory_bytes, told.value
+    if cpu is None and memory is None:
+        raise Unavailable("the job says neither how many CPUs nor how much memory it has", "set both in the job")
+    yield Examined((cpu is not None) + (memory is not None), "CPUs and memory")
+    place = (
+        f"beside a {job_card.title}; {platform.title} demands at least {least.cpu:g} CPUs and {least.memory_gib:g} GiB"
+    )
+    if cpu is not None and cpu.value < least.cpu:
+        yield Finding(f"{cpu.value:g} CPUs {place}", where=cpu.where, measured={"cpu": cpu.value},
+                      fix=f"{least.cpu:g} CPUs")  # fmt: skip
+    if memory is not None and memory.value < least.memory_gib * GIB:
+        yield Finding(f"{show_gib(memory.value)} {place}", where=memory.where, measured={"memory_bytes": memory.value},
                       fix=f"{least.memory_gib:g} GiB")  # fmt: skip
 
 
@@ -229,35 +235,16 @@ def _named(spec: RunSpec) -> Gpu | None:
         return None
 
 
-def _limit(job: Job, platform: Platform) -> tuple[int, Told[int] | None]:
-    """Seconds of an attempt, and the platform's fact where it is its default.
-
-    Raises:
-        NotApplicable: where nothing bounds it.
-    """
-    if job.timeout_seconds is not None:
-        return job.timeout_seconds.value, None
-    if platform.default_timeout is None:
-        raise NotApplicable(f"the job sets no timeout, and {platform.title} has none of its own")
-    return platform.default_timeout.value, platform.default_timeout
-
-
-def _too_short(job: Job, platform: Platform, duration: Duration, limit: int) -> Finding:
+def _too_short(job: Job, duration: Duration, time: TimeGiven) -> Finding:
     from vlcheck.launch.duration import show_time
 
-    timeout, default = job.timeout_seconds, platform.default_timeout
-    if timeout is not None or default is None:
-        said, where = f"the timeout is {show_time(limit)}", timeout.where if timeout else job.where
-    else:
-        said = f"no task timeout is set, and {platform.title}'s default is {show_time(limit)} ({default.source}, "
-        said, where = f"{said}read {default.read})", job.where
     total = duration.total
     parts = ", ".join(f"{name} {span}" for name, span in duration.parts.items())
     return Finding(
-        f"{said}; the run takes {total}: {duration.steps:,} steps of {duration.step} ({duration.basis}); {parts}"
+        f"{time.told}; the run takes {total}: {duration.steps:,} steps of {duration.step} ({duration.basis}); {parts}"
         + "".join(f"; without {each}" for each in duration.left_out),
-        where=where,
-        measured={"timeout_seconds": limit, "least_seconds": round(total.low), "likely_seconds": round(total.likely),
-                  "most_seconds": round(total.high)},
+        where=job.timeout_seconds.where if job.timeout_seconds is not None else job.where,
+        measured={"given_seconds": time.seconds, "attempts": time.attempts, "least_seconds": round(total.low),
+                  "likely_seconds": round(total.likely), "most_seconds": round(total.high)},
         fix=f"a timeout of {show_time(total.high)} or more",
     )  # fmt: skip

@@ -21,7 +21,10 @@ CUDA = (((12, 0), (12, 8)), ((10, 0), (12, 8)), ((9, 0), (11, 8)), ((8, 9), (11,
 """Compute capability, and the first CUDA toolkit that compiles for it (docs.nvidia.com/cuda, release notes)."""
 LAST_FOR = {6: (12, 9), 7: (12, 9)}
 """The last toolkit for cards of compute capability 6.x and 7.0 (CUDA 13.0 release notes)."""
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(?:API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|(?:API|ACCESS|PRIVATE)_?KEY)(?:_?\d*)$", re.IGNORECASE
+)
+"""The end of a variable's name: `TOKENIZER`, `MAX_TOKENS` and `SECRET_ID` name none."""
 _SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{30,}")
 _NO_SECRET = re.compile(r"\$|^\{|^<|^(?:true|false|\d{1,6})$|^/|://|^$", re.IGNORECASE)
 _INDEX = re.compile(r"TASK_INDEX|ARRAY_INDEX|COMPLETION_INDEX|NODE_RANK|\bRANK\b", re.IGNORECASE)

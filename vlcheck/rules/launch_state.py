@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.gpus import show_gib
+from vlcheck.rules.launch_time import retries_of
 
 if TYPE_CHECKING:
     from vlcheck.evidence.launch import Saving
@@ -21,56 +22,40 @@ RISK_HOURS = 1.0
 """GPU hours between two checkpoints from which on they are worth a word."""
 
 
-@rule("VLC610", "memory-short", Severity.ERROR)
-def memory_short(spec: RunSpec, job: Job, platform: Platform, host: Host, today: date) -> Iterator[Finding | Examined]:
-    """The model's files alone take more memory than the job has.
-
-    On some platforms the container's own disk is its memory: a checkpoint that is downloaded there counts, while one
-    that is read from a mounted bucket does not.
-
-    Remedy: weights from a mounted bucket, or more memory.
-
-    Source: https://cloud.google.com/run/docs/container-contract
-    """
-    memory, files = _memory(job), _files(spec, job, platform, host, today)
-    yield Examined(1, "phase: loading")
-    if files > memory:
-        yield Finding(
-            f"the model's files are {show_gib(files)} and lie in the job's memory, which is {show_gib(memory)}",
-            where=_at(job),
-            measured={"files_bytes": files, "memory_bytes": memory},
-            fix="weights from a mounted bucket, or more memory",
-        )
-
-
-@rule("VLC611", "memory-tight", Severity.WARNING)
-def memory_tight(
+@rule("VLC610", "memory-short", Severity.WARNING)
+def memory_short(
     spec: RunSpec, job: Job, platform: Platform, host: Host, saving_size: int, output: Output, today: date
 ) -> Iterator[Finding | Examined]:
     """Process, model files and a checkpoint that is being written may take more memory than the job has.
 
-    A bucket that is mounted with Cloud Storage FUSE holds what is written to a file in the job's memory until it is
-    closed. What a process with torch and a CUDA context takes is assumed, not measured.
+    On some platforms the container's own disk is its memory: a base that is downloaded there counts, while one that is
+    read from a mounted bucket, or lies in the image, does not. A bucket that is mounted with Cloud Storage FUSE holds
+    what is written to a file in the job's memory until it is closed. What a process with torch and a CUDA context takes
+    is assumed, not measured.
 
-    Remedy: the memory that the finding adds up.
+    Remedy: weights from a mounted bucket, or the memory that the finding adds up.
 
-    Source: https://docs.cloud.google.com/run/docs/configuring/jobs/cloud-storage-volume-mounts
+    Source: https://cloud.google.com/run/docs/container-contract,
+    https://docs.cloud.google.com/run/docs/configuring/jobs/cloud-storage-volume-mounts
     """
     from vlcheck.memory.host import PROCESS_BYTES
 
-    memory, files = _memory(job), _files(spec, job, platform, host, today)
-    staged = saving_size if platform.staged_in_memory and output.mount and output.mount.storage == "bucket" else 0
-    kept = saving_size * 2 if platform.files_in_memory and output.fate == "lost" else 0
+    if job.memory_bytes is None:
+        raise NotApplicable("the job does not say how much memory it has")
+    memory, files = job.memory_bytes.value, _files(spec, job, platform, host, today)
+    bucket = output.mount is not None and output.mount.storage == "bucket"
+    staged = saving_size if bucket and platform.staged_in_memory is not None else 0
+    kept = saving_size * 2 if platform.files_in_memory is not None and output.fate == "lost" else 0
     needed = PROCESS_BYTES + files + staged + kept
     yield Examined(4, "things that are held in memory")
-    if files <= memory < needed:
+    if needed > memory:
         yield Finding(
             f"the job may need {show_gib(needed)} of memory and has {show_gib(memory)}: process "
-            f"{show_gib(PROCESS_BYTES)} (assumed), model files {show_gib(files)}, a checkpoint on its way to the "
-            f"bucket {show_gib(staged)}, checkpoints on the container's disk {show_gib(kept)}",
-            where=_at(job),
-            measured={"needed_bytes": needed, "memory_bytes": memory},
-            fix=f"{show_gib(needed)} of memory or more",
+            f"{show_gib(PROCESS_BYTES)} (assumed), model files on the container's disk {show_gib(files)}, a checkpoint "
+            f"on its way to the bucket {show_gib(staged)}, checkpoints on the container's disk {show_gib(kept)}",
+            where=job.memory_bytes.where,
+            measured={"needed_bytes": needed, "memory_bytes": memory, "files_bytes": files},
+            fix=f"{show_gib(needed)} of memory or more" + (", or weights from a mounted bucket" if files else ""),
         )
 
 
@@ -111,7 +96,7 @@ def retry_from_scratch(job: Job, platform: Platform, resume: Resume, today: date
 
     Source: https://docs.cloud.google.com/run/docs/configuring/max-retries
     """
-    retries, where = _retries(job, platform, today)
+    retries, where = retries_of(job, platform, today)
     if resume.kind == "unknown":
         raise Unavailable(f"whether the run resumes is not known: {resume.why}", "name the program in the job")
     yield Examined(1, "number of retries")
@@ -136,7 +121,7 @@ def resume_finds_nothing(
 
     Source: https://cloud.google.com/run/docs/container-contract
     """
-    retries, _ = _retries(job, platform, today)
+    retries, _ = retries_of(job, platform, today)
     if resume.kind not in ("own", "any") or not retries:
         raise NotApplicable("the run does not resume, or the job is not retried")
     if output.fate == "unknown":
@@ -225,18 +210,8 @@ def grace_too_short(job: Job, platform: Platform, saving: Saving) -> Iterator[Fi
         )
 
 
-def _at(job: Job) -> Location:
-    return job.memory_bytes.where if job.memory_bytes is not None else job.where
-
-
-def _memory(job: Job) -> int:
-    if job.memory_bytes is None:
-        raise NotApplicable("the job does not say how much memory it has")
-    return job.memory_bytes.value
-
-
 def _files(spec: RunSpec, job: Job, platform: Platform, host: Host, today: date) -> int:
-    """Bytes of the model's files that lie in the job's memory for certain."""
+    """Bytes of the model's files that lie in the job's memory, unless its image holds them."""
     from vlcheck.launch.paths import expanded, model_of
 
     if platform.files_in_memory is None or platform.files_in_memory.why_unsure(today):
@@ -249,18 +224,10 @@ def _files(spec: RunSpec, job: Job, platform: Platform, host: Host, today: date)
     return host.checkpoint_bytes if downloaded and not cached and not random else 0
 
 
-def _retries(job: Job, platform: Platform, today: date) -> tuple[int, Location]:
-    """How often the job is tried again, and where that is said; a default that is not certain counts as none."""
-    if job.retries is not None:
-        return job.retries.value, job.retries.where
-    default = platform.default_retries
-    return (default.value if default is not None and not default.why_unsure(today) else 0), job.where
-
-
 def _grace(job: Job, platform: Platform) -> tuple[int, Location, str]:
     if job.grace_seconds is not None:
         return job.grace_seconds.value, job.grace_seconds.where, ""
-    if platform.grace is None:
+    if platform.grace is None or not job.whole:
         raise NotApplicable(f"no grace period of {platform.title} is known")
     doubt = platform.grace.doubt and f"; disputed: {platform.grace.doubt}"
     return platform.grace.value, job.where, f" ({platform.grace.source}, read {platform.grace.read}{doubt})"

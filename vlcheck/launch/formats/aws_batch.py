@@ -40,6 +40,7 @@ def read(tree: Tree) -> Job:
     job = Job(
         platform="aws-batch",
         where=tree.where,
+        whole=not submitted,
         gpu_count=asked.get("GPU", nothing).read(whole),
         cpu=cpu,
         memory_bytes=memory,

@@ -52,9 +52,11 @@ def read(script: str, file: str) -> Job:
     env = {name: Placed(value.text, _place(value, file)) for name, value in _pairs(flags, _ENV) if value.sure}
     unsure = sorted(f"--{name}" for name, word in flags.items() if not word.sure)
     redundant = "gpu-zonal-redundancy" in flags
+    created = "update" not in _joined(words).split()
     return Job(
         platform="cloud-run",
         where=where,
+        whole=created,
         gpu=told("gpu-type", text),
         gpu_count=told("gpu", whole),
         cpu=told("cpu", cpus),
@@ -68,6 +70,7 @@ def read(script: str, file: str) -> Job:
         env=env,
         secrets=tuple(name for name, _ in _pairs(flags, _SECRETS) if not name.startswith("/")),
         mounts=tuple(_mounts(words, file)),
+        mounts_told=created,
         tasks=told("tasks", whole),
         parallelism=told("parallelism", whole),
         remarks=tuple(

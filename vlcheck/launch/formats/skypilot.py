@@ -40,11 +40,14 @@ def read(tree: Tree) -> Job:
     gpu, count = _accelerator(asked("accelerators"))
     env, _ = environment(tree / "envs")
     _, secrets = environment(tree / "secrets")
-    setup = tree / "setup"
-    brought = installed_by(setup.value, setup.where) if isinstance(setup.value, str) else None
+    brought = [installed_by(part.value, part.where) for part in (tree / "setup", tree / "run")
+               if isinstance(part.value, str)]  # fmt: skip
     remarks = [f"resources of {key} were read by their first entry" for key in ("any_of", "ordered") if resources / key]
-    remarks += [f"{file.value}, which setup installs from, was not read; name it with --requirements"
-                for file in (brought.files if brought else ())]  # fmt: skip
+    remarks += [
+        f"{file.value}, from which the job installs packages, was not read; name it with --requirements"
+        for part in brought
+        for file in part.files
+    ]
     job = Job(
         platform="skypilot",
         where=tree.where,
@@ -61,7 +64,7 @@ def read(tree: Tree) -> Job:
         secrets=secrets or tuple(name for name, _ in (tree / "secrets").entries()),
         mounts=tuple(_mounts(tree)),
         spot=asked("use_spot").read(switch),
-        requirements=brought.requirements if brought else (),
+        requirements=tuple(each for part in brought for each in part.requirements),
         remarks=tuple(remarks),
     )
     return times(job, (tree / "num_nodes").read(whole))
