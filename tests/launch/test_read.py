@@ -154,3 +154,33 @@ def test_a_shell_inside_a_command_is_read():
 
     assert job.flag("output_dir").value == "/x"
     assert {each.text: each.pinned for each in job.requirements} == {"trl>=1.0": True, "peft>=0.21": False}
+
+
+def test_flags_that_are_repeated_add_up(tmp_path):
+    """Lists of gcloud may come in pieces; a script that updates or creates is read by what it creates."""
+    (tmp_path / "job.sh").write_text(
+        "gcloud run jobs update x --image y\n"
+        "gcloud beta run jobs create x --image y --command vlcheck --args=train --args=run.yaml \\\n"
+        "  --set-env-vars=A=1 --set-env-vars=^:^B=2:C=3,4 --set-secrets=T=t:1 --set-secrets=/etc/x=u:1\n"
+    )
+    job = read_job(tmp_path / "job.sh")
+
+    assert job.whole
+    assert [word.value for word in job.command] == ["vlcheck", "train", "run.yaml"]
+    assert {name: value.value for name, value in job.env.items()} == {"A": "1", "B": "2", "C": "3,4"}
+    assert job.secrets == ("T",)
+
+
+def test_a_modal_app_hands_its_image_on(tmp_path):
+    (tmp_path / "job.py").write_text(
+        "import modal\nif True:\n"
+        "    image = modal.Image.debian_slim().pip_install('trl>=1.0', ['peft==0.21.2']).env({'OUT': '/x'})\n"
+        "    app = modal.App('x', image=image)\n\n"
+        "    @app.function(gpu=modal.gpu.H100(count=2), timeout=2 * 60 * 60)\n"
+        "    def train(): ...\n"
+    )
+    job = read_job(tmp_path / "job.py")
+
+    assert (job.gpu.value, job.gpu_count.value, job.timeout_seconds.value) == ("H100", 2, 7200)
+    assert [each.text for each in job.requirements] == ["trl>=1.0", "peft==0.21.2"]
+    assert job.env["OUT"].value == "/x"

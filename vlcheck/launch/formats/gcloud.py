@@ -30,12 +30,13 @@ def recognises(script: str) -> bool:
 
 
 def read(script: str, file: str) -> Job:
-    """The first job that a script makes.
+    """The first job that a script creates; the first that it updates where it creates none.
 
     Raises:
         ConfigError: for a value that cannot be what it must be.
     """
-    words = next(words for words in read_commands(script) if _JOBS.match(_joined(words)))
+    making = [words for words in read_commands(script) if _JOBS.match(_joined(words))]
+    words = min(making, key=_updates)
     flags = dict(_flags(words))
     where = Location(file, words[0].line, words[0].column)
 
@@ -49,10 +50,10 @@ def read(script: str, file: str) -> Job:
         except ValueError as wrong:
             raise ConfigError(Problem(place, f"--{name} is {quoted(word.text)}; {wrong}")) from None
 
-    env = {name: Placed(value.text, _place(value, file)) for name, value in _pairs(flags, _ENV) if value.sure}
+    env = {name: Placed(value.text, _place(value, file)) for name, value in _pairs(words, _ENV) if value.sure}
     unsure = sorted(f"--{name}" for name, word in flags.items() if not word.sure)
     redundant = "gpu-zonal-redundancy" in flags
-    created = "update" not in _joined(words).split()
+    created = not _updates(words)
     return Job(
         platform="cloud-run",
         where=where,
@@ -66,9 +67,9 @@ def read(script: str, file: str) -> Job:
         region=told("region", text),
         image=told("image", text),
         workdir=told("workdir", text),
-        command=tuple(_listed(flags, "command", file)) + tuple(_listed(flags, "args", file)),
+        command=(*_listed(words, "command", file), *_listed(words, "args", file)),
         env=env,
-        secrets=tuple(name for name, _ in _pairs(flags, _SECRETS) if not name.startswith("/")),
+        secrets=tuple(name for name, _ in _pairs(words, _SECRETS) if not name.startswith("/")),
         mounts=tuple(_mounts(words, file)),
         mounts_told=created,
         tasks=told("tasks", whole),
@@ -98,6 +99,10 @@ def context_of(script: str) -> str | None:
     return None
 
 
+def _updates(words: Sequence[Word]) -> bool:
+    return "update" in _joined(words).split()
+
+
 def _joined(words: Sequence[Word]) -> str:
     return " ".join(word.text for word in words[:6])
 
@@ -125,21 +130,18 @@ def _split(value: str) -> list[str]:
     return value[changed.end() :].split(changed[1]) if changed else value.split(",")
 
 
-def _pairs(flags: dict[str, Word], names: Sequence[str]) -> Iterator[tuple[str, Word]]:
-    for name in names:
-        word = flags.get(name)
-        for pair in _split(word.text) if word is not None else ():
+def _pairs(words: Sequence[Word], names: Sequence[str]) -> Iterator[tuple[str, Word]]:
+    """Names and values of flags that hold several and may be repeated."""
+    for flag, word in _flags(words):
+        for pair in _split(word.text) if flag in names else ():
             key, _, value = pair.partition("=")
-            sure = "$" not in value
-            assert word is not None
-            yield key.strip(), Word(value, word.line, word.column, sure)
+            yield key.strip(), Word(value, word.line, word.column, "$" not in value)
 
 
-def _listed(flags: dict[str, Word], name: str, file: str) -> Iterator[Placed[str]]:
-    word = flags.get(name)
-    for part in _split(word.text) if word is not None else ():
-        assert word is not None
-        yield Placed(part, Location(file, word.line, word.column, f"--{name}"))
+def _listed(words: Sequence[Word], name: str, file: str) -> Iterator[Placed[str]]:
+    for flag, word in _flags(words):
+        for part in _split(word.text) if flag == name else ():
+            yield Placed(part, Location(file, word.line, word.column, f"--{name}"))
 
 
 def _mounts(words: Sequence[Word], file: str) -> Iterator[Mount]:

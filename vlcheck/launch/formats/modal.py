@@ -50,7 +50,7 @@ def read(script: str, file: str) -> Job:
         place = Location(file, value.lineno, value.col_offset + 1, name)
         return Tree(_plain(value, names), {"": place, name: place}, name)
 
-    image = _chain(_keyword(call, "image"), names)
+    image = _chain(_keyword(call, "image") or _image_of_app(tree), names)
     gpu, count = _card(told("gpu"))
     memory, cpu = told("memory"), told("cpu")
     env = dict(_variables(image, names, file))
@@ -74,7 +74,8 @@ def read(script: str, file: str) -> Job:
 
 
 def _assigned(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    for node in tree.body:
+    """Names and what they are assigned, at the file's top or in a branch of it."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             yield from ((target.id, node.value) for target in node.targets if isinstance(target, ast.Name))
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
@@ -87,6 +88,12 @@ def _decorators(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
             for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Call) and name_of(decorator.func) in ("function", "cls"):
                     yield decorator, node
+
+
+def _image_of_app(tree: ast.Module) -> ast.expr | None:
+    """The image of `modal.App(image=...)`, which functions without one of their own have."""
+    apps = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and name_of(node.func) in ("App", "Stub"))
+    return next((image for app in apps if (image := _keyword(app, "image")) is not None), None)
 
 
 def _keyword(call: ast.Call, name: str) -> ast.expr | None:

@@ -35,20 +35,21 @@ def read(tree: Tree) -> Job:
     env, _ = environment(tree / "env")
     kinds = tree / "gpuTypeIds"
     gpu = (kinds / 0 if isinstance(kinds.value, list) else tree / "gpuTypeId") if first else tree.down("gpu", "id")
+    several = isinstance(kinds.value, list) and len(kinds.value) > 1
     count = ((tree / "gpuCount") if first else tree.down("gpu", "count")).read(whole)
     told = Job(
         platform="runpod",
         where=tree.where,
         gpu=gpu.read(text),
         gpu_count=count,
-        region=(tree / "dataCenterIds" / 0).read(text) if first else None,
+        region=(tree / "dataCenterIds" / 0).read(text),
         image=tree.at("imageName", "image").read(text),
         command=(*words(tree / "dockerEntrypoint"), *words(tree.at("dockerStartCmd", "args"))),
         env={name: value for name, value in env.items() if "{{" not in value.value},
         secrets=tuple(name for name, value in env.items() if "RUNPOD_SECRET" in value.value),
         mounts=tuple(_mounts(tree)),
         spot=(tree / "interruptible").read(switch),
-        remarks=(RETIRED,) if first else (),
+        remarks=(RETIRED,) * first + ("of several kinds of cards the first was read",) * several,
     )
     cards = count.value if count is not None else 1
     cpu, memory = (tree / "minVCPUPerGPU").read(cpus), (tree / "minRAMPerGPU").read(gibibytes)
@@ -61,7 +62,8 @@ def read(tree: Tree) -> Job:
 
 def _mounts(tree: Tree) -> Iterator[Mount]:
     path = (tree / "volumeMountPath").read(text)
-    if tree / "networkVolumeId" or (tree / "volumeInGb").value not in (None, 0):
+    first = bool(tree / "imageName")
+    if first and (tree / "networkVolumeId" or (tree / "volumeInGb").value != 0):  # 20 GB where nothing is said
         yield Mount(path.value if path else VOLUME, "volume", (path or Placed("", tree.where)).where)
     for kind in ("persistent", "network"):
         mount = tree.down("mounts", kind)
