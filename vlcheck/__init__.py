@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from vlcheck.collators import strategies
     from vlcheck.config.load import load
     from vlcheck.data.conversation import Conversation, Picture, Turn
-    from vlcheck.engine import assert_collator, audit, check_adapter, check_collator, train_run
+    from vlcheck.engine import assert_collator, audit, check_adapter, check_collator, preflight, train_run
     from vlcheck.evaluation.run import evaluate_run
     from vlcheck.finding import Finding, Report, Severity
+    from vlcheck.launch.read import read_job
     from vlcheck.spec import ConfigError, RunSpec
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "check_collator",
     "evaluate_run",
     "load",
+    "preflight",
+    "read_job",
     "strategies",
     "train_run",
 ]
@@ -43,6 +46,8 @@ _HOMES = {
     "evaluate_run": "vlcheck.evaluation.run",
     "train_run": "vlcheck.engine",
     "load": "vlcheck.config.load",
+    "preflight": "vlcheck.engine",
+    "read_job": "vlcheck.launch.read",
     "Finding": "vlcheck.finding",
     "Report": "vlcheck.finding",
     "Severity": "vlcheck.finding",

@@ -29,6 +29,7 @@ from vlcheck.finding import (
     Verdict,
     linked,
 )
+from vlcheck.launch.native import on_job
 from vlcheck.model.build import check_patch
 from vlcheck.processing.collator import Collator
 from vlcheck.rules import choose
@@ -38,6 +39,7 @@ from vlcheck.versions import installed, untested
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vlcheck.launch.job import Job
     from vlcheck.processing.resolved_run import ResolvedRun
     from vlcheck.training.loop import Trained
 
@@ -82,7 +84,17 @@ def audit(
     """
     options = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": rows}
     evidence = Evidence(spec, given, progress=progress, **options)
-    return _judged(spec, choose(tuple(select), tuple(ignore)), evidence)
+    return _judged(spec, choose(tuple(select), tuple(ignore), launched="job" in given), evidence)
+
+
+def preflight(spec: RunSpec, job: Job, **options: Any) -> Report:
+    """Judge a run and the job that would start it: the rules of `audit` and VLC6xx, in one report.
+
+    Args:
+        job: as `vlcheck.read_job` reads it.
+        options: as for `audit`, which tells what is raised; `earlier_seconds=` of an optimizer step in an earlier run.
+    """
+    return audit(on_job(spec, job), job=job, **options)
 
 
 def check_adapter(
@@ -266,7 +278,7 @@ def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
         subject=evidence.subject(),
         remarks=(*evidence.remarks(), *untested(versions)),
         versions=versions,
-    )
+    ).linked()
 
 
 def run(rule: Rule, evidence: Evidence) -> Outcome:

@@ -219,6 +219,17 @@ class Report:
     remarks: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    def linked(self) -> Report:
+        """The same report; each outcome with findings names those that declare to explain it."""
+        roots = {o.rule.code: o.rule.explains for o in self.found()}
+        told = (
+            replace(o, explained_by=tuple(code for code, explains in roots.items() if o.rule.code in explains))
+            if o.verdict is Verdict.FOUND
+            else o
+            for o in self.outcomes
+        )
+        return replace(self, outcomes=tuple(told))
+
     def found(self, at_least: Severity = Severity.NOTE) -> tuple[Outcome, ...]:
         """Outcomes with findings at or above a severity, consequences included."""
         return tuple(o for o in self.outcomes if o.verdict is Verdict.FOUND and o.severity >= at_least)

@@ -31,6 +31,9 @@ Framework: TypeAlias = Literal[
 ]
 SWITCHES: tuple[Framework, ...] = ("llamafactory", "ms-swift", "unsloth")
 """Frameworks that freeze parts by name."""
+Platform: TypeAlias = Literal[
+    "cloud-run", "kubernetes", "skypilot", "modal", "aws-batch", "sagemaker", "runpod", "local"
+]
 Tracker: TypeAlias = Literal["tensorboard", "wandb"]
 Attention: TypeAlias = Literal[
     "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"

@@ -28,7 +28,9 @@ from vlcheck.library_settings import (
     Index,
     Lora,
     Modality,
+    Names,
     Offload,
+    Platform,
     Positive,
     Quantization,
     Share,
@@ -186,7 +188,7 @@ class Hardware:
 class Launch:
     """The job that runs it."""
 
-    platform: Literal["cloud-run", "modal", "runpod", "local"] = "local"
+    platform: Platform = "local"
     """Where the job runs."""
     region: Text | None = None
     """Region of the platform."""
@@ -198,6 +200,14 @@ class Launch:
     """Longest run of one attempt; unset is the platform's default."""
     max_retries: Index | None = None
     """Attempts after the first."""
+    grace_seconds: Count | None = None
+    """Between SIGTERM and the end of the job."""
+    tasks: Count | None = None
+    """Copies of the job that one launch starts."""
+    image: Text | None = None
+    """Container image."""
+    mounts: Names | None = None
+    """Folders of the container that outlive it: a bucket, a volume."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from vlcheck.cli.convert import convert
 from vlcheck.cli.evaluate import compare, evaluate
 from vlcheck.cli.fit import fit, probe
 from vlcheck.cli.init import init, schema
+from vlcheck.cli.preflight import preflight
 from vlcheck.cli.rulebook import explain, rules
 from vlcheck.cli.show import show
 from vlcheck.cli.streams import CLEAN, say, tolerate_encodings
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 
 
-for command in (audit, show, check_adapter):
+for command in (audit, preflight, show, check_adapter):
     app.command(epilog=None if command is show else EXIT_CODES)(command)
 for command in (fit, probe, train, evaluate, compare, rules, explain, init, convert, schema):
     app.command()(command)

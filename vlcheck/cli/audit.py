@@ -67,16 +67,16 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     from vlcheck.config.load import load
 
     spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus, framework_version=framework_version)
-    chosen = _chosen(select, ignore)
-    _check_output(output, config)
+    chosen = chosen_rules(select, ignore)
+    check_output(output, config)
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import audit as judge
 
         report = judge(
             spec, allow_code=allow_code, offline=offline, stream=stream, rows=rows, progress=voice.progress, **chosen
         )
-    _deliver(report, form, output, verbose=verbose)
-    raise typer.Exit(_exit_code(report, fail_on, strict))
+    deliver(report, form, output, verbose=verbose)
+    raise typer.Exit(exit_code(report, fail_on, strict))
 
 
 @guarded
@@ -104,8 +104,8 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     from vlcheck.config.load import load
 
     spec = load(config)
-    chosen = _chosen(select, ignore, saved=True)
-    _check_output(output, config)
+    chosen = chosen_rules(select, ignore, saved=True)
+    check_output(output, config)
     if output is not None and output.resolve().parent == folder.resolve():
         fail(f"--output {output} lies in the adapter's folder")
     adapter = read_adapter(folder)
@@ -113,19 +113,19 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
         from vlcheck.engine import check_adapter as judge
 
         report = judge(spec, adapter, allow_code=allow_code, offline=offline, progress=voice.progress, **chosen)
-    _deliver(report, form, output, verbose=verbose)
-    raise typer.Exit(_exit_code(report, fail_on, strict))
+    deliver(report, form, output, verbose=verbose)
+    raise typer.Exit(exit_code(report, fail_on, strict))
 
 
-def _chosen(
-    select: Sequence[str] | None, ignore: Sequence[str] | None, *, saved: bool = False
+def chosen_rules(
+    select: Sequence[str] | None, ignore: Sequence[str] | None, *, saved: bool = False, launched: bool = False
 ) -> dict[str, tuple[str, ...]]:
     """What --select and --ignore say; they must name rules that there are, and leave one to run."""
     from vlcheck.rules import choose
 
     wanted = {"select": _codes("--select", select), "ignore": _codes("--ignore", ignore)}
     try:
-        chosen = choose(**wanted, saved=saved)
+        chosen = choose(wanted["select"], wanted["ignore"], saved=saved, launched=launched)
     except ValueError as unknown:
         fail(str(unknown))
     if not chosen:
@@ -141,7 +141,7 @@ def _codes(option: str, given: Sequence[str] | None) -> tuple[str, ...]:
     return codes
 
 
-def _check_output(output: Path | None, config: Path) -> None:
+def check_output(output: Path | None, config: Path) -> None:
     """End the command if a report cannot be written there, before any work is done for it."""
     from vlcheck.data.atomic_write import check_writable
 
@@ -155,7 +155,7 @@ def _check_output(output: Path | None, config: Path) -> None:
         fail(f"cannot write {refused.filename or output}: {refused.strerror}")
 
 
-def _deliver(report: Report, form: ReportFormat, output: Path | None, *, verbose: bool) -> None:
+def deliver(report: Report, form: ReportFormat, output: Path | None, *, verbose: bool) -> None:
     """Print a report, or write it and print its last line."""
     from vlcheck.reports.summary import summarise
 
@@ -174,7 +174,8 @@ def _rendered(report: Report, form: ReportFormat, *, terminal: bool = True, verb
     return RENDERERS[form](report)
 
 
-def _exit_code(report: Report, fail_on: Threshold, strict: bool) -> int:
+def exit_code(report: Report, fail_on: Threshold, strict: bool) -> int:
+    """What the command ends with."""
     from vlcheck.finding import Severity
 
     return report.exit_code(fail_on=Severity[fail_on.name], strict=strict)

@@ -12,6 +12,7 @@ from typing import Any
 from vlcheck.evidence.clip import CLIP_COLLECTORS
 from vlcheck.evidence.images import IMAGE_COLLECTORS
 from vlcheck.evidence.labels import LABEL_COLLECTORS
+from vlcheck.evidence.launch import LAUNCH_COLLECTORS
 from vlcheck.evidence.memory import MEMORY_COLLECTORS
 from vlcheck.evidence.model import MODEL_COLLECTORS
 from vlcheck.evidence.run import RUN_COLLECTORS
@@ -23,5 +24,6 @@ COLLECTORS: Mapping[str, Callable[..., Any]] = {
     for collector in (
         *MODEL_COLLECTORS, *TINY_COLLECTORS, *CLIP_COLLECTORS, *LABEL_COLLECTORS, *IMAGE_COLLECTORS,
         *MEMORY_COLLECTORS, *SAVED_COLLECTORS, *RUN_COLLECTORS,
+        *LAUNCH_COLLECTORS,
     )
 }  # fmt: skip

@@ -16,6 +16,9 @@ from vlcheck.rules import (
     frameworks,
     images,
     labels,
+    launch,
+    launch_image,
+    launch_state,
     memory,
     numerics,
     pictures,
@@ -173,22 +176,49 @@ ADAPTER_RULES: tuple[Rule, ...] = (
 )
 """The rules of `vlcheck check-adapter`; those above are the rules of `vlcheck audit`."""
 
+LAUNCH_RULES: tuple[Rule, ...] = (
+    launch.job_hardware_differs,
+    launch.job_over_budget,
+    launch.timeout_too_short,
+    launch.timeout_tight,
+    launch.timeout_unset,
+    launch.timeout_over_maximum,
+    launch.accelerator_minimum,
+    launch.region_without_card,
+    launch_state.memory_short,
+    launch_state.output_lost,
+    launch_state.retry_from_scratch,
+    launch_state.resume_finds_nothing,
+    launch_state.resumes_any_checkpoint,
+    launch_state.work_at_risk,
+    launch_state.grace_too_short,
+    launch_image.requirements_unpinned,
+    launch_image.argument_rejected,
+    launch_image.cuda_without_card,
+    launch_image.secret_in_plain,
+    launch_image.tasks_share_folder,
+)
+"""What `vlcheck preflight` adds to the rules of `vlcheck audit`."""
+
 
 def every_rule() -> tuple[Rule, ...]:
     """The rules of every command."""
-    return (*RULES, *ADAPTER_RULES)
+    return (*RULES, *ADAPTER_RULES, *LAUNCH_RULES)
 
 
-def choose(select: Iterable[str] = (), ignore: Iterable[str] = (), *, saved: bool = False) -> tuple[Rule, ...]:
+def choose(
+    select: Iterable[str] = (), ignore: Iterable[str] = (), *, saved: bool = False, launched: bool = False
+) -> tuple[Rule, ...]:
     """The rules whose code (or a prefix of it, `VLC4`) or name is selected and not ignored.
 
     Args:
         saved: choose among the rules for saved adapters, not among those for runs.
+        launched: choose among the rules for a run's job too.
 
     Raises:
         ValueError: if an entry matches no rule; the message names it and the nearest rule.
     """
-    rules = ADAPTER_RULES if saved else RULES
+    rules = ADAPTER_RULES if saved else (*RULES, *LAUNCH_RULES) if launched else RULES
     selected, ignored = _matching(select, rules), _matching(ignore, rules)
     return tuple(r for r in rules if (not list(select) or r in selected) and r not in ignored)
 
@@ -209,13 +239,17 @@ def _matching(entries: Iterable[str], rules: tuple[Rule, ...]) -> set[Rule]:
     matching: set[Rule] = set()
     for entry in entries:
         hits = _hits(entry, rules)
-        if not hits and _hits(entry, every_rule()):
-            command = "vlcheck audit" if rules is ADAPTER_RULES else "vlcheck check-adapter"
-            raise ValueError(f"{entry} belongs to `{command}`")
+        if not hits and (elsewhere := _hits(entry, every_rule())):
+            raise ValueError(f"{entry} belongs to `{_command(next(iter(elsewhere)))}`")
         if not hits:
             raise ValueError(_unknown(entry))
         matching |= hits
     return matching
+
+
+def _command(rule: Rule) -> str:
+    homes = {"vlcheck check-adapter": ADAPTER_RULES, "vlcheck preflight": LAUNCH_RULES}
+    return next((command for command, rules in homes.items() if rule in rules), "vlcheck audit")
 
 
 def _hits(entry: str, rules: tuple[Rule, ...]) -> set[Rule]:

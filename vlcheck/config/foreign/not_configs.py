@@ -61,6 +61,7 @@ def _rows(head: str) -> bool:
 
 
 TEXTS = (
+    Text(f"is a job; {_JOB}", _pattern(r"^(import|from) +modal\b")),
     Text(
         "is a Jupyter notebook; notebooks are not read yet; write its arguments into a config (`vlcheck init`)",
         lambda head: head.lstrip().startswith("{") and re.search(r'"(nbformat|cell_type)"\s*:', head),
@@ -89,6 +90,12 @@ KEYS = (
     Keys(f"is a job; {_JOB}", frozenset(("kind", "apiVersion"))),
     Keys(f"is a job; {_JOB}", frozenset(("run",)), frozenset(("resources", "setup", "num_nodes")), _RUN),
     Keys(f"is a job; {_JOB}", frozenset(("services",)), lacks=_RUN),
+    Keys(f"is a job; {_JOB}", frozenset(("terraform_version",))),
+    Keys(f"is a job; {_JOB}", frozenset(("jobDefinitionName",))),
+    Keys(f"is a job; {_JOB}", frozenset(("AlgorithmSpecification", "ResourceConfig"))),
+    Keys(f"is a job; {_JOB}", frozenset(("imageName",)), frozenset(("gpuTypeIds", "gpuTypeId", "gpuCount"))),
+    Keys(f"is a job; {_JOB}", frozenset(("image", "gpu", "name")), lacks=_RUN),
+    Keys(f"is a job; {_JOB}", frozenset(("template",)), frozenset(("launchStage", "name")), _RUN),
     Keys(f"is a CI workflow; {_ALLOWED}", frozenset(("jobs",)), lacks=_RUN),
     Keys(f"is the state of a finished run; {_ALLOWED}", frozenset(("log_history",))),
     Keys(
