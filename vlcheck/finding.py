@@ -33,6 +33,7 @@ class Verdict(Enum):
     NOT_APPLICABLE = "not-applicable"  # there is nothing in this run that the rule could judge
     SKIPPED = "skipped"  # evidence is missing; never a pass
     ERROR = "error"  # the rule itself raised
+    IGNORED = "ignored"  # it found something, and for each finding there is a reason not to count it
 
 
 class Unavailable(Exception):
@@ -55,6 +56,16 @@ class Finding:
     where: Location
     measured: Mapping[str, Json] = field(default_factory=dict)
     fix: str = ""
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A finding that does not count, and why."""
+
+    finding: Finding
+    reason: str
+    where: Location | None = None
+    """The config's comment that says so; None for a finding that a baseline holds."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,15 @@ class Outcome:
     unlock: str = ""  # what would let a skipped rule run
     explained_by: tuple[str, ...] = ()  # codes of the root causes, when this outcome is a consequence
     seconds: float = 0.0
+    ignored: tuple[Ignored, ...] = ()
+
+    def without(self, ignored: Mapping[int, Ignored]) -> Outcome:
+        """The same outcome with some findings set apart, by their index; they stay in it, with their reasons."""
+        if not ignored:
+            return self
+        kept = tuple(finding for index, finding in enumerate(self.findings) if index not in ignored)
+        verdict = Verdict.FOUND if kept else Verdict.IGNORED
+        return replace(self, verdict=verdict, findings=kept, ignored=(*self.ignored, *ignored.values()))
 
     def qualified(self, spec: RunSpec) -> Outcome:
         """The same outcome; a pass says which keys of another tool's file it was judged without."""
@@ -181,6 +201,11 @@ class Report:
     def with_verdict(self, verdict: Verdict) -> tuple[Outcome, ...]:
         """Outcomes of one kind, in report order."""
         return tuple(o for o in self.outcomes if o.verdict is verdict)
+
+    @property
+    def ignored(self) -> tuple[tuple[Rule, Ignored], ...]:
+        """What was found and does not count, with its rule."""
+        return tuple((outcome.rule, ignored) for outcome in self.outcomes for ignored in outcome.ignored)
 
     def exit_code(self, *, fail_on: Severity = Severity.ERROR, strict: bool = False) -> int:
         """0 clean, 1 findings at or above `fail_on`, 2 something could not run.

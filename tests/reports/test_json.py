@@ -53,6 +53,7 @@ WHOLE = {
         "not_applicable": 2,
         "skipped": 1,
         "failed": 1,
+        "ignored": 0,
     },
     "outcomes": [
         outcome("VLC401", "frozen-parts", "found", severity="note", findings=[finding("the projector is frozen", 9)]),
@@ -94,6 +95,7 @@ WHOLE = {
             reason="Traceback (most recent call last):\n  File 'x'\nKeyError: 'gpu'\n",
         ),
     ],
+    "ignored": [],
 }
 
 

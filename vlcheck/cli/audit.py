@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,7 +22,6 @@ from vlcheck.cli.options import (
     Offline,
     OneGpu,
     Output,
-    ReportFormat,
     Rows,
     Select,
     Stream,
@@ -31,16 +30,13 @@ from vlcheck.cli.options import (
     Verbose,
 )
 from vlcheck.cli.quiet import working
-from vlcheck.cli.streams import fail, guarded, say, terminal_options, write
-
-if TYPE_CHECKING:
-    from vlcheck.finding import Report
+from vlcheck.cli.streams import deliver, destined, fail, guarded
 
 
 @guarded
 def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     config: ConfigHere = Path("vlcheck.yaml"),
-    form: Format = ReportFormat.TEXT,
+    form: Format = None,
     output: Output = None,
     strict: Strict = False,
     fail_on: FailOn = Threshold.ERROR,
@@ -65,25 +61,27 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     --select and --ignore take lists with commas and can be repeated.
     """
     from vlcheck.config.load import load
+    from vlcheck.finding import Severity
 
     spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus, framework_version=framework_version)
     chosen = _chosen(select, ignore)
-    _check_output(output, config)
+    delivery = destined(output, form, config)
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import audit as judge
 
         report = judge(
             spec, allow_code=allow_code, offline=offline, stream=stream, rows=rows, progress=voice.progress, **chosen
         )
-    _deliver(report, form, output, verbose=verbose)
-    raise typer.Exit(_exit_code(report, fail_on, strict))
+    threshold = Severity[fail_on.name]
+    deliver(report, delivery, verbose=verbose, fail_on=threshold)
+    raise typer.Exit(report.exit_code(fail_on=threshold, strict=strict))
 
 
 @guarded
 def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the saved adapter.", show_default=False)],
     config: Config,
-    form: Format = ReportFormat.TEXT,
+    form: Format = None,
     output: Output = None,
     strict: Strict = False,
     fail_on: FailOn = Threshold.ERROR,
@@ -102,19 +100,22 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     """
     from vlcheck.adapters.saved import read_adapter
     from vlcheck.config.load import load
+    from vlcheck.finding import Severity
 
     spec = load(config)
     chosen = _chosen(select, ignore, saved=True)
-    _check_output(output, config)
-    if output is not None and output.resolve().parent == folder.resolve():
-        fail(f"--output {output} lies in the adapter's folder")
+    delivery = destined(output, form, config)
+    for _, path in delivery.files:
+        if path.resolve().parent == folder.resolve():
+            fail(f"--output {path} lies in the adapter's folder")
     adapter = read_adapter(folder)
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import check_adapter as judge
 
         report = judge(spec, adapter, allow_code=allow_code, offline=offline, progress=voice.progress, **chosen)
-    _deliver(report, form, output, verbose=verbose)
-    raise typer.Exit(_exit_code(report, fail_on, strict))
+    threshold = Severity[fail_on.name]
+    deliver(report, delivery, verbose=verbose, fail_on=threshold)
+    raise typer.Exit(report.exit_code(fail_on=threshold, strict=strict))
 
 
 def _chosen(
@@ -139,42 +140,3 @@ def _codes(option: str, given: Sequence[str] | None) -> tuple[str, ...]:
     if given and not codes:
         fail(f"{option} holds no code")
     return codes
-
-
-def _check_output(output: Path | None, config: Path) -> None:
-    """End the command if a report cannot be written there, before any work is done for it."""
-    from vlcheck.data.atomic_write import check_writable
-
-    if output is None:
-        return
-    if output.resolve() == config.resolve():
-        fail(f"--output {output} would overwrite the config")
-    try:
-        check_writable(output)
-    except OSError as refused:
-        fail(f"cannot write {refused.filename or output}: {refused.strerror}")
-
-
-def _deliver(report: Report, form: ReportFormat, output: Path | None, *, verbose: bool) -> None:
-    """Print a report, or write it and print its last line."""
-    from vlcheck.reports.summary import summarise
-
-    if output is None:
-        say(_rendered(report, form, verbose=verbose), utf8=form is ReportFormat.JSON)
-    else:
-        write(output, _rendered(report, form, terminal=False, verbose=verbose))
-        say(f"{summarise(report)}; report written to {output}\n")
-
-
-def _rendered(report: Report, form: ReportFormat, *, terminal: bool = True, verbose: bool) -> str:
-    from vlcheck.reports import RENDERERS, text
-
-    if form is ReportFormat.TEXT:
-        return text.render(report, verbose=verbose, **terminal_options() if terminal else {})
-    return RENDERERS[form](report)
-
-
-def _exit_code(report: Report, fail_on: Threshold, strict: bool) -> int:
-    from vlcheck.finding import Severity
-
-    return report.exit_code(fail_on=Severity[fail_on.name], strict=strict)

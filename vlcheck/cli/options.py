@@ -14,6 +14,17 @@ class ReportFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+    SARIF = "sarif"
+    JUNIT = "junit"
+    GITHUB = "github"
+    MARKDOWN = "markdown"
+
+
+class DocumentFormat(StrEnum):
+    """For people or for programs: what a command without a report offers."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class Threshold(StrEnum):
@@ -28,9 +39,18 @@ Config: TypeAlias = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Config file of the run.", show_default=False)
 ]
 ConfigHere: TypeAlias = Annotated[Path, typer.Argument(metavar="[CONFIG]", help="Config file of the run.")]
-Format: TypeAlias = Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")]
+Format: TypeAlias = Annotated[
+    ReportFormat | None, typer.Option("--format", help="Format of the report; text if nothing says otherwise.")
+]
+DocumentForm: TypeAlias = Annotated[DocumentFormat, typer.Option("--format", help="Format of the output.")]
 Output: TypeAlias = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report there.")
+    list[str] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the report there, in the format of the suffix or as FORMAT:FILE; can be repeated.",
+    ),
 ]
 Strict: TypeAlias = Annotated[bool, typer.Option("--strict", help="Exit 2 if a rule had to be skipped.")]
 FailOn: TypeAlias = Annotated[Threshold, typer.Option(help="Least severity that exits 1.")]
