@@ -19,7 +19,7 @@ from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Severity, Unavailable, Verdict
 from vlcheck.model.build import check_patch
 from vlcheck.processing.collator import Collator
-from vlcheck.rules import choose
+from vlcheck.rules import check_ignores, choose
 from vlcheck.spec import ConfigError, Intent, Lora, ModelRef, RunSpec
 from vlcheck.versions import installed, untested
 
@@ -245,6 +245,7 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
 
 
 def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
+    check_ignores(spec)
     outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
     versions = installed()
     return Report(
@@ -253,7 +254,7 @@ def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
         subject=evidence.subject(),
         remarks=(*evidence.remarks(), *untested(versions)),
         versions=versions,
-    )
+    ).considerate()
 
 
 def run(rule: Rule, evidence: Evidence) -> Outcome:

@@ -202,6 +202,43 @@ class Report:
         """Outcomes of one kind, in report order."""
         return tuple(o for o in self.outcomes if o.verdict is verdict)
 
+    def considerate(self) -> Report:
+        """The same report with what the config's comments ignore set apart; a comment without effect is a remark."""
+        if not self.spec.ignores:
+            return self
+        outcomes, used = [], set()
+        for outcome in self.outcomes:
+            ignored = {}
+            for index, finding in enumerate(outcome.findings):
+                for ignore in self.spec.ignores:
+                    here = (finding.where.file, finding.where.line) == (ignore.where.file, ignore.line)
+                    if here and outcome.rule.code in ignore.codes:
+                        ignored[index] = Ignored(finding, ignore.reason, ignore.where)
+                        used.add((ignore, outcome.rule.code))
+            outcomes.append(outcome.without(ignored))
+        judged = {o.rule.code for o in outcomes if o.verdict not in (Verdict.SKIPPED, Verdict.ERROR)}
+        idle = [
+            f"the comment at {ignore.where} ignores {code}, and nothing: no such finding is about line {ignore.line}"
+            for ignore in self.spec.ignores
+            for code in ignore.codes
+            if code in judged and (ignore, code) not in used
+        ]
+        return replace(self, outcomes=tuple(outcomes), remarks=(*self.remarks, *idle))
+
+    def graded(self, severities: Mapping[str, Severity]) -> Report:
+        """The same report with other severities of rules, by code; those that change are a remark."""
+        outcomes = tuple(
+            replace(o, rule=replace(o.rule, severity=severities.get(o.rule.code, o.rule.severity)))
+            for o in self.outcomes
+        )
+        changed = [
+            f"{new.rule.code} {new.rule.severity} (not {old.rule.severity})"
+            for old, new in zip(self.outcomes, outcomes, strict=True)
+            if new.rule.severity is not old.rule.severity
+        ]
+        remark = (f"severities of this project: {', '.join(changed)}",) if changed else ()
+        return replace(self, outcomes=outcomes, remarks=(*self.remarks, *remark))
+
     @property
     def ignored(self) -> tuple[tuple[Rule, Ignored], ...]:
         """What was found and does not count, with its rule."""

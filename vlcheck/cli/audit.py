@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -17,11 +18,14 @@ from vlcheck.cli.options import (
     Format,
     FrameworkVersion,
     GpuCount,
+    Held,
     Ignore,
     MemoryGib,
+    NewBaseline,
     Offline,
     OneGpu,
     Output,
+    ReportFormat,
     Rows,
     Select,
     Stream,
@@ -30,7 +34,13 @@ from vlcheck.cli.options import (
     Verbose,
 )
 from vlcheck.cli.quiet import working
-from vlcheck.cli.streams import deliver, destined, fail, guarded
+from vlcheck.cli.streams import Delivery, deliver, destined, fail, guarded, tell, write
+
+if TYPE_CHECKING:
+    from vlcheck.config.project import ProjectSettings
+    from vlcheck.finding import Report, Severity
+    from vlcheck.reports.baseline import Baseline
+    from vlcheck.spec import RunSpec
 
 
 @guarded
@@ -39,9 +49,11 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     form: Format = None,
     output: Output = None,
     strict: Strict = False,
-    fail_on: FailOn = Threshold.ERROR,
+    fail_on: FailOn = None,
     select: Select = None,
     ignore: Ignore = None,
+    baseline: Held = None,
+    write_baseline: NewBaseline = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
     stream: Stream = False,
@@ -61,20 +73,24 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     --select and --ignore take lists with commas and can be repeated.
     """
     from vlcheck.config.load import load
-    from vlcheck.finding import Severity
+    from vlcheck.config.project import read_project
 
-    spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus, framework_version=framework_version)
-    chosen = _chosen(select, ignore)
-    delivery = destined(output, form, config)
+    project = read_project(config.parent)
+    spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus, framework_version=framework_version, project=project)
+    terms = settle(spec, project, config, form, output, fail_on, select, ignore, baseline, write_baseline)
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import audit as judge
 
         report = judge(
-            spec, allow_code=allow_code, offline=offline, stream=stream, rows=rows, progress=voice.progress, **chosen
+            spec,
+            allow_code=allow_code,
+            offline=offline,
+            stream=stream,
+            rows=rows,
+            progress=voice.progress,
+            **terms.rules,
         )
-    threshold = Severity[fail_on.name]
-    deliver(report, delivery, verbose=verbose, fail_on=threshold)
-    raise typer.Exit(report.exit_code(fail_on=threshold, strict=strict))
+    conclude(report, terms, strict=strict, verbose=verbose)
 
 
 @guarded
@@ -84,9 +100,11 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     form: Format = None,
     output: Output = None,
     strict: Strict = False,
-    fail_on: FailOn = Threshold.ERROR,
+    fail_on: FailOn = None,
     select: Select = None,
     ignore: Ignore = None,
+    baseline: Held = None,
+    write_baseline: NewBaseline = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
     verbose: Verbose = False,
@@ -100,38 +118,141 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     """
     from vlcheck.adapters.saved import read_adapter
     from vlcheck.config.load import load
-    from vlcheck.finding import Severity
+    from vlcheck.config.project import read_project
 
-    spec = load(config)
-    chosen = _chosen(select, ignore, saved=True)
-    delivery = destined(output, form, config)
-    for _, path in delivery.files:
+    spec, project = load(config), read_project(config.parent)
+    terms = settle(spec, project, config, form, output, fail_on, select, ignore, baseline, write_baseline, saved=True)
+    for _, path in terms.delivery.files:
         if path.resolve().parent == folder.resolve():
             fail(f"--output {path} lies in the adapter's folder")
     adapter = read_adapter(folder)
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import check_adapter as judge
 
-        report = judge(spec, adapter, allow_code=allow_code, offline=offline, progress=voice.progress, **chosen)
-    threshold = Severity[fail_on.name]
-    deliver(report, delivery, verbose=verbose, fail_on=threshold)
-    raise typer.Exit(report.exit_code(fail_on=threshold, strict=strict))
+        report = judge(spec, adapter, allow_code=allow_code, offline=offline, progress=voice.progress, **terms.rules)
+    conclude(report, terms, strict=strict, verbose=verbose)
 
 
-def _chosen(
-    select: Sequence[str] | None, ignore: Sequence[str] | None, *, saved: bool = False
-) -> dict[str, tuple[str, ...]]:
-    """What --select and --ignore say; they must name rules that there are, and leave one to run."""
-    from vlcheck.rules import choose
+@dataclass(frozen=True)
+class Terms:
+    """What options and the project's file ask of a report, settled before any work is done for it."""
+
+    rules: Mapping[str, tuple[str, ...]]
+    severities: Mapping[str, Severity]
+    fail_on: Severity
+    delivery: Delivery
+    baseline: Baseline | None
+    new_baseline: Path | None
+
+
+def settle(  # noqa: PLR0913, PLR0917  what the options of a command with a report say
+    spec: RunSpec,
+    project: ProjectSettings,
+    config: Path,
+    form: ReportFormat | None,
+    output: Sequence[str] | None,
+    fail_on: Threshold | None,
+    select: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+    baseline: Path | None,
+    write_baseline: Path | None,
+    *,
+    saved: bool = False,
+) -> Terms:
+    """Hold options against what there is; each that is given outranks the project's.
+
+    Args:
+        saved: for the rules of saved adapters.
+    """
+    from vlcheck.finding import Severity
+    from vlcheck.rules import check_ignores
+
+    check_ignores(spec)
+    if project.format is not None and project.format not in list(ReportFormat):
+        raise project.refuse("format", f"{project.format!r} is no format; allowed: {', '.join(ReportFormat)}")
+    if baseline is not None and write_baseline is not None:
+        fail("--baseline and --write-baseline exclude each other")
+    rules, graded = _rules(project, select, ignore, saved=saved)
+    return Terms(
+        rules=rules,
+        severities=graded,
+        fail_on=Severity[fail_on.name] if fail_on else project.fail_on or Severity.ERROR,
+        delivery=destined(output, form, config, usual=project.format),
+        baseline=_baseline(None if write_baseline else baseline or project.baseline),
+        new_baseline=_new_file(write_baseline),
+    )
+
+
+def conclude(report: Report, terms: Terms, *, strict: bool, verbose: bool) -> NoReturn:
+    """Deliver a report on these terms, see to the baseline, and end with the exit code."""
+    from vlcheck.reports.baseline import baseline_of, held, render_baseline, shrunk
+
+    report = report.graded(terms.severities)
+    baseline = terms.baseline
+    if terms.new_baseline is not None:
+        baseline = baseline_of(report, terms.new_baseline)
+        write(baseline.path, render_baseline(baseline))
+        tell(f"{baseline.path} holds {len(baseline.entries)} findings; --baseline {baseline.path} leaves them out")
+    if baseline is not None:
+        smaller = shrunk(report, baseline)
+        report = held(report, baseline)
+        if fixed := len(baseline.entries) - len(smaller.entries):
+            write(baseline.path, render_baseline(smaller))
+            tell(f"{baseline.path}: {fixed} fixed and taken out, {len(smaller.entries)} left")
+    deliver(report, terms.delivery, verbose=verbose, fail_on=terms.fail_on)
+    raise typer.Exit(report.exit_code(fail_on=terms.fail_on, strict=strict))
+
+
+def _rules(
+    project: ProjectSettings, select: Sequence[str] | None, ignore: Sequence[str] | None, *, saved: bool
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Severity]]:
+    """The rules to run, which must be rules that there are, at least one; and severities by code."""
+    from vlcheck.rules import choose, matching, severities
 
     wanted = {"select": _codes("--select", select), "ignore": _codes("--ignore", ignore)}
+    key = ""
+    try:
+        for key in ("select", "ignore"):
+            wanted[key] = wanted[key] or matching(getattr(project, key), saved=saved)
+        key = "severity"
+        graded = severities(project.severity)
+    except ValueError as unknown:
+        raise project.refuse(key, str(unknown)) from None
     try:
         chosen = choose(**wanted, saved=saved)
     except ValueError as unknown:
         fail(str(unknown))
     if not chosen:
         fail("--select and --ignore leave no rule to run")
-    return wanted
+    return wanted, graded
+
+
+def _baseline(path: Path | None) -> Baseline | None:
+    from vlcheck.data.atomic_write import check_writable
+    from vlcheck.reports.baseline import read_baseline
+
+    if path is None:
+        return None
+    found = read_baseline(path)
+    try:
+        check_writable(path)
+    except OSError as refused:
+        fail(f"cannot take fixed findings out of {path}: {refused.strerror}")
+    return found
+
+
+def _new_file(path: Path | None) -> Path | None:
+    from vlcheck.data.atomic_write import check_writable
+
+    if path is None:
+        return None
+    if path.exists():
+        fail(f"{path} exists, and a baseline only shrinks: --baseline {path} takes fixed findings out of it")
+    try:
+        check_writable(path)
+    except OSError as refused:
+        fail(f"cannot write {refused.filename or path}: {refused.strerror}")
+    return path
 
 
 def _codes(option: str, given: Sequence[str] | None) -> tuple[str, ...]:

@@ -53,7 +53,18 @@ Output: TypeAlias = Annotated[
     ),
 ]
 Strict: TypeAlias = Annotated[bool, typer.Option("--strict", help="Exit 2 if a rule had to be skipped.")]
-FailOn: TypeAlias = Annotated[Threshold, typer.Option(help="Least severity that exits 1.")]
+FailOn: TypeAlias = Annotated[
+    Threshold | None, typer.Option(help="Least severity that exits 1; error if nothing says otherwise.")
+]
+Held: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline", metavar="FILE", help="Leave out the findings that it holds, and take fixed ones out of it."
+    ),
+]
+NewBaseline: TypeAlias = Annotated[
+    Path | None, typer.Option("--write-baseline", metavar="FILE", help="Write all findings into a new baseline.")
+]
 Select: TypeAlias = Annotated[
     list[str] | None, typer.Option(metavar="CODES", help="Run only these: codes, prefixes (VLC1) or names.")
 ]

@@ -41,16 +41,16 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 raise typer.Exit(COULD_NOT_RUN) from None
             fail(*str(unusable).splitlines())
         except KeyboardInterrupt:
-            _complain("interrupted")
+            tell("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except SystemExit as left:  # its code would pass for a verdict of ours
             fail(f"code that the audit ran called sys.exit({left.code!r})")
         except Exception as fault:
             if options.get("debug"):
                 raise
-            _complain(f"internal error: {_kind_and_place(fault)}; please report it")
+            tell(f"internal error: {_kind_and_place(fault)}; please report it")
             if "debug" in options:
-                _complain("run again with --debug for the traceback")
+                tell("run again with --debug for the traceback")
             raise typer.Exit(COULD_NOT_RUN) from None
 
     return guarding
@@ -84,7 +84,7 @@ def say(text: str, *, utf8: bool = False) -> None:
 def fail(*problems: str) -> NoReturn:
     """Print each problem on a line of stderr and exit with `COULD_NOT_RUN`."""
     for problem in problems:
-        _complain(f"error: {problem}")
+        tell(f"error: {problem}")
     raise typer.Exit(COULD_NOT_RUN)
 
 
@@ -107,13 +107,14 @@ class Delivery:
     printed: str | None
 
 
-def destined(output: Sequence[str] | None, form: str | None, config: Path) -> Delivery:
+def destined(output: Sequence[str] | None, form: str | None, config: Path, *, usual: str | None = None) -> Delivery:
     """What --output and --format say; ends the command if a report cannot be written there, before any work for it.
 
     Args:
         output: paths, or FORMAT:PATH.
         form: the format of a file whose name does not say one; printed too, if it was named and no file has it.
         config: a file that no report may overwrite.
+        usual: the format where none is named; text by default.
     """
     from vlcheck.data.atomic_write import check_writable
     from vlcheck.reports import destination
@@ -121,7 +122,7 @@ def destined(output: Sequence[str] | None, form: str | None, config: Path) -> De
     files: dict[Path, tuple[str, Path]] = {}
     for given in output or ():
         try:
-            wanted, name = destination(given, form or "text")
+            wanted, name = destination(given, form or usual or "text")
         except ValueError as unknown:
             fail(f"--output {given}: {unknown}")
         path = Path(name)
@@ -135,7 +136,9 @@ def destined(output: Sequence[str] | None, form: str | None, config: Path) -> De
             fail(f"cannot write {refused.filename or path}: {refused.strerror}")
         files[path.resolve()] = (wanted, path)
     taken = {wanted for wanted, _ in files.values()}
-    return Delivery(tuple(files.values()), None if files and (form is None or form in taken) else form or "text")
+    return Delivery(
+        tuple(files.values()), None if files and (form is None or form in taken) else form or usual or "text"
+    )
 
 
 def deliver(report: Report, delivery: Delivery, *, verbose: bool = False, fail_on: Severity | None = None) -> None:
@@ -186,7 +189,8 @@ def tolerate_encodings() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(line: str) -> None:
+def tell(line: str) -> None:
+    """Print one line to stderr, where it is in no report's way."""
     from vlcheck.reports.units import plain
 
     typer.echo(plain(line), err=True)

@@ -49,7 +49,7 @@ def _annotations(outcome: Outcome) -> Iterator[str]:
 
 def _command(command: str, title: str, message: str, where: Location | None = None) -> str:
     properties = {"title": title}
-    if where is not None and where.file != "<python>":
+    if where is not None and not where.file.startswith("<"):
         properties = {"file": where.file, "line": str(where.line), "col": str(where.column), **properties}
     shown = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
     return f"::{command} {shown}::{_data(lines_of(message))}"

@@ -99,7 +99,7 @@ def build_result(
 def build_location(where: Location) -> dict[str, Json]:
     """A place in the config; of a run that was built in Python, the setting alone."""
     logical: Json = [{"fullyQualifiedName": where.key, "kind": "member"}]
-    if where.file == "<python>":
+    if where.file.startswith("<"):
         return {"logicalLocations": logical} if where.key else {}
     region: Json = {"startLine": max(1, where.line), "startColumn": max(1, where.column)}
     physical: Json = {"artifactLocation": {"uri": build_uri(where.file)}, "region": region}
