@@ -17,6 +17,7 @@ from vlcheck.cli.fit import fit, probe
 from vlcheck.cli.init import init, schema
 from vlcheck.cli.rulebook import explain, rules
 from vlcheck.cli.show import show
+from vlcheck.cli.snapshot import snapshot
 from vlcheck.cli.streams import CLEAN, say, tolerate_encodings
 from vlcheck.cli.train import train
 
@@ -37,7 +38,7 @@ app = typer.Typer(
 
 for command in (audit, show, check_adapter):
     app.command(epilog=None if command is show else EXIT_CODES)(command)
-for command in (fit, probe, train, evaluate, compare, rules, explain, init, convert, schema):
+for command in (fit, probe, train, evaluate, compare, snapshot, rules, explain, init, convert, schema):
     app.command()(command)
 
 

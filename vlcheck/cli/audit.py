@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from vlcheck.cli.options import (
+    Against,
     AllowCode,
     Config,
     ConfigHere,
@@ -54,6 +55,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     ignore: Ignore = None,
     baseline: Held = None,
     write_baseline: NewBaseline = None,
+    against: Against = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
     stream: Stream = False,
@@ -80,7 +82,9 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     terms = settle(spec, project, config, form, output, fail_on, select, ignore, baseline, write_baseline)
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import audit as judge
+        from vlcheck.evidence.snapshot import read_snapshot
 
+        given: dict[str, Any] = {} if against is None else {"earlier": read_snapshot(against)}
         report = judge(
             spec,
             allow_code=allow_code,
@@ -89,6 +93,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
             rows=rows,
             progress=voice.progress,
             **terms.rules,
+            **given,
         )
     conclude(report, terms, strict=strict, verbose=verbose)
 

@@ -62,6 +62,9 @@ Held: TypeAlias = Annotated[
         "--baseline", metavar="FILE", help="Leave out the findings that it holds, and take fixed ones out of it."
     ),
 ]
+Against: TypeAlias = Annotated[
+    Path | None, typer.Option("--against", metavar="FILE", help="Report what moved since this snapshot was taken.")
+]
 NewBaseline: TypeAlias = Annotated[
     Path | None, typer.Option("--write-baseline", metavar="FILE", help="Write all findings into a new baseline.")
 ]

@@ -21,6 +21,7 @@ from vlcheck.rules import (
     pictures,
     placement,
     prompts,
+    regression,
     returned,
     row_forms,
     rows,
@@ -149,6 +150,7 @@ RULES: tuple[Rule, ...] = (
     frameworks.framework_unnamed,
     frameworks.key_not_understood,
     frameworks.argument_gone,
+    regression.measured_values_moved,
 )
 
 
