@@ -92,10 +92,12 @@ class Trail:
 def _leaves() -> frozenset[CodeType]:
     """The code of every rule's check and of every collector."""
     from vlcheck.config.load import load
+    from vlcheck.config.project import read_project
     from vlcheck.evidence.collectors import COLLECTORS
     from vlcheck.rules import every_rule
 
-    return frozenset(f.__code__ for f in (load, *COLLECTORS.values(), *(rule.check for rule in every_rule())))
+    readers = (load, read_project)
+    return frozenset(f.__code__ for f in (*readers, *COLLECTORS.values(), *(rule.check for rule in every_rule())))
 
 
 def ways(folder: Path) -> Iterator[tuple[str, list[str]]]:

@@ -32,7 +32,7 @@ from vlcheck.finding import (
 from vlcheck.launch.native import on_job
 from vlcheck.model.build import check_patch
 from vlcheck.processing.collator import Collator
-from vlcheck.rules import choose
+from vlcheck.rules import check_ignores, choose
 from vlcheck.spec import ConfigError, Intent, Lora, ModelRef, RunSpec
 from vlcheck.versions import installed, untested
 
@@ -269,6 +269,7 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
 
 
 def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
+    check_ignores(spec)
     outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
     told = [in_own_keys(outcome, spec.origin) for outcome in outcomes] if spec.origin else outcomes
     versions = installed()
@@ -278,7 +279,7 @@ def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
         subject=evidence.subject(),
         remarks=(*evidence.remarks(), *untested(versions)),
         versions=versions,
-    ).linked()
+    ).considerate()
 
 
 def run(rule: Rule, evidence: Evidence) -> Outcome:

@@ -34,6 +34,7 @@ class Verdict(Enum):
     NOT_APPLICABLE = "not-applicable"  # there is nothing in this run that the rule could judge
     SKIPPED = "skipped"  # evidence is missing; never a pass
     ERROR = "error"  # the rule itself raised
+    IGNORED = "ignored"  # it found something, and for each finding there is a reason not to count it
 
 
 class Unavailable(Exception):
@@ -58,6 +59,16 @@ class Finding:
     fix: str = ""
     severity: Severity | None = None
     """None is the rule's own; another one is one that the rule declares, see `Rule.weighs`."""
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A finding that does not count, and why."""
+
+    finding: Finding
+    reason: str
+    where: Location | None = None
+    """The config's comment that says so; None for a finding that a baseline holds."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,10 @@ class Rule:
     def doc(self) -> str:
         """The rule's docstring: title, mechanism, remedy, source."""
         return inspect.getdoc(self.check) or ""
+
+    def weight(self, finding: Finding) -> Severity:
+        """How much one of its findings matters."""
+        return self.severity if finding.severity is None else finding.severity
 
     def fault(self, findings: Iterable[Finding], examined: Iterable[Examined]) -> str:
         """What is wrong with what it said: nothing at all, or a finding of a severity that it does not declare."""
@@ -170,10 +185,24 @@ class Outcome:
     unlock: str = ""  # what would let a skipped rule run
     explained_by: tuple[str, ...] = ()  # codes of the root causes, when this outcome is a consequence
     seconds: float = 0.0
+    ignored: tuple[Ignored, ...] = ()
+
+    def without(self, ignored: Mapping[int, Ignored]) -> Outcome:
+        """The same outcome with some findings set apart, by their index; they stay in it, with their reasons."""
+        if not ignored:
+            return self
+        kept = tuple(finding for index, finding in enumerate(self.findings) if index not in ignored)
+        verdict = Verdict.FOUND if kept else Verdict.IGNORED
+        return replace(self, verdict=verdict, findings=kept, ignored=(*self.ignored, *ignored.values()))
 
     def weight(self, finding: Finding) -> Severity:
         """How much one of its findings matters."""
-        return self.rule.severity if finding.severity is None else finding.severity
+        return self.rule.weight(finding)
+
+    def weighing(self, severity: Severity) -> Outcome:
+        """The same outcome, each of its findings of this severity."""
+        rule = replace(self.rule, severity=severity)
+        return replace(self, rule=rule, findings=tuple(replace(found, severity=None) for found in self.findings))
 
     @property
     def severity(self) -> Severity:
@@ -219,17 +248,6 @@ class Report:
     remarks: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    def linked(self) -> Report:
-        """The same report; each outcome with findings names those that declare to explain it."""
-        roots = {o.rule.code: o.rule.explains for o in self.found()}
-        told = (
-            replace(o, explained_by=tuple(code for code, explains in roots.items() if o.rule.code in explains))
-            if o.verdict is Verdict.FOUND
-            else o
-            for o in self.outcomes
-        )
-        return replace(self, outcomes=tuple(told))
-
     def found(self, at_least: Severity = Severity.NOTE) -> tuple[Outcome, ...]:
         """Outcomes with findings at or above a severity, consequences included."""
         return tuple(o for o in self.outcomes if o.verdict is Verdict.FOUND and o.severity >= at_least)
@@ -237,6 +255,45 @@ class Report:
     def with_verdict(self, verdict: Verdict) -> tuple[Outcome, ...]:
         """Outcomes of one kind, in report order."""
         return tuple(o for o in self.outcomes if o.verdict is verdict)
+
+    def considerate(self) -> Report:
+        """The same report with what the config's comments ignore set apart; a comment without effect is a remark."""
+        if not self.spec.ignores:
+            return self
+        outcomes, used = [], set()
+        for outcome in self.outcomes:
+            ignored = {}
+            for index, finding in enumerate(outcome.findings):
+                for ignore in self.spec.ignores:
+                    here = (finding.where.file, finding.where.line) == (ignore.where.file, ignore.line)
+                    if here and outcome.rule.code in ignore.codes:
+                        ignored[index] = Ignored(finding, ignore.reason, ignore.where)
+                        used.add((ignore, outcome.rule.code))
+            outcomes.append(outcome.without(ignored))
+        judged = {o.rule.code for o in outcomes if o.verdict not in (Verdict.SKIPPED, Verdict.ERROR)}
+        idle = [
+            f"the comment at {ignore.where} ignores {code}, and nothing: no such finding is about line {ignore.line}"
+            for ignore in self.spec.ignores
+            for code in ignore.codes
+            if code in judged and (ignore, code) not in used
+        ]
+        return replace(self, outcomes=tuple(outcomes), remarks=(*self.remarks, *idle))
+
+    def graded(self, severities: Mapping[str, Severity]) -> Report:
+        """The same report with other severities of rules, by code, whatever the evidence; what changes is a remark."""
+        outcomes = tuple(o.weighing(severities[o.rule.code]) if o.rule.code in severities else o for o in self.outcomes)
+        changed = [
+            f"{new.rule.code} {new.severity} (not {old.severity})"
+            for old, new in zip(self.outcomes, outcomes, strict=True)
+            if new.severity is not old.severity
+        ]
+        remark = (f"severities of this project: {', '.join(changed)}",) if changed else ()
+        return replace(self, outcomes=outcomes, remarks=(*self.remarks, *remark))
+
+    @property
+    def ignored(self) -> tuple[tuple[Rule, Ignored], ...]:
+        """What was found and does not count, with its rule."""
+        return tuple((outcome.rule, ignored) for outcome in self.outcomes for ignored in outcome.ignored)
 
     def exit_code(self, *, fail_on: Severity = Severity.ERROR, strict: bool = False) -> int:
         """0 clean, 1 findings at or above `fail_on`, 2 something could not run.

@@ -41,27 +41,10 @@ from vlcheck.library_settings import (
 )
 
 __all__ = [
-    "AttentionByPart",
-    "CheckpointingKwargs",
-    "ConfigError",
-    "Data",
-    "Framework",
-    "Hardware",
-    "Intent",
-    "Launch",
-    "Location",
-    "Lora",
-    "ModelRef",
-    "Offload",
-    "Origin",
-    "Outdated",
-    "Problem",
-    "Quantization",
-    "RunSpec",
-    "Training",
-    "Unread",
-    "ZeroOptimization",
-]
+    "AttentionByPart", "CheckpointingKwargs", "ConfigError", "Data", "Framework", "Gate", "Hardware", "Ignore",
+    "Intent", "Launch", "Location", "Lora", "ModelRef", "Offload", "Origin", "Outdated", "Problem", "Quantization",
+    "RunSpec", "Training", "Unread", "ZeroOptimization",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, order=True)
@@ -230,6 +213,29 @@ class Intent:
     """Which answers of a conversation are trained; `last` for a run that trains the last one on purpose."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What the trained adapter must reach on the evaluation split, where `pytest --vlcheck -m gpu` trains the run."""
+
+    metric: Literal["accuracy", "macro_f1"] = "accuracy"
+    """Score of the evaluation."""
+    at_least: Share
+    """Least score that passes."""
+    rows: Count | None = None
+    """Evaluate this many rows, every label in turn; unset is the whole split."""
+
+
+@dataclass(frozen=True)
+class Ignore:
+    """A comment of the config: findings of these rules at a line do not count, for a reason."""
+
+    where: Location
+    line: int
+    """The line that the comment speaks for."""
+    codes: tuple[str, ...]
+    reason: str
+
+
 Concern: TypeAlias = Literal["memory", "labels", "placement", "data"]
 """What a setting can change of what is judged."""
 
@@ -283,9 +289,12 @@ class RunSpec:
     hardware: Hardware = Hardware()
     launch: Launch = Launch()
     intent: Intent = Intent()
+    gate: Gate | None = None
     sources: Mapping[str, Location] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     origin: Origin | None = field(default=None, compare=False)
     """None for a run that was described in vlcheck's own words."""
+    ignores: tuple[Ignore, ...] = field(default=(), compare=False)
+    """What the config's comments ignore."""
 
     def where(self, path: str) -> Location:
         """The place that set `path`; for a default, the nearest section that could have set it."""

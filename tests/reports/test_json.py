@@ -55,6 +55,7 @@ WHOLE = {
         "not_applicable": 2,
         "skipped": 1,
         "failed": 1,
+        "ignored": 0,
     },
     "outcomes": [
         outcome(
@@ -102,6 +103,7 @@ WHOLE = {
             reason="Traceback (most recent call last):\n  File 'x'\nKeyError: 'gpu'\n",
         ),
     ],
+    "ignored": [],
 }
 
 

@@ -18,6 +18,7 @@ from vlcheck.cli.init import init, schema
 from vlcheck.cli.preflight import preflight
 from vlcheck.cli.rulebook import explain, rules
 from vlcheck.cli.show import show
+from vlcheck.cli.snapshot import snapshot
 from vlcheck.cli.streams import CLEAN, say, tolerate_encodings
 from vlcheck.cli.train import train
 
@@ -38,7 +39,7 @@ app = typer.Typer(
 
 for command in (audit, preflight, show, check_adapter):
     app.command(epilog=None if command is show else EXIT_CODES)(command)
-for command in (fit, probe, train, evaluate, compare, rules, explain, init, convert, schema):
+for command in (fit, probe, train, evaluate, compare, snapshot, rules, explain, init, convert, schema):
     app.command()(command)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlcheck.cli.audit import check_output, chosen_rules, deliver, exit_code
+from vlcheck.cli.audit import conclude, settle
 from vlcheck.cli.options import (
     AllowCode,
     ConfigHere,
@@ -16,17 +16,17 @@ from vlcheck.cli.options import (
     Format,
     FrameworkVersion,
     GpuCount,
+    Held,
     Ignore,
     MemoryGib,
+    NewBaseline,
     Offline,
     OneGpu,
     Output,
-    ReportFormat,
     Rows,
     Select,
     Stream,
     Strict,
-    Threshold,
     Verbose,
 )
 from vlcheck.cli.quiet import working
@@ -49,12 +49,14 @@ def preflight(  # noqa: PLR0913, PLR0917  one parameter an option
         Path | None,
         typer.Option(metavar="FILE", help="metrics.jsonl of an earlier run on the job's card.", show_default=False),
     ] = None,
-    form: Format = ReportFormat.TEXT,
+    form: Format = None,
     output: Output = None,
     strict: Strict = False,
-    fail_on: FailOn = Threshold.ERROR,
+    fail_on: FailOn = None,
     select: Select = None,
     ignore: Ignore = None,
+    baseline: Held = None,
+    write_baseline: NewBaseline = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
     stream: Stream = False,
@@ -75,27 +77,29 @@ def preflight(  # noqa: PLR0913, PLR0917  one parameter an option
     --select and --ignore take lists with commas and can be repeated.
     """
     from vlcheck.config.load import load
+    from vlcheck.config.project import read_project
     from vlcheck.launch.arguments import pinned_version
     from vlcheck.launch.earlier import read_step_seconds
     from vlcheck.launch.native import job_of_config
     from vlcheck.launch.read import read_job, with_requirements
 
     hardware: dict[str, Any] = {"gpu": gpu, "memory_gib": memory_gib, "gpus": gpus}
-    spec = load(config, framework_version=framework_version, **hardware)
-    chosen = chosen_rules(select, ignore, launched=True)
-    check_output(output, config)
+    project = read_project(config.parent)
+    spec = load(config, framework_version=framework_version, project=project, **hardware)
+    terms = settle(
+        spec, project, config, form, output, fail_on, select, ignore, baseline, write_baseline, launched=True
+    )
     started = job_of_config(spec) if job is None else read_job(job)
     for file in requirements or ():
         started = with_requirements(started, file)
     if framework_version is None and (pinned := pinned_version(spec, started)):
-        spec = load(config, framework_version=pinned, **hardware)
+        spec = load(config, framework_version=pinned, project=project, **hardware)
     earlier = {} if metrics is None else {"earlier_seconds": read_step_seconds(metrics)}
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import preflight as judge
 
         report = judge(
             spec, started, allow_code=allow_code, offline=offline, stream=stream, rows=rows, progress=voice.progress,
-            **chosen, **earlier,
+            **terms.rules, **earlier,
         )  # fmt: skip
-    deliver(report, form, output, verbose=verbose)
-    raise typer.Exit(exit_code(report, fail_on, strict))
+    conclude(report, terms, strict=strict, verbose=verbose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from vlcheck.config.foreign import axolotl, huggingface, llamafactory, ms_swift,
 from vlcheck.config.foreign.commands import completed, is_script, read_script
 from vlcheck.config.foreign.not_configs import refuse_keys, refuse_text
 from vlcheck.config.hardware import on_hardware
+from vlcheck.config.project import ProjectSettings, on_project
+from vlcheck.config.reading.ignores import read_ignores
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
 from vlcheck.config.reading.yaml_lines import read_yaml
@@ -33,12 +36,14 @@ def load(
     memory_gib: float | None = None,
     gpus: int | None = None,
     framework_version: str | None = None,
+    project: ProjectSettings | None = None,
 ) -> RunSpec:
     """Read a config file of vlcheck or of another tool, a shell script that trains, or a finished adapter's folder.
 
     Args:
         gpu, memory_gib, gpus: hardware that outranks the file's; see `on_hardware`.
         framework_version: of the tool whose file it is; by default the installed one, else the newest that is known.
+        project: whose card a run has that names none.
 
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
@@ -55,7 +60,12 @@ def load(
         refuse_text(path)
         document, sources = read_yaml(path)
         spec = _to_spec(document, sources, folder, framework_version)
-    return on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
+    ignores = [
+        ignore for file in sorted({where.file for where in spec.sources.values()}) for ignore in read_ignores(file)
+    ]
+    spec = replace(spec, ignores=tuple(ignores))
+    spec = on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
+    return spec if project is None else on_project(spec, project)
 
 
 def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec:

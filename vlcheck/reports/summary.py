@@ -19,6 +19,7 @@ class Summary:
     not_applicable: int
     skipped: int
     failed: int
+    ignored: int = 0  # findings that do not count, each for a reason
 
     def __str__(self) -> str:
         """The report's last line."""
@@ -28,6 +29,8 @@ class Summary:
         )
         if self.explained:
             found += f" ({self.explained} explained by another)"
+        if self.ignored:
+            found += f"; {_counted(self.ignored, 'finding')} ignored"
         return (
             f"{found}; {_counted(self.passed, 'rule')} passed, {self.not_applicable} not applicable, "
             f"{self.skipped} skipped, {self.failed} failed to run"
@@ -53,6 +56,7 @@ def summarise(report: Report) -> Summary:
         not_applicable=rules(Verdict.NOT_APPLICABLE),
         skipped=rules(Verdict.SKIPPED),
         failed=rules(Verdict.ERROR),
+        ignored=len(report.ignored),
     )
 
 

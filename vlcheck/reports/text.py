@@ -16,6 +16,7 @@ from vlcheck.reports.lines import (
     TextLine,
     failed_lines,
     fix_lines,
+    ignored_lines,
     indented,
     named,
     placed,
@@ -149,6 +150,7 @@ def _rest(report: Report) -> Iterator[TextLine]:
     if judged := judged_paragraph(report):
         yield TextLine(styled("judged: ", "bold", judged))
     yield from failed_lines(report.with_verdict(Verdict.ERROR))
+    yield from ignored_lines(report)
     yield from _skipped(report.with_verdict(Verdict.SKIPPED))
     yield from _counted("passed: ", "green", report.with_verdict(Verdict.PASSED))
     yield from _counted("not applicable: ", "dim", report.with_verdict(Verdict.NOT_APPLICABLE))

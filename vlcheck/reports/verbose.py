@@ -8,7 +8,17 @@ from rich.text import Text
 
 from vlcheck.finding import Finding, Outcome, Report, Verdict
 from vlcheck.reports.causes import by_cause
-from vlcheck.reports.lines import SEVERITY_STYLES, TextLine, failed_lines, fix_lines, indented, named, placed, styled
+from vlcheck.reports.lines import (
+    SEVERITY_STYLES,
+    TextLine,
+    failed_lines,
+    fix_lines,
+    ignored_lines,
+    indented,
+    named,
+    placed,
+    styled,
+)
 from vlcheck.reports.summary import config_file, summarise
 from vlcheck.reports.units import show_measured, show_parameters
 
@@ -24,6 +34,7 @@ def verbose_lines(report: Report) -> Iterator[TextLine]:
     rest = [
         *_skipped(report.with_verdict(Verdict.SKIPPED)),
         *failed_lines(report.with_verdict(Verdict.ERROR)),
+        *ignored_lines(report),
         *_not_applicable(report.with_verdict(Verdict.NOT_APPLICABLE)),
         *_passed(report.with_verdict(Verdict.PASSED)),
         *(TextLine(styled("note to the reader: ", "bold", remark)) for remark in report.remarks),

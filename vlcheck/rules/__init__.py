@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from vlcheck.finding import Rule
+from vlcheck.finding import Rule, Severity
 from vlcheck.rules import (
     adapters,
     answers,
@@ -24,6 +24,7 @@ from vlcheck.rules import (
     pictures,
     placement,
     prompts,
+    regression,
     returned,
     row_forms,
     rows,
@@ -37,6 +38,7 @@ from vlcheck.rules import (
     weights,
     wording,
 )
+from vlcheck.spec import ConfigError, Problem, RunSpec
 
 RULES: tuple[Rule, ...] = (
     placement.wrapper_targeted,
@@ -151,6 +153,7 @@ RULES: tuple[Rule, ...] = (
     frameworks.framework_unnamed,
     frameworks.key_not_understood,
     frameworks.argument_gone,
+    regression.measured_values_moved,
 )
 
 
@@ -221,6 +224,47 @@ def choose(
     rules = ADAPTER_RULES if saved else (*RULES, *LAUNCH_RULES) if launched else RULES
     selected, ignored = _matching(select, rules), _matching(ignore, rules)
     return tuple(r for r in rules if (not list(select) or r in selected) and r not in ignored)
+
+
+def matching(entries: Iterable[str], *, saved: bool = False) -> tuple[str, ...]:
+    """The entries of a project's list that concern this command's rules; the rest are the other command's.
+
+    Args:
+        saved: as for `choose`.
+
+    Raises:
+        ValueError: if an entry matches no rule of either.
+    """
+    listed = tuple(entries)
+    for entry in listed:
+        if not _hits(entry, every_rule()):
+            raise ValueError(_unknown(entry))
+    return tuple(entry for entry in listed if _hits(entry, ADAPTER_RULES if saved else RULES))
+
+
+def severities(graded: Mapping[str, Severity]) -> dict[str, Severity]:
+    """Severity by code, from entries as of `choose`; a code or a name outranks a prefix, and a longer prefix a shorter.
+
+    Raises:
+        ValueError: if an entry matches no rule.
+    """
+    matching(graded)
+    by_code: dict[str, Severity] = {}
+    for entry in sorted(graded, key=lambda entry: len(entry) if entry.upper().startswith("VLC") else 99):
+        by_code |= {rule.code: graded[entry] for rule in _hits(entry, every_rule())}
+    return by_code
+
+
+def check_ignores(spec: RunSpec) -> None:
+    """Hold the codes that the config's comments ignore against the rules.
+
+    Raises:
+        ConfigError: for a code that no rule has, at its comment.
+    """
+    known = {rule.code for rule in every_rule()}
+    unknown = [(ignore.where, code) for ignore in spec.ignores for code in ignore.codes if code not in known]
+    if unknown:
+        raise ConfigError(*(Problem(where, f"the comment ignores {_unknown(code)}") for where, code in unknown))
 
 
 def find(entry: str) -> Rule:
