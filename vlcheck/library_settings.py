@@ -41,11 +41,11 @@ def check_function(name: str, path: str | None) -> None:
     """Hold the name of a user's function against its form.
 
     Raises:
-        ValueError: if it is not `package.module:function`.
+        ValueError: if it is neither `package.module:function` nor `script.py:function`.
     """
     if path is not None:
-        module, colon, function = path.partition(":")
-        dotted = all(part.isidentifier() for part in module.split("."))
+        module, colon, function = path.rpartition(":")
+        dotted = module.endswith((".py", ".ipynb")) or all(part.isidentifier() for part in module.split("."))
         if not (colon and dotted and function.isidentifier()):
             raise ValueError(f"{name} must have the form package.module:function")
 

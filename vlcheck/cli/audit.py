@@ -25,6 +25,7 @@ from vlcheck.cli.options import (
     ReportFormat,
     Rows,
     Select,
+    Settings,
     Stream,
     Strict,
     Threshold,
@@ -54,6 +55,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     memory_gib: MemoryGib = None,
     gpus: GpuCount = None,
     framework_version: FrameworkVersion = None,
+    settings: Settings = None,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -66,7 +68,14 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     """
     from vlcheck.config.load import load
 
-    spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus, framework_version=framework_version)
+    spec = load(
+        config,
+        gpu=gpu,
+        memory_gib=memory_gib,
+        gpus=gpus,
+        framework_version=framework_version,
+        settings=settings or (),
+    )
     chosen = _chosen(select, ignore)
     _check_output(output, config)
     with working(debug, allow_code=allow_code) as voice:

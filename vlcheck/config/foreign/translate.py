@@ -40,6 +40,7 @@ def translated(
     folder: Path,
     *,
     stated: str | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> RunSpec:
     """Make a run of another tool's file.
 
@@ -48,6 +49,7 @@ def translated(
         sources: dotted path to the place that set it.
         folder: what relative paths in the file are relative to.
         stated: version of the framework; by default the installed one, else the newest that vlcheck knows.
+        others: versions of other packages that the file itself states.
 
     Raises:
         ConfigError: with every problem of the file, in the file's own words and places.
@@ -58,6 +60,7 @@ def translated(
     own = form.packages[0]
     if stated is not None and stated != versions[own]:  # what else is installed there is not known
         versions = {**dict.fromkeys(versions, ""), own: stated}
+    versions |= {package: others[package] for package in versions if others and package in others and package != own}
     draft = Draft(f"{form.name} {versions[own]}", dict(document), dict(sources), versions, folder)
     draft.read(form.keys)
     form.settle(draft)
