@@ -56,7 +56,7 @@ def load(
     folder = Path(os.fsdecode(path)).parent
     typed = read_typed(settings)
     if is_python(path):
-        spec = read_script(path, stated=framework_version, typed=frozenset(typed))
+        spec = read_script(path, stated=framework_version, typed=typed)
     elif is_command(path):
         command = read_command(path)
         dialect = next(dialect for dialect in DIALECTS if command.dialect == dialect.NAME)

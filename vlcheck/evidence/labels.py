@@ -15,6 +15,7 @@ from vlcheck.collators.probes import as_example
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.collators.trial import Trial, try_out
 from vlcheck.config.defaults import framework_of
+from vlcheck.config.foreign.scripts.sliced import Unsliceable, is_in_script, load_collator
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.images import BadPicture, open_picture
 from vlcheck.data.read import NoSuchSplit, Row, read_rows, splits
@@ -97,9 +98,16 @@ def candidate(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, 
             f"data.collator {spec.data.collator} was not run, which takes --allow-code", "run again with --allow-code"
         )
     try:
-        found = load_patch(spec.data.collator)
-        if "processor" in inspect.signature(found).parameters:
-            found = found(processor=processor.processor)
+        if is_in_script(spec.data.collator):
+            found = load_collator(spec.data.collator, processor.processor)
+        else:
+            found = load_patch(spec.data.collator)
+            if "processor" in inspect.signature(found).parameters:
+                found = found(processor=processor.processor)
+    except Unsliceable as missing:
+        raise Unavailable(
+            f"data.collator {spec.data.collator} was not run: {missing}", "move it into a module, and name that"
+        ) from missing
     except Exception as error:  # it is the user's code
         message = f"data.collator {spec.data.collator} failed: {type(error).__name__}: {error}"
         raise ConfigError(Problem(spec.where("data.collator"), message)) from error

@@ -9,7 +9,6 @@ from vlcheck.config.foreign.keys import Fate, same
 from vlcheck.config.reading.quoting import quoted
 from vlcheck.finding import Json
 
-
 BITSANDBYTES: Mapping[str, Fate] = same(
     "quantization",
     "bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype bnb_4bit_quant_storage "

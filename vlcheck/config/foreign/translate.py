@@ -21,7 +21,9 @@ class Format:
     """One kind of file of another tool."""
 
     name: str
-    """What messages and `Origin.format` call it."""
+    """What `Origin.format` calls it, and messages too."""
+    title: str = ""
+    """What messages call it, where that is another name."""
     framework: Framework
     """Whose loop runs what the file describes."""
     packages: tuple[str, ...]
@@ -61,7 +63,7 @@ def translated(
     if stated is not None and stated != versions[own]:  # what else is installed there is not known
         versions = {**dict.fromkeys(versions, ""), own: stated}
     versions |= {package: others[package] for package in versions if others and package in others and package != own}
-    draft = Draft(f"{form.name} {versions[own]}", dict(document), dict(sources), versions, folder)
+    draft = Draft(f"{form.title or form.name} {versions[own]}", dict(document), dict(sources), versions, folder)
     draft.read(form.keys)
     form.settle(draft)
     if draft.problems:

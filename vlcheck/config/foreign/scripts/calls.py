@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 
-from vlcheck.config.foreign.scripts import pure
-from vlcheck.config.foreign.scripts.objects import is_parse, parsed
+from vlcheck.config.foreign.scripts import methods, pure
+from vlcheck.config.foreign.scripts.objects import attribute, is_parse, parsed, text_of
 from vlcheck.config.foreign.scripts.scope import DEEPEST, Scope, choose
 from vlcheck.config.foreign.scripts.values import (
     Each,
@@ -39,30 +39,41 @@ def called(callee: Value, arguments: list[Value], keywords: dict[str, Value], re
     match callee:
         case Imported():
             path = public(callee.path)
-            if path in _RUNNERS and arguments and isinstance(arguments[0], Own):
-                return followed(arguments[0], [], {}, scope, where)
-            if not rest and (found := pure.function(path, arguments, keywords, where)) is not None:
-                return found
-            return _kept(Made(where=where, callee=path, arguments=arguments, keywords=keywords, rest=rest), scope)
+            found = None if rest else _worked_out(path, arguments, keywords, scope, where)
+            made = Made(where=where, callee=path, arguments=arguments, keywords=keywords, rest=rest)
+            return _kept(made, scope, node) if found is None else found
         case Own(node=ast.ClassDef()):
             base = next((base.path for base in _bases(callee) if isinstance(base, Imported)), callee.name)
             made = Made(where=where, callee=base, arguments=arguments, keywords=keywords, rest=rest, own=callee)
-            return _kept(made, scope)
+            return _kept(made, scope, node)
         case Own():
             return followed(callee, arguments, keywords, scope, where, rest)
         case Unknown():
             return callee
-    return _kept(Made(where=where, callee=".__call__", of=callee, arguments=arguments, keywords=keywords), scope)
+    return _kept(Made(where=where, callee=".__call__", of=callee, arguments=arguments, keywords=keywords), scope, node)
+
+
+def _worked_out(path: str, arguments: list[Value], keywords: dict[str, Value], scope: Scope,
+                where: Location) -> Value | None:  # fmt: skip
+    """What a function gives that is known by its path; None for another."""
+    if path in _RUNNERS and arguments and isinstance(arguments[0], Own):
+        return followed(arguments[0], [], {}, scope, where)
+    if path == "builtins.getattr" and len(arguments) > 1 and (name := text_of(arguments[1])) is not None:
+        return attribute(arguments[0], name, where)
+    found = pure.function(path, arguments, keywords, where)
+    if found is None and pure.is_known(path):
+        return next((value for value in arguments if isinstance(value, Unknown)), None)
+    return found
 
 
 def method(value: Value, name: str, arguments: list[Value], keywords: dict[str, Value], rest: list[Value],
            scope: Scope, node: ast.Call) -> Value:  # fmt: skip
     """What calling a method of a value gives."""
     where = scope.script.place(node)
-    if (found := pure.method(value, name, arguments, keywords, where)) is not None:
+    if (found := methods.method(value, name, arguments, keywords, where)) is not None:
         return found
     made = _kept(
-        Made(where=where, callee=f".{name}", of=value, arguments=arguments, keywords=keywords, rest=rest), scope
+        Made(where=where, callee=f".{name}", of=value, arguments=arguments, keywords=keywords, rest=rest), scope, node
     )
     if is_parse(made):
         return parsed(made, scope.script)
@@ -120,7 +131,7 @@ def _bound(own: Own, arguments: Sequence[Value], keywords: Mapping[str, Value], 
     names |= {name: value for name, value in keywords.items() if name in known}
     if spec.kwarg is not None:
         more = {name: value for name, value in keywords.items() if name not in known}
-        names[spec.kwarg.arg] = Entries(where=where, entries={**more}, rest=[*rest])
+        names[spec.kwarg.arg] = Entries(where=where, entries=dict(more.items()), rest=[*rest])
     for one in (*positional, *spec.kwonlyargs):
         if one.arg not in names:
             default = own.names.get(one.arg)
@@ -128,9 +139,11 @@ def _bound(own: Own, arguments: Sequence[Value], keywords: Mapping[str, Value], 
     return names
 
 
-def _kept(made: Made, scope: Scope) -> Made:
+def _kept(made: Made, scope: Scope, node: ast.Call) -> Made:
     script = scope.script
-    counted = Made(**{**vars(made), "order": len(script.calls) + 1, "sure": not script.unsure})
+    nodes = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
+    counted = Made(**{**vars(made), "order": len(script.calls) + 1, "sure": not script.unsure, "nodes": nodes,
+                      "scope": scope})  # fmt: skip
     script.calls.append(counted)
     return counted
 

@@ -18,13 +18,13 @@ CONTINUES = ("peft.PeftModel.from_pretrained", "peft.PeftModelForCausalLM.from_p
 _AROUND = ("torch.compile", "torch.nn.DataParallel", "torch.nn.parallel.DistributedDataParallel",
            "unsloth.FastVisionModel.for_training", "unsloth.FastModel.for_training",
            "unsloth.FastLanguageModel.for_training")  # fmt: skip
-_SAME = frozenset(".to .cuda .cpu .train .eval .requires_grad_ .unwrap_model .prepare .bfloat16 .half .float".split())
+_SAME = (".to", ".cuda", ".cpu", ".train", ".eval", ".requires_grad_", ".unwrap_model", ".prepare", ".bfloat16",
+         ".half", ".float")  # fmt: skip
 _TRAINERS_WRAPPERS = ("unsloth.train_on_responses_only",)
-
-_KEPT = frozenset(".shuffle .with_format .set_format .cast_column .cast .flatten_indices .to_iterable_dataset "
-                  ".sort .repeat".split())  # fmt: skip
-_CHANGED = frozenset(".map .filter .with_transform .set_transform .rename_column .rename_columns .remove_columns "
-                     ".select_columns .add_column .batch".split())  # fmt: skip
+_KEPT = (".shuffle", ".with_format", ".set_format", ".cast_column", ".cast", ".flatten_indices", ".sort", ".repeat",
+         ".to_iterable_dataset")  # fmt: skip
+_CHANGED = (".map", ".filter", ".with_transform", ".set_transform", ".rename_column", ".rename_columns",
+            ".remove_columns", ".select_columns", ".add_column", ".batch")  # fmt: skip
 
 
 def steps(model: Value | None) -> list[Value]:

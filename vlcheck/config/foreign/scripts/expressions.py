@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import builtins
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
-from vlcheck.config.foreign.scripts import pure
+from vlcheck.config.foreign.scripts import methods, pure
 from vlcheck.config.foreign.scripts.calls import called, method, through
-from vlcheck.config.foreign.scripts.objects import attribute, item
+from vlcheck.config.foreign.scripts.objects import attribute, item, whole
 from vlcheck.config.foreign.scripts.scope import Scope, choose, written
 from vlcheck.config.foreign.scripts.values import (
+    NOT_SET,
     Each,
     Entries,
     Imported,
@@ -21,14 +25,10 @@ from vlcheck.config.foreign.scripts.values import (
     Scalar,
     Unknown,
     Value,
+    line_of,
     saying,
     sayings,
     truth,
-)
-
-_BUILTINS = frozenset(
-    "int float str bool len range list tuple dict set min max sum sorted round abs open input enumerate zip map filter "
-    "getattr hasattr isinstance print next iter vars type exit quit any all reversed".split()
 )
 
 
@@ -37,53 +37,12 @@ def evaluate(node: ast.expr, scope: Scope) -> Value:
     script = scope.script
     if script.spent():
         return script.unknown(node, "more than is followed")
-    where = script.place(node)
-    match node:
-        case ast.Constant():
-            return pure.made_of(node.value, where) or script.unknown(node)
-        case ast.Name():
-            return _name(node, scope)
-        case ast.Attribute():
-            return attribute(evaluate(node.value, scope), node.attr, where)
-        case ast.Subscript():
-            return _subscript(node, scope)
-        case ast.List() | ast.Tuple() | ast.Set():
-            return _items(node.elts, scope, node)
-        case ast.Dict():
-            return _entries(node, scope)
-        case ast.JoinedStr():
-            return _text(node, scope)
-        case ast.BinOp():
-            return _binary(node, scope)
-        case ast.UnaryOp():
-            return _unary(node, scope)
-        case ast.BoolOp():
-            return _either(node, scope)
-        case ast.Compare():
-            return _compared(node, scope)
-        case ast.IfExp():
-            return _conditional(node, scope)
-        case ast.Call():
-            return _call(node, scope)
-        case ast.Lambda():
-            return _function(node, scope)
-        case ast.NamedExpr():
-            value = evaluate(node.value, scope)
-            scope.keep(node.target.id, value)
-            return value
-        case ast.ListComp() | ast.GeneratorExp() | ast.SetComp():
-            return _comprehension(node, scope)
-        case ast.Await() | ast.Starred():
-            return evaluate(node.value, scope)
-    return script.unknown(node)
+    known = _KINDS.get(type(node))
+    return script.unknown(node) if known is None else known(node, scope)
 
 
 def function(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: Scope) -> Own:
     """A function of the script, with its parameters' defaults."""
-    return _function(node, scope)
-
-
-def _function(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: Scope) -> Own:
     spec = node.args
     positional = [*spec.posonlyargs, *spec.args]
     defaults = dict(zip([one.arg for one in positional][len(positional) - len(spec.defaults) :], spec.defaults,
@@ -98,10 +57,8 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: 
 def _name(node: ast.Name, scope: Scope) -> Value:
     found = scope.find(node.id)
     if found is not None:
-        if isinstance(found, Unknown) and found.text != node.id and "`" not in found.text:
-            return replace(found, text=f"{node.id} = {found.text}" if "=" not in found.text else found.text)
         return found
-    if node.id in _BUILTINS:
+    if hasattr(builtins, node.id):
         return Imported(where=scope.script.place(node), path=f"builtins.{node.id}")
     return scope.script.unknown(node)
 
@@ -110,9 +67,11 @@ def _subscript(node: ast.Subscript, scope: Scope) -> Value:
     holder = evaluate(node.value, scope)
     if isinstance(node.slice, ast.Slice):
         if isinstance(holder, Items):
-            bounds = [_bound(part, scope) for part in (node.slice.lower, node.slice.upper, node.slice.step)]
-            if all(part is None or isinstance(part, int) for part in bounds) and bounds[2] != 0:
-                return replace(holder, items=holder.items[slice(*bounds)])
+            written_bounds = (node.slice.lower, node.slice.upper, node.slice.step)
+            bounds = [whole(evaluate(part, scope)) if part is not None else None for part in written_bounds]
+            known = all(part is None or bound is not None for part, bound in zip(written_bounds, bounds, strict=True))
+            if known and bounds[2] != 0:
+                return replace(holder, items=holder.items[bounds[0] : bounds[1] : bounds[2]])
             return scope.script.unknown(node)
         return holder if isinstance(holder, Unknown) else Part(where=scope.script.place(node), of=holder, name="slice")
     key = evaluate(node.slice, scope)
@@ -122,14 +81,9 @@ def _subscript(node: ast.Subscript, scope: Scope) -> Value:
     return scope.script.unknown(node) if isinstance(found, Unknown) and not isinstance(holder, Unknown) else found
 
 
-def _bound(node: ast.expr | None, scope: Scope) -> Scalar:
-    value = evaluate(node, scope) if node is not None else None
-    return value.value if isinstance(value, Plain) else None if node is None else "unknown"
-
-
-def _items(nodes: list[ast.expr], scope: Scope, node: ast.expr) -> Value:
+def _items(node: ast.List | ast.Tuple | ast.Set, scope: Scope) -> Value:
     items: list[Value] = []
-    for element in nodes[: pure.MOST_ITEMS]:
+    for element in node.elts[: pure.MOST_ITEMS]:
         if isinstance(element, ast.Starred):
             inner = evaluate(element.value, scope)
             if not isinstance(inner, Items):
@@ -174,7 +128,7 @@ def _text(node: ast.JoinedStr, scope: Scope) -> Value:
         if form is not None:
             wanted = evaluate(form, scope)
             pattern = wanted.value if isinstance(wanted, Plain) and isinstance(wanted.value, str) else "?"
-            made = pure.method(Plain(where=value.where, value=f"{{:{pattern}}}"), "format", [value], {}, value.where)
+            made = methods.method(Plain(where=value.where, value=f"{{:{pattern}}}"), "format", [value], {}, value.where)
             if not isinstance(made, Plain):
                 return scope.script.unknown(node)
             value = made
@@ -218,6 +172,9 @@ def _compared(node: ast.Compare, scope: Scope) -> Value:
     for kind, right in zip(node.ops, rights, strict=True):
         holds = pure.compared(kind, left, right)
         none = isinstance(right, Plain) and right.value is None
+        if isinstance(right, Imported) and right.path == "os.environ" and isinstance(left, Plain):
+            holds = isinstance(kind, ast.NotIn)
+            said.append(f"{NOT_SET}{left.value} ({line_of(left.where)})")
         if holds is None and none and isinstance(left, Made | Own | Entries | Items) and truth(left):
             holds = not isinstance(kind, ast.Is | ast.Eq)
         if holds is None:
@@ -296,3 +253,44 @@ def _comprehension(node: ast.ListComp | ast.GeneratorExp | ast.SetComp, scope: S
         same = isinstance(node.elt, ast.Name) and isinstance(first.target, ast.Name) and node.elt.id == first.target.id
         return Each(where=script.place(node), of=over, by="" if same else written(node.elt, 40))
     return over if isinstance(over, Unknown) else script.unknown(node)
+
+
+def _constant(node: ast.Constant, scope: Scope) -> Value:
+    return pure.made_of(node.value, scope.script.place(node)) or scope.script.unknown(node)
+
+
+def _attribute(node: ast.Attribute, scope: Scope) -> Value:
+    return attribute(evaluate(node.value, scope), node.attr, scope.script.place(node))
+
+
+def _named(node: ast.NamedExpr, scope: Scope) -> Value:
+    value = evaluate(node.value, scope)
+    scope.keep(node.target.id, value)
+    return value
+
+
+_KINDS: Mapping[type[ast.expr], Callable[[Any, Scope], Value]] = {
+    ast.Constant: _constant,
+    ast.Name: _name,
+    ast.Attribute: _attribute,
+    ast.Subscript: _subscript,
+    ast.List: _items,
+    ast.Tuple: _items,
+    ast.Set: _items,
+    ast.Dict: _entries,
+    ast.JoinedStr: _text,
+    ast.BinOp: _binary,
+    ast.UnaryOp: _unary,
+    ast.BoolOp: _either,
+    ast.Compare: _compared,
+    ast.IfExp: _conditional,
+    ast.Call: _call,
+    ast.Lambda: function,
+    ast.NamedExpr: _named,
+    ast.ListComp: _comprehension,
+    ast.GeneratorExp: _comprehension,
+    ast.SetComp: _comprehension,
+    ast.Await: lambda node, scope: evaluate(node.value, scope),
+    ast.Starred: lambda node, scope: evaluate(node.value, scope),
+}
+"""What is worked out; any other expression is known only when the script runs."""

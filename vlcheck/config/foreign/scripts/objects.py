@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from vlcheck.config.foreign.scripts.scope import Script
 from vlcheck.config.foreign.scripts.values import (
+    NOT_GIVEN,
     Each,
     Entries,
     Imported,
@@ -17,6 +18,7 @@ from vlcheck.config.foreign.scripts.values import (
     Plain,
     Unknown,
     Value,
+    line_of,
     plain,
     saying,
 )
@@ -42,7 +44,7 @@ def attribute(value: Value, name: str, where: Location) -> Value:
     return Part(where=where, of=value, name=name)
 
 
-def item(value: Value, key: Value, where: Location) -> Value:
+def item(value: Value, key: Value, where: Location) -> Value:  # noqa: PLR0911  one for each kind of value
     """What `value[key]` is."""
     at = key.value if isinstance(key, Plain) else None
     match value:
@@ -145,11 +147,11 @@ def _filled(kept: Value, where: Location) -> Value:
     if isinstance(kept, Own):
         name = kept.name
         bases = [base.path for base in kept.bases if isinstance(base, Imported)]
-        said = f"line {where.line}: no command line is known, so fields of {name} are their defaults"
+        said = f"{NOT_GIVEN}fields of {name} ({line_of(where)})"
         return Made(where=where, callee=bases[0] if bases else name, own=kept, said=(said,))
     if isinstance(kept, Imported):
         short = kept.path.rpartition(".")[2]
-        said = f"line {where.line}: no command line is known, so fields of {short} are their defaults"
+        said = f"{NOT_GIVEN}fields of {short} ({line_of(where)})"
         return Made(where=where, callee=kept.path, said=(said,))
     return kept
 
@@ -169,24 +171,26 @@ def _option(call: Made) -> tuple[str, Value]:
     if default is None and (not long.startswith("-") or (isinstance(required, Plain) and required.value)):
         return name, Unknown(where=call.where, text=f"args.{name}")
     default = default or Plain(where=call.where, value=None)
-    return name, saying(default, f"line {call.where.line}: {long} is not given, so it is its default")
+    return name, saying(default, f"{NOT_GIVEN}{long} ({line_of(call.where)})")
 
 
-def _default(value: Value, name: str, where: Location) -> Value | None:
+def _default(  # noqa: PLR0911  one for each kind of default
+    value: Value, name: str, where: Location
+) -> Value | None:
     """The default of a dataclass's field; None where the value is no field."""
     if not isinstance(value, Made) or value.callee not in _FIELDS:
         return None
     if (default := value.given("default", 0 if "pydantic" in value.callee else None)) is not None:
         return default
-    factory = value.given("default_factory")
-    if isinstance(factory, Own) and isinstance(factory.node, ast.Lambda):
-        return factory.names.get("return") or Unknown(where=value.where, text=name)
-    if isinstance(factory, Imported) and factory.path in ("builtins.list", "builtins.dict"):
-        if factory.path.endswith("list"):
+    match value.given("default_factory"):
+        case Own(node=ast.Lambda()) as factory:
+            return factory.names.get("return") or Unknown(where=value.where, text=name)
+        case Own() as factory:
+            return Made(where=value.where, callee=factory.name, own=factory)
+        case Imported(path="builtins.list"):
             return Items(where=value.where, items=[])
-        return Entries(where=value.where, entries={})
-    if isinstance(factory, Own):
-        return Made(where=value.where, callee=factory.name, own=factory)
+        case Imported(path="builtins.dict"):
+            return Entries(where=value.where, entries={})
     return Unknown(where=where, text=name)
 
 

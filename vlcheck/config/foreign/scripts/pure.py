@@ -5,16 +5,18 @@ from __future__ import annotations
 import ast
 import operator
 import posixpath
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vlcheck.config.foreign.scripts.values import (
+    NOT_SET,
     Entries,
     Items,
     NotPlain,
     Plain,
-    Scalar,
     Value,
+    line_of,
     plain,
     saying,
     sayings,
@@ -56,10 +58,6 @@ _COMPARED: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Is: operator.eq,
     ast.IsNot: operator.ne,
 }
-_TEXT_METHODS = frozenset(
-    "format strip lstrip rstrip lower upper title capitalize replace removeprefix removesuffix startswith endswith "
-    "split rsplit join count find zfill".split()
-)
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "builtins.int": int,
     "builtins.float": float,
@@ -85,8 +83,6 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "math.floor": lambda number: int(number // 1),
 }
 _PATHS = ("pathlib.Path", "pathlib.PurePath", "pathlib.PosixPath")
-PATH_PARTS = ("resolve", "absolute", "expanduser", "as_posix")
-"""Methods of a path after which it is the same for our purpose."""
 
 
 def made_of(raw: Any, where: Location, said: Sequence[str] = ()) -> Value | None:
@@ -106,13 +102,8 @@ def made_of(raw: Any, where: Location, said: Sequence[str] = ()) -> Value | None
 
 def binary(kind: ast.operator, left: Value, right: Value, where: Location) -> Value | None:
     """What an operator makes of two values; None where it cannot be known."""
-    if isinstance(left, Items) and isinstance(right, Items) and isinstance(kind, ast.Add):
-        if len(left.items) + len(right.items) > MOST_ITEMS:
-            return None
-        return saying(Items(where=left.where, items=[*left.items, *right.items]), *left.said, *right.said)
-    if isinstance(left, Entries) and isinstance(right, Entries) and isinstance(kind, ast.BitOr):
-        both, rest = {**left.entries, **right.entries}, [*left.rest, *right.rest]
-        return saying(Entries(where=left.where, entries=both, rest=rest), *left.said, *right.said)
+    if (joined := _joined(kind, left, right)) is not None:
+        return joined
     if type(kind) not in _BINARY:
         return None
     try:
@@ -121,11 +112,23 @@ def binary(kind: ast.operator, left: Value, right: Value, where: Location) -> Va
             other = tuple(other)
         if isinstance(kind, ast.Div) and isinstance(one, str) and isinstance(other, str):  # paths
             return made_of(posixpath.join(one, other), where, _both(left, right))
-        if _too_large(kind, one, other):
-            return None
-        return made_of(_BINARY[type(kind)](one, other), where, _both(left, right))
+        large = _too_large(kind, one, other)
+        return None if large else made_of(_BINARY[type(kind)](one, other), where, _both(left, right))
     except (NotPlain, TypeError, ValueError, ArithmeticError, KeyError):
         return None
+
+
+def _joined(kind: ast.operator, left: Value, right: Value) -> Value | None:
+    """Two lists or two dicts as one; their items may be of any kind."""
+    if isinstance(left, Items) and isinstance(right, Items) and isinstance(kind, ast.Add):
+        items = [*left.items, *right.items]
+        return (
+            saying(Items(where=left.where, items=items), *left.said, *right.said) if len(items) <= MOST_ITEMS else None
+        )
+    if isinstance(left, Entries) and isinstance(right, Entries) and isinstance(kind, ast.BitOr):
+        both, rest = {**left.entries, **right.entries}, [*left.rest, *right.rest]
+        return saying(Entries(where=left.where, entries=both, rest=rest), *left.said, *right.said)
+    return None
 
 
 def unary(kind: ast.unaryop, value: Value, where: Location) -> Value | None:
@@ -146,26 +149,35 @@ def compared(kind: ast.cmpop, left: Value, right: Value) -> bool | None:
 
 def function(path: str, arguments: Sequence[Value], keywords: Mapping[str, Value], where: Location) -> Value | None:
     """What a known function gives; None for another, or for arguments that are not known."""
-    if path in ("os.environ.get", "os.getenv"):
-        return _environment(arguments, keywords, where)
-    if path == "builtins.dict":
-        held = arguments[0] if arguments else Entries(where=where, entries={})
-        if isinstance(held, Entries):
-            return Entries(where=where, said=held.said, entries={**held.entries, **keywords}, rest=held.rest)
-        return None
-    if path in _PATHS:
-        path = "os.path.join" if arguments else path
+    if path in ("os.environ.get", "os.getenv", "builtins.dict"):
+        return (_dict if path == "builtins.dict" else _environment)(arguments, keywords, where)
     if path in ("builtins.list", "builtins.tuple") and arguments and isinstance(arguments[0], Items):
         return arguments[0]
+    path = "os.path.join" if path in _PATHS and arguments else path
     if path not in _FUNCTIONS or keywords:
         return None
     try:
         raw = [_raw(argument) for argument in arguments]
-        if path == "builtins.int" and isinstance(raw[0], str) and len(raw[0]) > MOST_BITS:
-            return None
-        return made_of(_FUNCTIONS[path](*raw), where, [said for value in arguments for said in sayings(value)])
+        long = path == "builtins.int" and isinstance(raw[0], str) and len(raw[0]) > MOST_BITS
+        return (
+            None
+            if long
+            else made_of(_FUNCTIONS[path](*raw), where, [said for value in arguments for said in sayings(value)])
+        )
     except (NotPlain, TypeError, ValueError, ArithmeticError, IndexError, AttributeError):
         return None
+
+
+def is_known(path: str) -> bool:
+    """Whether what a function gives follows from its arguments, were they known."""
+    return path in _FUNCTIONS or path in _PATHS
+
+
+def _dict(arguments: Sequence[Value], keywords: Mapping[str, Value], where: Location) -> Value | None:
+    held = arguments[0] if arguments else Entries(where=where, entries={})
+    if not isinstance(held, Entries):
+        return None
+    return Entries(where=where, said=held.said, entries=held.entries | dict(keywords.items()), rest=held.rest)
 
 
 def counted(arguments: Sequence[Value]) -> range | None:
@@ -176,81 +188,16 @@ def counted(arguments: Sequence[Value]) -> range | None:
         return None
 
 
-def method(value: Value, name: str, arguments: Sequence[Value], keywords: Mapping[str, Value],
-           where: Location) -> Value | None:  # fmt: skip
-    """What a method of a constant or a container gives; lists and dicts are changed in place."""
-    match value:
-        case Plain(value=str() as text) if name in PATH_PARTS and not arguments:
-            return saying(made_of(text, where) or value, *value.said)
-        case Plain(value=str() as text) if name in _TEXT_METHODS:
-            return _text_method(value, text, name, arguments, keywords, where)
-        case Items(items=items):
-            if name == "append" and len(arguments) == 1 and len(items) < MOST_ITEMS:
-                items.append(arguments[0])
-            elif name == "extend" and len(arguments) == 1 and isinstance(arguments[0], Items):
-                items.extend(arguments[0].items[: MOST_ITEMS - len(items)])
-            elif name == "copy":
-                return Items(where=where, said=value.said, items=[*items])
-            return Plain(where=where, value=None) if name in ("append", "extend") else None
-        case Entries():
-            return _dict_method(value, name, arguments, keywords, where)
-    return None
-
-
-def _dict_method(value: Entries, name: str, arguments: Sequence[Value], keywords: Mapping[str, Value],
-                 where: Location) -> Value | None:  # fmt: skip
-    entries = value.entries
-    key: Scalar = arguments[0].value if arguments and isinstance(arguments[0], Plain) else None
-    if name in ("get", "pop") and arguments and isinstance(arguments[0], Plain):
-        if key in entries:
-            return saying(entries.pop(key) if name == "pop" else entries[key], *value.said)
-        if not value.rest:
-            return arguments[1] if len(arguments) > 1 else Plain(where=where, value=None)
-    if name == "update":
-        if arguments and isinstance(arguments[0], Entries):
-            entries.update(arguments[0].entries)
-            value.rest.extend(arguments[0].rest)
-        elif arguments:
-            value.rest.append(arguments[0])
-        entries.update(keywords)
-        return Plain(where=where, value=None)
-    if name == "copy":
-        return Entries(where=where, said=value.said, entries=dict(entries), rest=[*value.rest])
-    if not value.rest and name in ("keys", "values", "items"):
-        keys = [Plain(where=held.where, value=key) for key, held in entries.items()]
-        pairs = [Items(where=one.where, items=[one, entries[one.value]]) for one in keys]
-        found: list[Value] = [*(keys if name == "keys" else entries.values() if name == "values" else pairs)]
-        return Items(where=where, items=found)
-    return None
-
-
-def _text_method(value: Value, text: str, name: str, arguments: Sequence[Value], keywords: Mapping[str, Value],
-                 where: Location) -> Value | None:  # fmt: skip
-    try:
-        raw = [_raw(argument) for argument in arguments]
-        named = {key: _raw(argument) for key, argument in keywords.items()}
-        if name in ("replace", "join") and len(text) > MOST_CHARACTERS // 10:
-            return None
-        if name in ("format", "zfill") and (len(text) > 2_000 or any(_wide(part) for part in [text, *raw])):
-            return None
-        said = [*value.said, *(one for argument in (*arguments, *keywords.values()) for one in sayings(argument))]
-        return made_of(getattr(text, name)(*raw, **named), where, said)
-    except (NotPlain, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, MemoryError):
-        return None
-
-
-def _wide(part: Any) -> bool:
-    """Whether a format could ask for a text of any length."""
-    if isinstance(part, int) and not isinstance(part, bool):
-        return abs(part) > 10**9
-    return isinstance(part, str) and any(len(word) > 4 and word.isdigit() for word in part.replace("}", ":").split(":"))
+def is_wide(text: str) -> bool:
+    """Whether a format could ask for a text of any length: by a number, or by one that its arguments give."""
+    return len(text) > MOST_ITEMS or re.search(r"\d{4}|\*|\{[^}]*\{", text) is not None
 
 
 def _environment(arguments: Sequence[Value], keywords: Mapping[str, Value], where: Location) -> Value | None:
     default = arguments[1] if len(arguments) > 1 else keywords.get("default")
     if not arguments or default is None or not isinstance(arguments[0], Plain):
         return None
-    said = f"line {where.line}: the environment does not set {arguments[0].value}, so its default is taken"
+    said = f"{NOT_SET}{arguments[0].value} ({line_of(where)})"
     return saying(default, said)
 
 
@@ -261,8 +208,10 @@ def _too_large(kind: ast.operator, one: Any, other: Any) -> bool:
         return not isinstance(other, int) or not 0 <= other <= MOST_BITS
     if isinstance(kind, ast.Mult):
         sides = {type(one), type(other)}
-        return bool(sides & {str, list}) and not (isinstance(one, int) or isinstance(other, int)) or _repeats(one, other)
-    return isinstance(kind, ast.Mod) and isinstance(one, str) and (len(one) > 2_000 or _wide(one.replace("%", ":")))
+        return (bool(sides & {str, list}) and not (isinstance(one, int) or isinstance(other, int))) or _repeats(
+            one, other
+        )
+    return isinstance(kind, ast.Mod) and isinstance(one, str) and is_wide(one)
 
 
 def _repeats(one: Any, other: Any) -> bool:

@@ -29,12 +29,16 @@ def settle_rows(draft: Draft, typed: frozenset[str]) -> None:
     if {"data.path", "data.dataset"} & typed or source is None:
         return
     if changed is not None:
-        message = f"the rows of {quoted(source)} go through {changed}, which was not run, so none was read; {_reads(source)}"
+        message = (
+            f"the rows of {quoted(source)} go through {changed}, which was not run, so none was read; {_reads(source)}"
+        )
         draft.doubt("rows.changed", "data", "labels", "memory", message=message)
         return
     collator = draft.value("data_collator")
     if isinstance(collator, dict) and "own" in collator:
-        message = f"the rows of {quoted(source)} are read by the script's own collator, so none was read; {_reads(source)}"
+        message = (
+            f"the rows of {quoted(source)} are read by the script's own collator, so none was read; {_reads(source)}"
+        )
         draft.doubt("load_dataset", "data", "labels", "memory", message=message)
         return
     if not _put(draft, source):

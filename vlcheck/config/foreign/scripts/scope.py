@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vlcheck.config.foreign.scripts.source import Source
-from vlcheck.config.foreign.scripts.values import Made, Own, Plain, Unknown, Value, saying, shown
+from vlcheck.config.foreign.scripts.values import Made, Own, Plain, Unknown, Value, line_of, saying, shown
 from vlcheck.spec import Location
 
 MOST_STEPS = 60_000
@@ -58,6 +58,8 @@ class Scope:
     names: dict[str, Value] = field(default_factory=dict)
     outer: Scope | None = None
     returned: list[Value] = field(default_factory=list)
+    nodes: dict[str, ast.expr] = field(default_factory=dict)
+    """What each name was assigned last, as it is written."""
 
     def find(self, name: str) -> Value | None:
         """What a name stands for here; None where nothing assigns it."""
@@ -65,6 +67,15 @@ class Scope:
         while scope is not None:
             if name in scope.names:
                 return scope.names[name]
+            scope = scope.outer
+        return None
+
+    def written(self, name: str) -> ast.expr | None:
+        """What a name was assigned, as it is written; None where it was bound in another way."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.nodes.get(name)
             scope = scope.outer
         return None
 
@@ -88,8 +99,10 @@ def choose(first: Value, second: Value, what: str, where: Location) -> Value:
         return first
     if isinstance(first, Own) and isinstance(second, Own):
         return first
-    said = f"line {where.line}: {what} is {shown(first)} or {shown(second)}, as a run decides; the first was judged"
-    return saying(first, said)
+    known = isinstance(second, Unknown) or not isinstance(first, Unknown)
+    judged = "the first" if known else "the second, since the first is not known,"
+    said = f"{line_of(where)}: {what} is {shown(first)} or {shown(second)}, as a run decides; {judged} was judged"
+    return saying(first if known else second, said)
 
 
 def merged(scope: Scope, before: dict[str, Value], first: dict[str, Value], second: dict[str, Value],

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Unjudged
-from vlcheck.config.foreign.scripts.document import Document, document_of
+from vlcheck.config.foreign.scripts.document import Document
+from vlcheck.config.foreign.scripts.gather import document_of
 from vlcheck.config.foreign.scripts.rows import settle_collator, settle_rows
-from vlcheck.config.foreign.scripts.settle import settle, table_of
+from vlcheck.config.foreign.scripts.settle import IDS, settle, table_of
 from vlcheck.config.foreign.scripts.source import Source, read_source
 from vlcheck.config.foreign.scripts.statements import follow_uncalled, read
 from vlcheck.config.foreign.scripts.tables import ARGUMENTS_OF, HARMLESS, SECTION_TOUCHES, SECTIONS
 from vlcheck.config.foreign.scripts.training import Training, find_training
-from vlcheck.config.foreign.scripts.values import Made, Own, Value, shown
+from vlcheck.config.foreign.scripts.values import NOT_GIVEN, NOT_SET, Made, Own, line_of
 from vlcheck.config.foreign.translate import Format, translated
+from vlcheck.config.typed import fill
+from vlcheck.finding import Json
 from vlcheck.spec import Concern, ConfigError, Framework, Location, Problem, RunSpec
 
 NAME = "script"
@@ -28,19 +31,20 @@ _PACKAGES: Mapping[Framework, tuple[str, ...]] = {
     "unsloth": ("unsloth", "trl", "transformers"),
     "other": ("transformers",),
 }
+_NONE: Mapping[str, Json] = MappingProxyType({})
 _ALLOWED = "allowed: a script that calls SFTTrainer(...), Trainer(...), or loss.backward() in a loop of its own"
 _OVERRIDES = ("compute_loss", "training_step", "create_optimizer", "get_train_dataloader", "_prepare_inputs")
 """Methods of a trainer that change what is judged."""
 
 
 def read_script(
-    path: str | os.PathLike[str], *, stated: str | None = None, typed: frozenset[str] = frozenset()
+    path: str | os.PathLike[str], *, stated: str | None = None, typed: Mapping[str, Json] = _NONE
 ) -> RunSpec:
     """Read what a script or a notebook trains; no line of it runs.
 
     Args:
         stated: version of the framework; by default the one that a notebook installs, else the installed one.
-        typed: dotted paths of the run that the command line sets, so that the script need not tell them.
+        typed: fields of the run that the command line sets, so that the script need not tell them.
 
     Raises:
         ConfigError: if it is no Python, trains nothing, or does not tell its model or where its adapters sit.
@@ -53,19 +57,25 @@ def read_script(
     folder, framework = Path(source.file).parent, training.framework
     arguments = ARGUMENTS_OF[framework]
     pins = {package: version for package, (version, _) in (source.pins or {}).items()}
-    unsure = {key: _told(value, document.places[key]) for key, value in document.unsure.items()}
+    unsure = document.unsure
 
     def settled(draft: Draft) -> None:
-        settle(draft, framework, unsure, typed)
+        settle(draft, framework, unsure, frozenset(typed))
         settle_collator(draft, framework, source.file)
-        settle_rows(draft, typed)
+        settle_rows(draft, frozenset(typed))
         _overridden(draft, training)
         for key, text in unsure.items():
             _doubt(draft, key, text, table_of(key.rpartition(".")[0], framework, arguments), typed)
-        draft.assumed += [*document.said, *_told_otherwise(source, training)]
+        draft.assumed += [*_together(document.said), *_told_otherwise(source, training)]
+        fill(draft.document, draft.sources, typed)
 
     form = Format(
-        name=NAME, framework=framework, packages=_PACKAGES[framework], keys={**arguments, **SECTIONS}, settle=settled
+        name=NAME,
+        title=_PACKAGES[framework][0],
+        framework=framework,
+        packages=_PACKAGES[framework],
+        keys={**arguments, **SECTIONS},
+        settle=settled,
     )
     own = _PACKAGES[framework][0]
     spec = translated(form, document.given, document.places, folder, stated=stated or pins.get(own), others=pins)
@@ -77,29 +87,25 @@ def read_script(
 def _trained(source: Source) -> tuple[Training, Document]:
     script, module = read(source)
     training = find_training(script)
-    if training is None:
-        follow_uncalled(script, module)
-        training = find_training(script)
+    uncalled = follow_uncalled(script, module) if training is None else []
+    training = training or find_training(script)
     if training is None:
         raise ConfigError(Problem(source.at(1, 1), f"trains nothing; {_ALLOWED}"))
-    return training, document_of(script, training)
+    document = document_of(script, training)
+    if uncalled:
+        names = ", ".join(f"{own.name} ({line_of(own.where)})" for own in uncalled)
+        document.said[f"nothing in the script calls {names}; read as called with the defaults"] = None
+    return training, document
 
 
-def _told(value: Value, where: Location) -> str:
-    """What stands where a value is not known, with its line where that is another."""
-    text = shown(value)
-    elsewhere = value.where.line != where.line and "of line" not in text
-    return f"{text} (line {value.where.line})" if elsewhere else text
-
-
-def _doubt(draft: Draft, key: str, text: str, table: Mapping[str, Fate], typed: frozenset[str]) -> None:
+def _doubt(draft: Draft, key: str, text: str, table: Mapping[str, Fate], typed: Mapping[str, Json]) -> None:
     """Keep an argument that only a run would tell, with what it decides."""
     name = key.rpartition(".")[2]
     fate = table.get(name)
     fate = fate.meant if isinstance(fate, Gone) else fate
     if name in HARMLESS or isinstance(fate, Idle) or (isinstance(fate, To) and fate.path in typed):
         return
-    if key in ("from_pretrained.pretrained_model_name_or_path", "from_pretrained.model_name", "LoraConfig"):
+    if key in (*IDS, "LoraConfig"):
         return  # refused, or filled in
     touches: tuple[Concern, ...] = ()
     decides = ""
@@ -121,6 +127,15 @@ def _overridden(draft: Draft, training: Training) -> None:
             draft.doubt(key, "memory", "labels", message=f"{own.name} has a {name} of its own, which was not run")
 
 
+def _together(said: Iterable[str]) -> list[str]:
+    """Sentences with one beginning as one."""
+    plain: list[str] = []
+    for beginning in (NOT_GIVEN, NOT_SET):
+        held = [sentence.removeprefix(beginning) for sentence in said if sentence.startswith(beginning)]
+        plain += [beginning + ", ".join(held)] if held else []
+    return plain + [sentence for sentence in said if not sentence.startswith((NOT_GIVEN, NOT_SET))]
+
+
 def _told_otherwise(source: Source, training: Training) -> list[str]:
     said = []
     if training.others:
@@ -130,5 +145,5 @@ def _told_otherwise(source: Source, training: Training) -> list[str]:
         if package in _PACKAGES[training.framework]:
             said.append(f"{where} installs {package} {version}, and that version was judged")
     if isinstance(training.start, Made) and not training.start.sure:
-        said.append(f"line {training.start.where.line}: the training starts where a run decides so; it was taken to")
+        said.append(f"{line_of(training.start.where)}: the training starts where a run decides so; it was taken to")
     return said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from vlcheck.config.foreign.draft import Draft, numbers
@@ -25,7 +26,8 @@ from vlcheck.config.reading.quoting import quoted
 from vlcheck.finding import Json
 from vlcheck.spec import Framework
 
-_ID = "from_pretrained.pretrained_model_name_or_path"
+IDS = ("from_pretrained.pretrained_model_name_or_path", "from_pretrained.model_name", "trainer.model")
+"""Keys that name the model."""
 _KBIT = "prepare_model_for_kbit_training"
 _ENABLE = "gradient_checkpointing_enable"
 _FILL = "--set {path}=... fills it in"
@@ -48,6 +50,7 @@ def settle(draft: Draft, framework: Framework, unsure: Mapping[str, str], typed:
     if framework == "other":
         _loop(draft)
     _checkpointing(draft, framework)
+    _attached_twice(draft)
     _parts(draft)
     _processor(draft)
 
@@ -58,11 +61,11 @@ _TOGETHER: Fate = LOOP["optimizer"]["params"]
 def _model(draft: Draft, framework: Framework, unsure: Mapping[str, str], typed: frozenset[str]) -> None:
     if draft.value("from_pretrained") is not None:
         draft.read(UNSLOTH_MODEL if framework == "unsloth" else MODEL, prefix="from_pretrained.")
-    for key in (_ID, "from_pretrained.model_name"):
+    for key in IDS:
         if isinstance(draft.value(key), str):
             draft.put("model.id", local_or_hub(draft.value(key), draft.folder), key)
     if "id" not in draft.document.setdefault("model", {}) and "model.id" not in typed:
-        key = next((key for key in (_ID, "from_pretrained.model_name") if key in unsure), "from_pretrained")
+        key = next((key for key in IDS if key in unsure), "from_pretrained")
         told = f"the model is {unsure[key]}, known only when the script runs" if key in unsure else "names no model"
         draft.refuse(key, f"{told}; {_FILL.format(path='model.id')}")
         return
@@ -81,15 +84,17 @@ def _own_dtype(draft: Draft, framework: Framework, *, given: bool) -> None:
         if not given:
             draft.assumed.append("from_pretrained: no dtype, so unsloth takes bfloat16 where the card has it")
         return
-    if draft.value("model") and framework == "trl":  # trl/trainer/utils.py:1332
-        draft.put("model.dtype", "float32", "from_pretrained")
+    if draft.value("trainer.model") and framework == "trl":  # trl/trainer/utils.py:1332
+        draft.put("model.dtype", "float32", "trainer.model")
         draft.assumed.append("SFTTrainer loads a model that it is given by name in float32, where no dtype is given")
         return
     if (known := numbers(draft.versions.get("transformers", ""))) and known < (5,):
         quantised = draft.value("BitsAndBytesConfig") is not None
         name = "float16" if quantised else "float32"  # transformers/quantizers/quantizer_bnb_4bit.py:244 of 4.57.6
         draft.put("model.dtype", name, "from_pretrained")
-        draft.assumed.append(f"from_pretrained: no dtype, so transformers {draft.versions['transformers']} takes {name}")
+        draft.assumed.append(
+            f"from_pretrained: no dtype, so transformers {draft.versions['transformers']} takes {name}"
+        )
         return
     draft.assumed.append("from_pretrained: no dtype, so it is the checkpoint's own, which was judged as bfloat16")
 
@@ -169,16 +174,15 @@ def _checkpointing(draft: Draft, framework: Framework) -> None:
 
 
 def _kbit_enables(draft: Draft) -> bool:
-    """peft's preparation switches checkpointing on, of a quantised model, unless told otherwise; utils/other.py."""
+    """Peft's preparation switches checkpointing on, of a quantised model, unless told otherwise; utils/other.py."""
     return draft.value(f"{_KBIT}.use_gradient_checkpointing") is not False and "quantization" in draft.document
 
 
 def _loop(draft: Draft) -> None:
     """What a loop without a trainer does where nothing says otherwise."""
-    draft.put("training.logits", "all", "")  # the model's own loss, transformers/loss/loss_utils.py:61
+    _by_default(draft, "training.logits", "all", "the model's own loss, transformers/loss/loss_utils.py:61")
     if "per_device_train_batch_size" not in draft.document["training"]:
-        draft.put("training.per_device_train_batch_size", 1, "DataLoader" if "DataLoader" in draft.places else "")
-        draft.assumed.append("no batch_size is known, so micro-batches of 1 were judged")
+        _by_default(draft, "training.per_device_train_batch_size", 1, "DataLoader of torch")
     if isinstance(draft.value("optimizer.called"), str):
         draft.put("training.optim", draft.value("optimizer.called"), "optimizer")
     if isinstance(draft.value("epochs"), int):
@@ -187,7 +191,21 @@ def _loop(draft: Draft) -> None:
     if mixed in ("bf16", "fp16"):
         draft.put(f"training.{mixed}", True, "Accelerator.mixed_precision")
     if "max_grad_norm" not in draft.document["training"]:
-        draft.put("training.max_grad_norm", 0.0, "")
+        _by_default(draft, "training.max_grad_norm", 0.0, "a loop that clips nothing")
+
+
+def _by_default(draft: Draft, path: str, value: Json, whose: str) -> None:
+    draft.put(path, value, "")
+    draft.sources[path] = replace(draft.place(""), key=path, default=f"default of {whose}")
+
+
+def _attached_twice(draft: Draft) -> None:
+    """Adapters that are attached to a model that has some."""
+    keys = [f"attached.{order}" for order in draft.mapping("attached") or {}]
+    if len(keys) > 1:
+        lines = ", ".join(str(draft.place(key).line) for key in keys)
+        message = f"adapters are attached {len(keys)} times, on lines {lines}; they were judged as attached once"
+        draft.doubt(keys[1], "placement", "memory", message=message)
 
 
 def _parts(draft: Draft) -> None:
@@ -206,7 +224,7 @@ def _parts(draft: Draft) -> None:
 
 
 def _processor(draft: Draft) -> None:
-    model = _ID if isinstance(draft.value(_ID), str) else "from_pretrained.model_name"
+    model = next((key for key in IDS if isinstance(draft.value(key), str)), IDS[0])
     if draft.value("processor") is not None:
         draft.read(PROCESSOR, prefix="processor.")
         for key in ("processor.max_pixels", "from_pretrained.max_pixels"):

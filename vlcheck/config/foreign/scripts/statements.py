@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from vlcheck.config.foreign.scripts.calls import followed, through
 from vlcheck.config.foreign.scripts.expressions import evaluate, function
-from vlcheck.config.foreign.scripts.objects import unpacked
+from vlcheck.config.foreign.scripts.objects import unpacked, whole
 from vlcheck.config.foreign.scripts.scope import Scope, Script, merged, written
 from vlcheck.config.foreign.scripts.source import Source
 from vlcheck.config.foreign.scripts.values import (
@@ -16,7 +17,6 @@ from vlcheck.config.foreign.scripts.values import (
     Items,
     Made,
     Own,
-    Part,
     Plain,
     Unknown,
     Value,
@@ -36,11 +36,13 @@ def read(source: Source) -> tuple[Script, Scope]:
     return script, module
 
 
-def follow_uncalled(script: Script, module: Scope) -> None:
-    """Follow the module's functions that nothing has called, as a scheduler or a test would call them."""
+def follow_uncalled(script: Script, module: Scope) -> list[Own]:
+    """Follow the module's functions that nothing has called, as a scheduler would call them; which those were."""
+    before = {*script.entered}
     for own in [value for value in module.names.values() if isinstance(value, Own)]:
         if not isinstance(own.node, ast.ClassDef) and own.node not in script.entered and own.held is module:
             followed(own, [], {}, module, own.where)
+    return [own for own in module.names.values() if isinstance(own, Own) and own.node in script.entered - before]
 
 
 def run(body: Sequence[ast.stmt], scope: Scope) -> str:
@@ -55,51 +57,54 @@ def run(body: Sequence[ast.stmt], scope: Scope) -> str:
 
 
 def _statement(node: ast.stmt, scope: Scope) -> str:
-    match node:
-        case ast.Expr():
-            value = evaluate(node.value, scope)
-            ends = isinstance(value, Made) and value.callee in _ENDS
-            return "raise" if ends else ""
-        case ast.Assign():
-            value = evaluate(node.value, scope)
-            for target in node.targets:
-                _assign(target, value, scope)
-        case ast.AnnAssign():
-            if node.value is not None:
-                _assign(node.target, evaluate(node.value, scope), scope)
-        case ast.AugAssign():
-            _assign(node.target, evaluate(_as_binary(node), scope), scope)
-        case ast.Import() | ast.ImportFrom():
-            _import(node, scope)
-        case ast.FunctionDef() | ast.AsyncFunctionDef():
-            scope.keep(node.name, function(node, scope))
-        case ast.ClassDef():
-            _class(node, scope)
-        case ast.Return():
-            plain = Plain(where=scope.script.place(node), value=None)
-            scope.returned.append(evaluate(node.value, scope) if node.value is not None else plain)
-            return "return"
-        case ast.Raise():
-            return "raise"
-        case ast.If():
-            return _if(node, scope)
-        case ast.For() | ast.AsyncFor():
-            return _for(node, scope)
-        case ast.While():
-            evaluate(node.test, scope)
-            return _maybe([node.body], scope, node)
-        case ast.With() | ast.AsyncWith():
-            for held in node.items:
-                value = evaluate(held.context_expr, scope)
-                if held.optional_vars is not None:
-                    _assign(held.optional_vars, value, scope)
-            return run(node.body, scope)
-        case ast.Try() | ast.TryStar():
-            return _try(node, scope)
-        case ast.Match():
-            evaluate(node.subject, scope)
-            return _maybe([case.body for case in node.cases], scope, node)
-    return ""
+    known = _KINDS.get(type(node))
+    return (known(node, scope) if known is not None else "") or ""
+
+
+def _expression(node: ast.Expr, scope: Scope) -> str:
+    value = evaluate(node.value, scope)
+    return "raise" if isinstance(value, Made) and value.callee in _ENDS else ""
+
+
+def _assignment(node: ast.Assign, scope: Scope) -> None:
+    value = evaluate(node.value, scope)
+    for target in node.targets:
+        _assign(target, value, scope)
+        if isinstance(target, ast.Name):
+            scope.nodes[target.id] = node.value
+
+
+def _annotated(node: ast.AnnAssign, scope: Scope) -> None:
+    if node.value is not None:
+        _assign(node.target, evaluate(node.value, scope), scope)
+
+
+def _augmented(node: ast.AugAssign, scope: Scope) -> None:
+    _assign(node.target, evaluate(_as_binary(node), scope), scope)
+
+
+def _return(node: ast.Return, scope: Scope) -> str:
+    nothing = Plain(where=scope.script.place(node), value=None)
+    scope.returned.append(evaluate(node.value, scope) if node.value is not None else nothing)
+    return "return"
+
+
+def _while(node: ast.While, scope: Scope) -> str:
+    evaluate(node.test, scope)
+    return _maybe([node.body], scope, node)
+
+
+def _with(node: ast.With | ast.AsyncWith, scope: Scope) -> str:
+    for held in node.items:
+        value = evaluate(held.context_expr, scope)
+        if held.optional_vars is not None:
+            _assign(held.optional_vars, value, scope)
+    return run(node.body, scope)
+
+
+def _match(node: ast.Match, scope: Scope) -> str:
+    evaluate(node.subject, scope)
+    return _maybe([case.body for case in node.cases], scope, node)
 
 
 def _as_binary(node: ast.AugAssign) -> ast.BinOp:
@@ -131,9 +136,8 @@ def _assign(target: ast.expr, value: Value, scope: Scope) -> None:
                 holder.entries[key.value] = value
             elif isinstance(holder, Entries):
                 holder.rest.append(key)
-            elif isinstance(holder, Items) and isinstance(key, Plain) and isinstance(key.value, int):
-                if -len(holder.items) <= key.value < len(holder.items):
-                    holder.items[key.value] = value
+            elif isinstance(holder, Items) and (at := whole(key)) is not None and 0 <= at < len(holder.items):
+                holder.items[at] = value
 
 
 def _set_attribute(holder: Value, target: ast.Attribute, value: Value, scope: Scope) -> None:
@@ -232,3 +236,28 @@ def _maybe(branches: list[list[ast.stmt]], scope: Scope, node: ast.stmt, *, exha
         first = scope.names
     scope.names = dict(first)
     return ""
+
+
+_KINDS: Mapping[type[ast.stmt], Callable[[Any, Scope], str | None]] = {
+    ast.Expr: _expression,
+    ast.Assign: _assignment,
+    ast.AnnAssign: _annotated,
+    ast.AugAssign: _augmented,
+    ast.Import: _import,
+    ast.ImportFrom: _import,
+    ast.FunctionDef: lambda node, scope: scope.keep(node.name, function(node, scope)),
+    ast.AsyncFunctionDef: lambda node, scope: scope.keep(node.name, function(node, scope)),
+    ast.ClassDef: _class,
+    ast.Return: _return,
+    ast.Raise: lambda node, scope: "raise",
+    ast.If: _if,
+    ast.For: _for,
+    ast.AsyncFor: _for,
+    ast.While: _while,
+    ast.With: _with,
+    ast.AsyncWith: _with,
+    ast.Try: _try,
+    ast.TryStar: _try,
+    ast.Match: _match,
+}
+"""How each kind of statement is followed, and how it ends; others change nothing that is known."""

@@ -20,7 +20,7 @@ from vlcheck.spec import Concern, Framework
 SECTIONS = together(
     "from_pretrained processor LoraConfig BitsAndBytesConfig get_peft_model prepare_model_for_kbit_training "
     "gradient_checkpointing_enable load_dataset rows eval_load_dataset data_collator trainer frozen frozen_adapters "
-    "thawed DataLoader optimizer Accelerator scheduler clip_grad_norm_ epochs model"
+    "thawed attached DataLoader optimizer Accelerator scheduler clip_grad_norm_ epochs"
 )
 """Keys of the document that a script becomes, beside the arguments themselves: a call each."""
 
@@ -60,7 +60,8 @@ UNSLOTH_MODEL: Mapping[str, Fate] = {
 PROCESSOR: Mapping[str, Fate] = {
     **together("pretrained_model_name_or_path min_pixels max_pixels"),
     "max_soft_tokens": To("data.max_soft_tokens"),
-    **unjudged("size image_seq_length do_pan_and_scan do_image_splitting crop_size do_resize", "memory", "labels"),
+    **unjudged("size image_seq_length do_pan_and_scan crop_size", "memory", "labels"),
+    **unjudged("do_image_splitting do_resize", "memory", "labels", harmless=(None, True)),
     **unjudged("chat_template", "labels"),
     "revision": Idle(),
     **idle(

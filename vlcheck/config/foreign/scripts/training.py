@@ -17,8 +17,8 @@ from vlcheck.config.foreign.scripts.chains import (
     trainer_of,
 )
 from vlcheck.config.foreign.scripts.scope import Script
-from vlcheck.config.foreign.scripts.values import Imported, Items, Made, Own, Part, Value
-from vlcheck.spec import ConfigError, Framework, Location, Problem
+from vlcheck.config.foreign.scripts.values import Made, Part, Value
+from vlcheck.spec import ConfigError, Framework, Problem
 
 _SFT = ("trl.SFTTrainer", "unsloth.UnslothTrainer")
 _PLAIN = ("transformers.Trainer", "transformers.Seq2SeqTrainer")
@@ -45,6 +45,8 @@ class Training:
     loader: Made | None = None
     others: tuple[int, ...] = ()
     """Lines of further trainings."""
+    attached: tuple[Made, ...] = ()
+    """Calls that attach adapters to the model, in order."""
     effects: list[tuple[list[str], Made]] = field(default_factory=list)
     """Calls on the model or a part of it: attribute names from the model, and the call."""
 
@@ -133,12 +135,14 @@ def _completed(  # noqa: PLR0913  what a trainer's call and a loop have in commo
     orders = [step.order for step in chain if isinstance(step, Made)]
     effects = [(path, call) for call in script.calls
                if call.callee.startswith(".") and (path := path_from(call.of, orders)) is not None]  # fmt: skip
+    attached = _attachings(script, orders) if is_none(adapter) else (*_attachings(script, orders), start)
     if is_none(adapter):
         adapter = _attached(chain, effects) or adapter
     return Training(
         framework=framework, start=start, model=model, chain=chain, arguments=arguments, adapter=adapter,
         train=rows_of(rows), evaluated=None if is_none(evaluated) else rows_of(evaluated), collator=collator,
         processor=_processor(script, processor), loader=loader, others=others, effects=effects,
+        attached=attached,
     )  # fmt: skip
 
 
@@ -148,6 +152,18 @@ def _attached(chain: Sequence[Value], effects: Sequence[tuple[list[str], Made]])
             return step if step.callee != "peft.get_peft_model" else step.given("peft_config", 1)
     added = next((call for path, call in effects if call.callee == ".add_adapter" and not path), None)
     return None if added is None else added.given("adapter_config", 0)
+
+
+def _attachings(script: Script, orders: Sequence[int]) -> tuple[Made, ...]:
+    """Calls that attach adapters to a model of which these are stages."""
+    found = [
+        call
+        for call in script.calls
+        if call.callee in ATTACHES
+        and any(isinstance(step, Made) and step.order in orders for step in steps(call.given("model", 0)))
+    ]
+    found += [call for call in script.calls if call.callee == ".add_adapter" and path_from(call.of, orders) == []]
+    return tuple(found)
 
 
 def _is_model(value: Value) -> bool:
@@ -164,7 +180,7 @@ def _processor(script: Script, given: Value | None) -> Made | None:
     """The processor that the trainer is given, or the first that the script loads."""
     if isinstance(given, Part):
         given = given.of
-    if isinstance(given, Made) and given.callee.endswith(".from_pretrained"):
+    if isinstance(given, Made) and is_processor(given):
         return given
     return next((call for call in script.calls if is_processor(call)), None)
 
@@ -175,13 +191,3 @@ def is_processor(value: Value) -> bool:
         return False
     holder = value.callee.split(".")[-2]
     return holder.endswith(_PROCESSORS)
-
-
-def overridden(own: Own) -> dict[str, Location]:
-    """Methods that a script's class has, by name."""
-    return {name: value.where for name, value in own.names.items() if isinstance(value, Own)}
-
-
-def is_unresolved(value: Value | None) -> bool:
-    """Whether a value is something, and not known what."""
-    return value is not None and not isinstance(value, Made | Imported | Own | Items) and not is_none(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -108,6 +108,10 @@ class Made(Value):
     """The script's class that is called."""
     order: int = 0
     """Calls count on in the order in which they are reached."""
+    nodes: dict[str, ast.expr] = field(default_factory=dict)
+    """What stands in the call for each keyword."""
+    scope: object = None
+    """The scope of the call."""
     sure: bool = True
     """Whether no condition that only a run decides stands before it."""
 
@@ -159,8 +163,9 @@ def plain(value: Value) -> Json:
 
 def places(value: Value, key: str) -> Iterator[tuple[str, Location]]:
     """Dotted paths of a value's items and entries, each with its place."""
-    inner = enumerate(value.items) if isinstance(value, Items) else ()
-    inner = value.entries.items() if isinstance(value, Entries) else inner
+    inner: Iterable[tuple[object, Value]] = ()
+    if isinstance(value, Items | Entries):
+        inner = enumerate(value.items) if isinstance(value, Items) else value.entries.items()
     for name, item in inner:
         path = f"{key}.{name}"
         yield path, replace(item.where, key=path)
@@ -203,14 +208,24 @@ def truth(value: Value) -> bool | None:
     return None
 
 
-def shown(value: Value) -> str:
+NOT_GIVEN = "no command line is known, so these are their defaults: "
+NOT_SET = "the environment is taken to set none of these: "
+"""Beginnings of sentences that are told together."""
+
+
+def line_of(where: Location) -> str:
+    """A line of a script, or of a notebook's cell, in words."""
+    cell = where.file.rpartition(":cell ")[2] if ":cell " in where.file else ""
+    return f"line {where.line} of cell {cell}" if cell else f"line {where.line}"
+
+
+def shown(value: Value) -> str:  # noqa: PLR0911  one for each kind of value
     """A value in a few words, for messages."""
     match value:
         case Made():
-            name = value.callee.lstrip(".").rpartition(".")[2]
-            return f"`{name}(...)` of line {value.where.line}"
+            return f"`{value.callee.removeprefix('.').removeprefix('builtins.')}(...)` of {line_of(value.where)}"
         case Own():
-            return f"`{value.name}` of line {value.where.line}"
+            return f"`{value.name}` of {line_of(value.where)}"
         case Unknown():
             return f"`{value.text}`"
         case Part():
