@@ -55,12 +55,12 @@ def load(
     """
     folder = Path(os.fsdecode(path)).parent
     typed = read_typed(settings)
-    if is_python(path):
-        spec = read_script(path, stated=framework_version, typed=typed)
-    elif is_command(path):
+    if is_command(path):
         command = read_command(path)
         dialect = next(dialect for dialect in DIALECTS if command.dialect == dialect.NAME)
         spec = completed(dialect.to_spec(command.document, command.sources, folder, stated=framework_version), command)
+    elif is_python(path):
+        spec = read_script(path, stated=framework_version, typed=typed)
     elif huggingface.is_folder(path):
         spec = huggingface.read_folder(path, stated=framework_version)
     else:

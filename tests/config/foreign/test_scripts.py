@@ -73,7 +73,7 @@ def test_the_newcomers_script():
     assert (finding.where.line, finding.where.column) == (15, 27)
     assert finding.message.startswith('load_dataset.data_files: "train.jsonl" is not here, so no row of it was read')
     reentrant = report.spec.where("training.gradient_checkpointing_kwargs.use_reentrant")
-    assert (report.spec.training.reentrant, reentrant.line, reentrant.column) == (True, 14, 76)
+    assert (report.spec.training.reentrant, reentrant.line, reentrant.column) == (True, 14, 78)
 
 
 @pytest.mark.slow

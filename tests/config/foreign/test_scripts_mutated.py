@@ -18,8 +18,9 @@ TOKEN = re.compile(r"[A-Za-z_]\w*|\d[\w.]*|\"[^\"\n]*\"|[()\[\]{}=+*/%:,.]")
 PIECES = (
     "None", "True", "-1", "1e400", "10**9", "'x' * 10**9", "'%999999999d' % 1", "f'{1:>999999999}'", "[]", "{}", "()",
     "lambda: x", "x", "args", "model", "trainer", "ds", "*[1]", "**{}", "**args", "not x", "x if y else z", "a or b",
-    "[a for a in b]", "{a: b for a in b}", "await x", "(yield)", "x := 3", "x[0]", "x['a']", "x.y", "x()", "x().train()",
-    "int('9' * 400)", "range(10**12)", "os.environ['X']", "getattr(x, 'y')", "[0] * 3", "'a'.join(x)", "1 << 10000",
+    "[a for a in b]", "{a: b for a in b}", "await x", "(yield)", "x := 3", "x[0]", "x['a']", "x.y", "x()",
+    "x().train()", "int('9' * 400)", "range(10**12)", "os.environ['X']", "getattr(x, 'y')", "[0] * 3", "'a'.join(x)",
+    "1 << 10000",
     "'{:{}}'.format(1, 9**9)", "dict(a=1)", "torch.float16", "return", "raise", "global x", "del model", "pass",
 )  # fmt: skip
 """What a token is replaced by: values at their limits, kinds that are not expected, and statements."""

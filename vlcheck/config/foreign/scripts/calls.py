@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from vlcheck.config.foreign.scripts import methods, pure
 from vlcheck.config.foreign.scripts.objects import attribute, is_parse, parsed, text_of
@@ -141,9 +142,11 @@ def _bound(own: Own, arguments: Sequence[Value], keywords: Mapping[str, Value], 
 
 def _kept(made: Made, scope: Scope, node: ast.Call) -> Made:
     script = scope.script
-    nodes = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
-    counted = Made(**{**vars(made), "order": len(script.calls) + 1, "sure": not script.unsure, "nodes": nodes,
-                      "scope": scope})  # fmt: skip
+    named = [keyword for keyword in node.keywords if keyword.arg is not None]
+    nodes = {str(keyword.arg): keyword.value for keyword in named}
+    places = {str(keyword.arg): script.place(keyword) for keyword in named}
+    order, sure = len(script.calls) + 1, not script.unsure
+    counted = replace(made, order=order, sure=sure, nodes=nodes, places=places, scope=scope)
     script.calls.append(counted)
     return counted
 

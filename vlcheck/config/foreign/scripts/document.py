@@ -80,6 +80,8 @@ class Document:
         named = dict(zip(names, call.arguments, strict=False)) | call.keywords | call.attributes
         for name, value in named.items():
             if name not in leave:
-                self.put(prefix + name, value, node=call.nodes.get(name) if name in call.keywords else None)
+                given = value is call.keywords.get(name)
+                node, where = (call.nodes.get(name), call.places.get(name)) if given else (None, None)
+                self.put(prefix + name, value, where, node)
         for number, value in enumerate(call.rest):
             self.doubt(f"{prefix}**{number or ''}", value, call.where)

@@ -231,7 +231,7 @@ def _call(node: ast.Call, scope: Scope) -> Value:
 
 def _movable(value: Value) -> bool:
     """Whether a value stands where it is given; what a call made keeps its own place."""
-    return isinstance(value, Plain | Items | Entries | Imported | Unknown)
+    return isinstance(value, Plain | Items | Entries | Imported)
 
 
 def _comprehension(node: ast.ListComp | ast.GeneratorExp | ast.SetComp, scope: Scope) -> Value:

@@ -150,8 +150,8 @@ def _adapter(document: Document, training: Training) -> None:
 def _effects(document: Document, training: Training) -> None:
     attached = min((step.order for step in training.chain if isinstance(step, Made) and step.callee in ATTACHES),
                    default=10**9)  # fmt: skip
-    for call in training.attached:
-        document.set(f"attached.{call.order}", True, call.where)
+    for number, call in enumerate(training.attached, 1):
+        document.set(f"adapters.{number}", True, call.where)
     for path, call in training.effects:
         match call.callee:
             case ".gradient_checkpointing_enable" | ".activation_checkpointing_enable" if not path:

@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vlcheck.config.foreign.scripts.source import Source
-from vlcheck.config.foreign.scripts.values import Made, Own, Plain, Unknown, Value, line_of, saying, shown
+from vlcheck.config.foreign.scripts.values import (
+    Entries,
+    Items,
+    Made,
+    Own,
+    Part,
+    Plain,
+    Unknown,
+    Value,
+    line_of,
+    saying,
+    shown,
+)
 from vlcheck.spec import Location
 
 MOST_STEPS = 60_000
@@ -99,7 +111,7 @@ def choose(first: Value, second: Value, what: str, where: Location) -> Value:
         return first
     if isinstance(first, Own) and isinstance(second, Own):
         return first
-    known = isinstance(second, Unknown) or not isinstance(first, Unknown)
+    known = not isinstance(first, Unknown | Part) or not isinstance(second, Plain | Items | Entries)
     judged = "the first" if known else "the second, since the first is not known,"
     said = f"{line_of(where)}: {what} is {shown(first)} or {shown(second)}, as a run decides; {judged} was judged"
     return saying(first if known else second, said)

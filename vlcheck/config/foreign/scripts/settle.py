@@ -20,6 +20,7 @@ from vlcheck.config.foreign.scripts.tables import (
     UNSLOTH_ADAPTER,
     UNSLOTH_MODEL,
 )
+from vlcheck.config.foreign.scripts.values import line_of
 from vlcheck.config.foreign.transformers import local_or_hub, settle_arguments
 from vlcheck.config.foreign.trl import settle_dtype
 from vlcheck.config.reading.quoting import quoted
@@ -183,6 +184,7 @@ def _loop(draft: Draft) -> None:
     _by_default(draft, "training.logits", "all", "the model's own loss, transformers/loss/loss_utils.py:61")
     if "per_device_train_batch_size" not in draft.document["training"]:
         _by_default(draft, "training.per_device_train_batch_size", 1, "DataLoader of torch")
+    _by_default(draft, "training.remove_unused_columns", False, "a loop that drops no column")
     if isinstance(draft.value("optimizer.called"), str):
         draft.put("training.optim", draft.value("optimizer.called"), "optimizer")
     if isinstance(draft.value("epochs"), int):
@@ -201,10 +203,10 @@ def _by_default(draft: Draft, path: str, value: Json, whose: str) -> None:
 
 def _attached_twice(draft: Draft) -> None:
     """Adapters that are attached to a model that has some."""
-    keys = [f"attached.{order}" for order in draft.mapping("attached") or {}]
+    keys = [f"adapters.{number}" for number in draft.mapping("adapters") or {}]
     if len(keys) > 1:
-        lines = ", ".join(str(draft.place(key).line) for key in keys)
-        message = f"adapters are attached {len(keys)} times, on lines {lines}; they were judged as attached once"
+        lines = " and ".join(line_of(draft.place(key)) for key in keys)
+        message = f"adapters are attached {len(keys)} times, by {lines}; they were judged as attached once"
         draft.doubt(keys[1], "placement", "memory", message=message)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vlcheck.config.foreign.scripts.calls import followed, through
@@ -147,7 +148,7 @@ def _set_attribute(holder: Value, target: ast.Attribute, value: Value, scope: Sc
         holder.names[target.attr] = value
         return
     if isinstance(holder, Made):
-        placed = type(value)(**{**vars(value), "where": where}) if isinstance(value, Plain | Items | Entries) else value
+        placed = replace(value, where=where) if isinstance(value, Plain | Items | Entries) else value
         holder.attributes[target.attr] = placed
     order = len(script.calls) + 1
     made = Made(where=where, callee=f".{target.attr}=", of=holder, arguments=[value], order=order,

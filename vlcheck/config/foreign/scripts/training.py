@@ -163,7 +163,7 @@ def _attachings(script: Script, orders: Sequence[int]) -> tuple[Made, ...]:
         and any(isinstance(step, Made) and step.order in orders for step in steps(call.given("model", 0)))
     ]
     found += [call for call in script.calls if call.callee == ".add_adapter" and path_from(call.of, orders) == []]
-    return tuple(found)
+    return tuple(sorted(found, key=lambda call: call.order))
 
 
 def _is_model(value: Value) -> bool:

@@ -110,6 +110,8 @@ class Made(Value):
     """Calls count on in the order in which they are reached."""
     nodes: dict[str, ast.expr] = field(default_factory=dict)
     """What stands in the call for each keyword."""
+    places: dict[str, Location] = field(default_factory=dict)
+    """Where each keyword stands."""
     scope: object = None
     """The scope of the call."""
     sure: bool = True
@@ -235,7 +237,7 @@ def shown(value: Value) -> str:  # noqa: PLR0911  one for each kind of value
     try:
         return quoted(plain(value))
     except (NotPlain, TypeError):
-        return "something"
+        return f"`{value.path}`" if isinstance(value, Imported) else "something"
 
 
 def root(value: Value) -> Value:
