@@ -85,22 +85,21 @@ ASSUMED = {
     ),
     "@dataclass\nclass A:\n    r: int = 16\nP = HfArgumentParser((A, SFTConfig))\n"
     "(a, t) = P.parse_args_into_dataclasses()\nR = a.r": f"{NO_LINE}fields of A (line 12)",
+    "R = 16 if torch.cuda.is_bf16_supported() else 8": (
+        "a card with bfloat16 is taken to be there, so these are true: torch.cuda.is_bf16_supported (line 8)"
+    ),
     "R = int(os.environ.get('R', 16))": "the environment is taken to set none of these: R (line 8)",
     "R = int(os.getenv('R', '16'))": "the environment is taken to set none of these: R (line 8)",
-    "R = 16 if torch.cuda.is_available() else 8": (
-        "line 8: `16 if torch.cuda.is_available() else 8` is 16 or 8, as a run decides; the first was judged"
+    "R = 16 if os.fork() else 8": (
+        "line 8: `16 if os.fork() else 8` is 16 or 8, as a run decides; the first was judged"
     ),
-    "if torch.cuda.is_available():\n    R = 16\nelse:\n    R = 8": (
-        "line 8: `R` is 16 or 8, as a run decides; the first was judged"
-    ),
-    "R = 8\nif torch.cuda.is_available():\n    R = 16": (
-        "line 9: `R` is 16 or 8, as a run decides; the first was judged"
-    ),
+    "if os.fork():\n    R = 16\nelse:\n    R = 8": ("line 8: `R` is 16 or 8, as a run decides; the first was judged"),
+    "R = 8\nif os.fork():\n    R = 16": ("line 9: `R` is 16 or 8, as a run decides; the first was judged"),
     "try:\n    import flash_attn\n    R = 16\nexcept ImportError:\n    R = 8": (
         "line 8: `R` is 16 or 8, as a run decides; the first was judged"
     ),
-    "R = json.load(open('c'))['r'] if torch.cuda.is_available() else 16": "the second, since the first is not known,",
-    "def f():\n    if torch.cuda.is_available():\n        return 16\n    return 8\nR = f()": (
+    "R = json.load(open('c'))['r'] if os.fork() else 16": "the second, since the first is not known,",
+    "def f():\n    if os.fork():\n        return 16\n    return 8\nR = f()": (
         "line 12: `f(...)` is 16 or 8, as a run decides; the first was judged"
     ),
 }

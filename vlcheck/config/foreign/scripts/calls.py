@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from vlcheck.config.foreign.scripts import methods, pure
 from vlcheck.config.foreign.scripts.objects import attribute, is_parse, parsed, text_of
-from vlcheck.config.foreign.scripts.scope import DEEPEST, Scope, choose
+from vlcheck.config.foreign.scripts.scope import DEEPEST, Scope, choose, written
 from vlcheck.config.foreign.scripts.values import (
+    CARD,
     Each,
     Entries,
     Imported,
@@ -20,6 +21,7 @@ from vlcheck.config.foreign.scripts.values import (
     Plain,
     Unknown,
     Value,
+    line_of,
     public,
     saying,
 )
@@ -27,6 +29,14 @@ from vlcheck.spec import Location
 
 _RUNNERS = ("fire.Fire", "typer.run", "absl.app.run", "tyro.cli")
 """They call the function that they are given, with what the command line says."""
+_CARD = (
+    "torch.cuda.is_available",
+    "torch.cuda.is_bf16_supported",
+    "unsloth.is_bf16_supported",
+    "unsloth.is_bfloat16_supported",
+    "transformers.is_torch_bf16_gpu_available",
+)
+"""They ask for the card that a run has."""
 
 
 def called(callee: Value, arguments: list[Value], keywords: dict[str, Value], rest: list[Value], scope: Scope,
@@ -46,7 +56,10 @@ def called(callee: Value, arguments: list[Value], keywords: dict[str, Value], re
         case Own(node=ast.ClassDef()):
             base = next((base.path for base in _bases(callee) if isinstance(base, Imported)), callee.name)
             made = Made(where=where, callee=base, arguments=arguments, keywords=keywords, rest=rest, own=callee)
-            return _kept(made, scope, node)
+            kept = _kept(made, scope, node)
+            if (start := _method_of(kept, "__init__")) is not None:
+                followed(start, [kept, *arguments], keywords, scope, where, rest)
+            return kept
         case Own():
             return followed(callee, arguments, keywords, scope, where, rest)
         case Unknown():
@@ -61,6 +74,8 @@ def _worked_out(path: str, arguments: list[Value], keywords: dict[str, Value], s
         return followed(arguments[0], [], {}, scope, where)
     if path == "builtins.getattr" and len(arguments) > 1 and (name := text_of(arguments[1])) is not None:
         return attribute(arguments[0], name, where)
+    if path in _CARD:
+        return Plain(where=where, value=True, said=(f"{CARD}{path} ({line_of(where)})",))
     found = pure.function(path, arguments, keywords, where)
     if found is None and pure.is_known(path):
         return next((value for value in arguments if isinstance(value, Unknown)), None)
@@ -71,6 +86,8 @@ def method(value: Value, name: str, arguments: list[Value], keywords: dict[str, 
            scope: Scope, node: ast.Call) -> Value:  # fmt: skip
     """What calling a method of a value gives."""
     where = scope.script.place(node)
+    if isinstance(value, Made) and (own := _method_of(value, name)) is not None:
+        return followed(own, arguments if _is_static(own) else [value, *arguments], keywords, scope, where, rest)
     if (found := methods.method(value, name, arguments, keywords, where)) is not None:
         return found
     made = _kept(
@@ -105,6 +122,22 @@ def followed(own: Own, arguments: Sequence[Value], keywords: Mapping[str, Value]
         elif not (isinstance(value, Plain) and value.value is None):
             result = choose(result, value, f"`{own.name}(...)`", where)
     return result if result is not None else Plain(where=where, value=None)
+
+
+def _method_of(made: Made, name: str) -> Own | None:
+    """A method of an object of the script's own class; None for one of a class that is imported."""
+    for own in [made.own, *_bases(made.own)] if made.own is not None else []:
+        found = own.names.get(name) if isinstance(own, Own) else None
+        if isinstance(found, Own) and isinstance(found.node, ast.FunctionDef):
+            return found
+    return None
+
+
+def _is_static(own: Own) -> bool:
+    """Whether a method takes no object before its arguments."""
+    return isinstance(own.node, ast.FunctionDef) and any(
+        written(by) == "staticmethod" for by in own.node.decorator_list
+    )
 
 
 def _bases(own: Own) -> list[Value]:

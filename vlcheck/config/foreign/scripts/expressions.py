@@ -26,6 +26,7 @@ from vlcheck.config.foreign.scripts.values import (
     Unknown,
     Value,
     line_of,
+    public,
     saying,
     sayings,
     truth,
@@ -60,6 +61,8 @@ def _name(node: ast.Name, scope: Scope) -> Value:
         return found
     if hasattr(builtins, node.id):
         return Imported(where=scope.script.place(node), path=f"builtins.{node.id}")
+    if len(scope.script.stars) == 1:
+        return Imported(where=scope.script.place(node), path=public(f"{scope.script.stars[0]}.{node.id}"))
     return scope.script.unknown(node)
 
 
@@ -220,7 +223,7 @@ def _call(node: ast.Call, scope: Scope) -> Value:
             rest.append(value)
     if base is not None and isinstance(node.func, ast.Attribute):
         target = attribute(base, node.func.attr, script.place(node.func))
-        if isinstance(base, Imported) or isinstance(target, Own | Imported):
+        if isinstance(base, Imported) or (isinstance(target, Own | Imported) and not isinstance(base, Made)):
             return called(target, arguments, keywords, rest, scope, node)
         return method(base, node.func.attr, arguments, keywords, rest, scope, node)
     assert callee is not None

@@ -137,6 +137,8 @@ def _adapter(document: Document, training: Training) -> None:
         document.call("LoraConfig", adapter)
     elif isinstance(adapter, Made) and adapter.callee.startswith("unsloth.") and adapter.callee in ATTACHES:
         document.call("get_peft_model", adapter, ("model", "r"), leave=("model",))
+    elif isinstance(adapter, Made) and adapter.callee.startswith("peft.") and adapter.callee.endswith("Config"):
+        document.set("other_adapter", adapter.callee, adapter.where)
     elif adapter is not None and not is_none(adapter):
         document.doubt("LoraConfig", adapter, adapter.where)
     for step in training.chain:
@@ -186,7 +188,7 @@ def _rows(document: Document, key: str, rows: Rows) -> None:
         split = named_split(rows)
         if split is not None and rows.split is not None:
             document.set(f"{key}.split", split, rows.split_at or rows.load.where)
-    elif rows.opaque is not None:
+    elif rows.opaque is not None and not is_none(rows.opaque):
         document.doubt(key, rows.opaque, rows.opaque.where)
     if key == "load_dataset":
         for by, where in rows.changed[::-1]:

@@ -40,6 +40,8 @@ class Script:
     """In the order in which a run would reach them."""
     loops: list[tuple[str, Value]] = field(default_factory=list)
     """Names that loops set, and what each loop goes through."""
+    stars: list[str] = field(default_factory=list)
+    """Modules of which everything is imported."""
     under: list[str] = field(default_factory=list)
     """What the conditions around this place were taken to be."""
     unsure: int = 0

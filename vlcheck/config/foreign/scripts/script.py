@@ -18,7 +18,7 @@ from vlcheck.config.foreign.scripts.source import Source, read_source
 from vlcheck.config.foreign.scripts.statements import follow_uncalled, read
 from vlcheck.config.foreign.scripts.tables import ARGUMENTS_OF, HARMLESS, SECTION_TOUCHES, SECTIONS
 from vlcheck.config.foreign.scripts.training import Training, find_training
-from vlcheck.config.foreign.scripts.values import NOT_GIVEN, NOT_SET, Made, Own, line_of
+from vlcheck.config.foreign.scripts.values import TOGETHER, Made, Own, line_of
 from vlcheck.config.foreign.translate import Format, translated
 from vlcheck.config.typed import fill
 from vlcheck.finding import Json
@@ -130,10 +130,10 @@ def _overridden(draft: Draft, training: Training) -> None:
 def _together(said: Iterable[str]) -> list[str]:
     """Sentences with one beginning as one."""
     plain: list[str] = []
-    for beginning in (NOT_GIVEN, NOT_SET):
+    for beginning in TOGETHER:
         held = [sentence.removeprefix(beginning) for sentence in said if sentence.startswith(beginning)]
         plain += [beginning + ", ".join(held)] if held else []
-    return plain + [sentence for sentence in said if not sentence.startswith((NOT_GIVEN, NOT_SET))]
+    return plain + [sentence for sentence in said if not sentence.startswith(TOGETHER)]
 
 
 def _told_otherwise(source: Source, training: Training) -> list[str]:

@@ -125,6 +125,8 @@ def _adapters(draft: Draft, unsure: Mapping[str, str], typed: frozenset[str]) ->
         draft.document.setdefault("lora", {})
         draft.sources["lora"] = draft.place(key)
         targets = f"{key}.target_modules"
+        if f"{key}.**" in unsure and "target_modules" not in draft.document["lora"]:
+            targets = f"{key}.**"
         if targets in unsure and "lora.target_modules" not in typed:  # nothing of where adapters sit is known without
             told = f"target_modules is {unsure[targets]}, known only when the script runs"
             draft.refuse(targets, f"{told}; {_FILL.format(path='lora.target_modules')}")
@@ -133,6 +135,8 @@ def _adapters(draft: Draft, unsure: Mapping[str, str], typed: frozenset[str]) ->
     elif "LoraConfig" in unsure:
         told = f"the adapters are {unsure['LoraConfig']}, known only when the script runs"
         draft.refuse("LoraConfig", f"{told}; --set lora.r=... and its neighbours fill them in")
+    elif draft.value("other_adapter") is not None:
+        draft.refuse("other_adapter", f"adapters are {draft.value('other_adapter')}; vlcheck judges peft.LoraConfig")
     else:
         _refuse_full(draft, "")
     if key == "get_peft_model":

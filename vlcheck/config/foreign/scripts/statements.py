@@ -159,6 +159,9 @@ def _set_attribute(holder: Value, target: ast.Attribute, value: Value, scope: Sc
 def _import(node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
     where = scope.script.place(node)
     for alias in node.names:
+        if alias.name == "*" and isinstance(node, ast.ImportFrom):
+            scope.script.stars.append(node.module or "")
+            continue
         if isinstance(node, ast.Import):
             name = alias.asname or alias.name.partition(".")[0]
             path = alias.name if alias.asname else name

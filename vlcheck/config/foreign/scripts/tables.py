@@ -20,7 +20,7 @@ from vlcheck.spec import Concern, Framework
 SECTIONS = together(
     "from_pretrained processor LoraConfig BitsAndBytesConfig get_peft_model prepare_model_for_kbit_training "
     "gradient_checkpointing_enable load_dataset rows eval_load_dataset data_collator trainer frozen frozen_adapters "
-    "thawed adapters DataLoader optimizer Accelerator scheduler clip_grad_norm_ epochs"
+    "thawed adapters other_adapter DataLoader optimizer Accelerator scheduler clip_grad_norm_ epochs"
 )
 """Keys of the document that a script becomes, beside the arguments themselves: a call each."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TypeAlias
 
 from vlcheck.config.reading.quoting import quoted
@@ -141,19 +142,30 @@ class NotPlain(Exception):
         self.value = value
 
 
+MOST_DEPTH = 32
+MOST_VALUES = 20_000
+"""Items of a value, those of its items among them: a list that holds another twice, and so on, has any number."""
+
+
 def plain(value: Value) -> Json:
     """A value in JSON's types: types of torch and enums by their names.
 
     Raises:
-        NotPlain: if some of it is not known.
+        NotPlain: if some of it is not known, or it holds more than `MOST_VALUES` or itself.
     """
+    return _plain(value, count(1), 0)
+
+
+def _plain(value: Value, counted: count[int], depth: int) -> Json:
+    if next(counted) > MOST_VALUES or depth > MOST_DEPTH:
+        raise NotPlain(value)
     match value:
         case Plain():
             return value.value
         case Items():
-            return [plain(item) for item in value.items]
+            return [_plain(item, counted, depth + 1) for item in value.items]
         case Entries() if not value.rest:
-            return {str(key): plain(item) for key, item in value.entries.items()}
+            return {str(key): _plain(item, counted, depth + 1) for key, item in value.entries.items()}
         case Imported():
             *_, holder, last = ("", *value.path.split("."))
             if value.path.startswith("torch.") and last in DTYPES:
@@ -176,16 +188,20 @@ def places(value: Value, key: str) -> Iterator[tuple[str, Location]]:
 
 def sayings(value: Value) -> Iterator[str]:
     """What was taken for granted of a value and of its parts."""
-    yield from value.said
-    match value:
-        case Items():
-            for item in value.items:
-                yield from sayings(item)
-        case Entries():
-            for item in value.entries.values():
-                yield from sayings(item)
-        case Part() | Each():
-            yield from sayings(value.of)
+    todo, seen = [value], {id(value)}
+    while todo:
+        found = todo.pop()
+        yield from found.said
+        inner: list[Value] = []
+        match found:
+            case Items():
+                inner = found.items
+            case Entries():
+                inner = [*found.entries.values()]
+            case Part() | Each():
+                inner = [found.of]
+        todo += [part for part in inner[::-1] if id(part) not in seen]
+        seen |= {id(part) for part in inner}
 
 
 def saying(value: Value, *sentences: str) -> Value:
@@ -212,6 +228,8 @@ def truth(value: Value) -> bool | None:
 
 NOT_GIVEN = "no command line is known, so these are their defaults: "
 NOT_SET = "the environment is taken to set none of these: "
+CARD = "a card with bfloat16 is taken to be there, so these are true: "
+TOGETHER = (NOT_GIVEN, NOT_SET, CARD)
 """Beginnings of sentences that are told together."""
 
 
