@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 
 from vlcheck.config.foreign.scripts.scope import Script
 from vlcheck.config.foreign.scripts.values import (
@@ -16,15 +17,24 @@ from vlcheck.config.foreign.scripts.values import (
     Own,
     Part,
     Plain,
+    Scalar,
     Unknown,
     Value,
     line_of,
     plain,
     saying,
 )
-from vlcheck.spec import Location
+from vlcheck.config.frameworks import TRANSFORMERS, TRL, Framework
+from vlcheck.spec import Location, Training
 
 _PARSED = ("parse_args", "parse_known_args", "parse_args_into_dataclasses", "parse_args_and_config")
+_ARGUMENTS: Mapping[str, Framework] = {
+    "transformers.TrainingArguments": TRANSFORMERS,
+    "transformers.Seq2SeqTrainingArguments": TRANSFORMERS,
+    "trl.SFTConfig": TRL,
+}
+_TRAINING = {one.name: one.default for one in fields(Training) if isinstance(one.default, bool | int | float | str)}
+"""Fields of `TrainingArguments` and their defaults, which are those of a run's description."""
 _FIELDS = ("dataclasses.field", "pydantic.Field", "pydantic.fields.Field")
 
 
@@ -125,12 +135,21 @@ def _of_made(made: Made, name: str, where: Location) -> Value:
                 value = held.names[name]
                 default = _default(value, f"{held.name}.{name}", where) or value
                 return saying(default, *made.said)
+    if name in _TRAINING and made.callee in _ARGUMENTS:
+        return Plain(where=where, said=made.said, value=_argument(_ARGUMENTS[made.callee], name))
     wrapped = made.arguments[0] if made.arguments else None
     if isinstance(wrapped, Entries) and name in wrapped.entries:  # EasyDict({...}), OmegaConf.create({...})
         return saying(wrapped.entries[name], *made.said)
     if made.callee == "argparse.Namespace":
         return Unknown(where=where, text=f"args.{name}")
     return Part(where=where, of=made, name=name)
+
+
+def _argument(row: Framework, name: str) -> Scalar:
+    """What a field of training arguments is that nobody sets."""
+    fact = row.defaults.get(f"training.{name}")
+    found = fact.value if fact is not None else _TRAINING[name]
+    return found if isinstance(found, bool | int | float | str) else None
 
 
 def _several(made: Made, at: int, where: Location) -> Value | None:

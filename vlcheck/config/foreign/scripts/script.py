@@ -107,6 +107,10 @@ def _doubt(draft: Draft, key: str, text: str, table: Mapping[str, Fate], typed: 
         return
     if key in (*IDS, "LoraConfig"):
         return  # refused, or filled in
+    if key in ("load_dataset", "eval_load_dataset"):
+        message = f"rows come from {text}, which was not run, so none was read"
+        draft.doubt(key, "data", "labels", "memory", message=message)
+        return
     touches: tuple[Concern, ...] = ()
     decides = ""
     if isinstance(fate, To):

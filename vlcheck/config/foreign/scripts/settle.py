@@ -74,7 +74,7 @@ def _model(draft: Draft, framework: Framework, unsure: Mapping[str, str], typed:
     for key in keys:
         settle_dtype(draft, key)
     if "dtype" not in draft.document["model"] and "model.dtype" not in typed:
-        _own_dtype(draft, framework, given=any(key in draft.places for key in keys))
+        _own_dtype(draft, framework, given=any(key in unsure for key in keys))
     if draft.on("from_pretrained.full_finetuning"):
         _refuse_full(draft, "from_pretrained.full_finetuning")
 

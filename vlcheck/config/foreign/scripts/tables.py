@@ -1,7 +1,7 @@
 """What becomes of the arguments of calls that scripts make: other formats' tables where they have one, and the rest.
 
-Releases that were read: trl 0.12.2, 0.16.1, 0.19.1 and 1.16.0 (trl/trainer/sft_trainer.py), transformers 4.57.6 and
-5.23.0 (trainer.py, modeling_utils.py), peft 0.21.2 (utils/other.py), unsloth 2026.10.9 (models/loader.py,
+Releases that were read: trl 0.12.2, 0.16.1, 0.19.1 and 1.16.0 (trl/trainer/sft_trainer.py), transformers 4.57.6, 5.0.0
+and 5.23.0 (trainer.py, modeling_utils.py), peft 0.21.2 (utils/other.py), unsloth 2026.10.9 (models/loader.py,
 models/vision.py).
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from vlcheck.config.foreign.adapters import BITSANDBYTES
 from vlcheck.config.foreign.huggingface import ADAPTER_KEYS
-from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Unjudged, idle, same, together, unjudged
+from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
 from vlcheck.config.foreign.transformers import ARGUMENTS
 from vlcheck.config.foreign.trl import LOADING, SFT_CONFIG
 from vlcheck.finding import Json
@@ -41,7 +41,17 @@ ARGUMENTS_OF: Mapping[Framework, Mapping[str, Fate]] = {
 
 MODEL: Mapping[str, Fate] = {
     **LOADING,
-    **together("pretrained_model_name_or_path model_name quantization_config load_in_4bit load_in_8bit"),
+    **together("pretrained_model_name_or_path model_name quantization_config"),
+    **dict.fromkeys(
+        ("load_in_4bit", "load_in_8bit"),
+        Gone(
+            "transformers",
+            "5.0.0",
+            "transformers/modeling_utils.py: 4.57.6 has it, 5.0.0 has not",
+            "quantization_config=BitsAndBytesConfig(...)",
+            Together(),
+        ),
+    ),
     **together("min_pixels max_pixels"),
     "_attn_implementation": LOADING["attn_implementation"],
     **unjudged("config state_dict max_memory use_flash_attention_2", "memory", "placement"),
@@ -53,7 +63,7 @@ MODEL: Mapping[str, Fate] = {
 UNSLOTH_MODEL: Mapping[str, Fate] = {
     **MODEL,
     "max_seq_length": To("data.max_length"),
-    **together("load_in_16bit full_finetuning use_gradient_checkpointing"),
+    **together("load_in_4bit load_in_8bit load_in_16bit full_finetuning use_gradient_checkpointing"),
     **unjudged("fast_inference load_in_fp8", "memory"),
     **idle("random_state fix_tokenizer return_logits gpu_memory_utilization max_lora_rank float8_kv_cache auto_model"),
 }

@@ -242,6 +242,8 @@ def line_of(where: Location) -> str:
 def shown(value: Value) -> str:  # noqa: PLR0911  one for each kind of value
     """A value in a few words, for messages."""
     match value:
+        case Made(own=Own() as own):
+            return f"`{own.name}(...)` of {line_of(value.where)}"
         case Made():
             return f"`{value.callee.removeprefix('.').removeprefix('builtins.')}(...)` of {line_of(value.where)}"
         case Own():
