@@ -254,6 +254,8 @@ class Origin:
     outdated: tuple[Outdated, ...] = ()
     assumed: tuple[str, ...] = ()
     """What was taken for granted where the file leaves something open, a sentence each."""
+    own_rows: bool = False
+    """Whether a script makes its rows itself, so that their columns are known only when it runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ def settle_rows(draft: Draft, typed: frozenset[str]) -> None:
         message = (
             f"the rows of {quoted(source)} are read by the script's own collator, so none was read; {_reads(source)}"
         )
-        draft.doubt("load_dataset", "data", "labels", "memory", message=message)
+        draft.doubt("load_dataset.path", "data", "labels", "memory", message=message)
         return
     if not _put(draft, source):
         return

@@ -62,6 +62,7 @@ def read_script(
     def settled(draft: Draft) -> None:
         settle(draft, framework, unsure, frozenset(typed))
         settle_collator(draft, framework, source.file)
+        draft.own_rows = bool(draft.value("rows.changed")) or not {"load_dataset", "trainer.**"}.isdisjoint(unsure)
         settle_rows(draft, frozenset(typed))
         _overridden(draft, training)
         for key, text in unsure.items():
