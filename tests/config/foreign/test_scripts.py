@@ -197,10 +197,10 @@ def test_no_code_of_a_script_runs(tmp_path):
 )
 def test_rows_that_a_script_makes_have_columns_of_their_own(tmp_path, rows, own):
     """What its collator then loses to `remove_unused_columns` is not claimed (VLC221)."""
-    text = f"from trl import *\nfrom peft import LoraConfig\nfrom datasets import load_dataset\ndef f(x): ...\nds = {rows}\n"
-    end = "SFTTrainer('a/b', SFTConfig(), data_collator=f, train_dataset=ds, peft_config=LoraConfig()).train()\n"
+    text = f"from trl import *\nfrom peft import LoraConfig\nfrom datasets import load_dataset\nf, ds = len, {rows}\n"
+    end = "SFTTrainer('a/b', SFTConfig(), lambda rows: f, train_dataset=ds, peft_config=LoraConfig()).train()\n"
     (tmp_path / "t.py").write_text(text + end)
     spec = load(tmp_path / "t.py")
 
     assert spec.origin.own_rows is own
-    assert (spec.data.dataset, spec.data.collator) == (None, f"{tmp_path}/t.py:f")
+    assert (spec.data.dataset, spec.data.collator) == (None, f"{tmp_path}/t.py:data_collator")

@@ -132,12 +132,19 @@ def _count(call: Made, rows: Rows) -> None:
     wanted = call.arguments[0] if call.arguments else call.keywords.get("indices")
     count = whole(wanted) if wanted is not None else None
     if isinstance(wanted, Made) and wanted.callee == "builtins.range":
-        numbers = counted(wanted.arguments)
+        numbers = counted([_at_most(argument) for argument in wanted.arguments])
         count = len(numbers) if numbers is not None else None
     elif isinstance(wanted, Items):
         count = len(wanted.items)
     if count and rows.samples is None:
         rows.samples = (count, call.where)
+
+
+def _at_most(value: Value) -> Value:
+    """The number that a `min(...)` holds beside others that are not known: there are no more rows than that."""
+    if isinstance(value, Made) and value.callee == "builtins.min":
+        return next((one for one in value.arguments if isinstance(one, Plain)), value)
+    return value
 
 
 def _by(call: Made) -> str:

@@ -220,11 +220,12 @@ def _maybe(branches: list[list[ast.stmt]], scope: Scope, node: ast.stmt, *, exha
     before = dict(scope.names)
     ends: list[str] = []
     results: list[dict[str, Value]] = []
-    for body in branches:
+    for number, body in enumerate(branches):
+        doubtful = number > 0 or not exhaustive  # what a `try` tries is the way a run goes
         scope.names = dict(before)
-        scope.script.unsure += 1
+        scope.script.unsure += doubtful
         ended = run(body, scope)
-        scope.script.unsure -= 1
+        scope.script.unsure -= doubtful
         ends.append(ended)
         if not ended:
             results.append(scope.names)
