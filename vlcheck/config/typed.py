@@ -55,7 +55,9 @@ def fill(document: dict[str, Any], sources: dict[str, Location], typed: Mapping[
     for path, value in typed.items():
         *above, last = path.split(".")
         holder = document
-        for part in above:
+        for depth, part in enumerate(above, 1):
+            if depth > 1:
+                sources.setdefault(key := ".".join(above[:depth]), Location(TYPED, key=key))
             inner = holder.get(part)
             holder[part] = inner if isinstance(inner, dict) else {}
             holder = holder[part]

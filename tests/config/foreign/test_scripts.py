@@ -204,3 +204,19 @@ def test_rows_that_a_script_makes_have_columns_of_their_own(tmp_path, rows, own)
 
     assert spec.origin.own_rows is own
     assert (spec.data.dataset, spec.data.collator) == (None, f"{tmp_path}/t.py:data_collator")
+
+
+@pytest.mark.slow
+def test_a_scripts_own_collator_is_judged_where_code_is_allowed(tmp_path):
+    """At its line in the script, by the run's processor; without leave the label rules are skipped."""
+    text = (HOME / "trl-gemma3-mmiu.py").read_text().replace("process_vision_info(e[", "list(e[").replace(
+        'list(e["messages"])', 'e["images"]'
+    )  # fmt: skip
+    (tmp_path / "train.py").write_text(text)
+    spec = load(tmp_path / "train.py")
+    refused = audit(spec, offline=True, select=("VLC202",))
+    (outcome,) = audit(spec, offline=True, allow_code=True, select=("VLC202",)).found()
+
+    assert "was not run, which takes --allow-code" in refused.with_verdict(Verdict.SKIPPED)[0].reason
+    assert (outcome.findings[0].where.line, outcome.rule.code) == (55, "VLC202")
+    assert outcome.findings[0].message.startswith(f"{tmp_path}/train.py:collate_fn: ")
