@@ -49,8 +49,6 @@ def attribute(value: Value, name: str, where: Location) -> Value:
             return _of_made(value, name, where)
         case Unknown():
             return value
-        case Each() if value.by:
-            return Part(where=where, of=value, name=name)
     return Part(where=where, of=value, name=name)
 
 

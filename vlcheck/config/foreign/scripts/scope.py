@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from vlcheck.config.foreign.scripts.source import Source
 from vlcheck.config.foreign.scripts.values import (
@@ -129,14 +129,6 @@ def merged(scope: Scope, before: dict[str, Value], first: dict[str, Value], seco
             scope.names[name] = one or other or before[name]
         elif one is other:
             scope.names[name] = one
-        elif one is before.get(name) and name not in before:
-            scope.names[name] = other
         else:
-            untouched = one is before.get(name)
-            pair = (other, one) if untouched else (one, other)
+            pair = (other, one) if one is before.get(name) else (one, other)  # what a branch sets comes first
             scope.names[name] = choose(*pair, f"`{name}`", where)
-
-
-def moved(value: Value, where: Location) -> Value:
-    """The value, standing where it is handed on."""
-    return replace(value, where=replace(where, key=""))

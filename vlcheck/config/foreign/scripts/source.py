@@ -8,8 +8,9 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vlcheck.config.foreign.not_configs import read_head
@@ -109,7 +110,9 @@ def _notebook(file: str, text: str) -> Source:
         cells.append((line, number))
         if line + len(code) > MAX_CODE:
             raise _refusal(file, f"holds more than {MAX_CODE} characters of Python")
-        plain = list(_without_magics(code, pins, lambda at, start=line: _placed(file, cells, start + at, 1)))
+        plain = code.split("\n")
+        if not _is_plain(code):
+            plain = list(_without_magics(code, pins, partial(_placed, file, tuple(cells), column=1), line))
         body += _parsed("\n".join(plain), file, tuple(cells), line)
         line += max(1, len(plain))
     return Source(file, tuple(body), tuple(cells), pins)
@@ -123,18 +126,36 @@ def _code(cell: object) -> str | None:
     return "".join(map(str, source)) if isinstance(source, list) else str(source)
 
 
-def _without_magics(code: str, pins: dict[str, tuple[str, Location]], place: object) -> Iterator[str]:
-    """The lines of a cell, those of IPython emptied; what they install at a version is noted."""
+def _is_plain(code: str) -> bool:
+    """Whether a cell is Python as it stands: a line that begins with % may go on with the one before."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _without_magics(
+    code: str, pins: dict[str, tuple[str, Location]], place: Callable[..., Location], first: int
+) -> Iterator[str]:
+    """The lines of a cell, those of IPython emptied; what they install at a version is noted.
+
+    Args:
+        place: of a line that counts through all cells; `first` is the cell's first.
+    """
     lines = code.split("\n")
     foreign = bool(lines) and re.match(r"\s*%%(?!capture|time)\w+", lines[0]) is not None
-    continued = False
-    for at, line in enumerate(lines):
+    continued = installing = False
+    for number, line in enumerate(lines, first):
         found = _MAGIC.fullmatch(line)
         magic = foreign or continued or (found is not None and _is_magic(line))
         if magic:
-            for installs in _INSTALLS.finditer(line) if not line.lstrip().startswith("#") else ():
-                for pin in _PIN.finditer(installs["what"]):
-                    pins.setdefault(pin["name"].lower().replace("_", "-"), (pin["version"], place(at)))  # type: ignore[operator]
+            installs = _INSTALLS.search(line) if not line.lstrip().startswith("#") else None
+            installing = installs is not None or (installing and continued)
+            for pin in _PIN.finditer(installs["what"] if installs else line) if installing else ():
+                pins[pin["name"].lower().replace("_", "-")] = pin["version"], place(line=number)
             continued = line.rstrip().endswith("\\") and not foreign
             indent = found["indent"] if found and not foreign else ""
             assigned = found["assigned"] if found and not foreign else None
