@@ -226,7 +226,7 @@ def test_a_notebooks_lines_of_ipython(tmp_path):
     """Emptied where they are no Python; an install states versions, over several lines too; `%` may be an operator."""
     cells = [
         "%%bash\npip install trl==0.1\nfor x in y; do echo; done",
-        '!pip install -q "trl==0.24.0" \\\n    transformers==4.57.6\nfiles = !ls\nif files:\n    !pip install torch==2.9.0',
+        '!pip install -q "trl==0.24.0" \\\n    transformers==4.57.6\nfiles = !ls\nif files:\n    !pip install torch',
         "from trl import *\nname = ('a/%s'\n%\n'b')\nname?",
         "name = ('a/%s'\n% 'b')",
         "from peft import LoraConfig\nSFTTrainer(name, train_dataset=None, peft_config=LoraConfig()).train()",
@@ -235,9 +235,9 @@ def test_a_notebooks_lines_of_ipython(tmp_path):
     (tmp_path / "t.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "x ="}, *held]}))
     spec = load(tmp_path / "t.ipynb")
 
-    assert (spec.model.id, spec.training.framework_version) == ("a/b", "0.1")
+    assert (spec.model.id, spec.training.framework_version) == ("a/b", "0.24.0")
     assert (spec.where("lora").file, spec.where("lora").line) == (f"{tmp_path}/t.ipynb:cell 6", 2)
     assert [said.rpartition(" installs ")[2] for said in spec.origin.assumed if " installs " in said] == [
-        "trl 0.1, and that version was judged",
+        "trl 0.24.0, and that version was judged",
         "transformers 4.57.6, and that version was judged",
     ]
