@@ -145,10 +145,11 @@ class Data:
     max_unreadable: Share = 0.01
     """Share of training rows that may be unreadable; the run leaves them out, lists them, and stops beyond it."""
     collator: Function | None = None
-    """`package.module:function`, your own collator, or what makes one of a processor; runs only with --allow-code."""
+    """`package.module:function`, your own collator, or what makes one of a processor; or `script.py:function`, that of
+    a training script, with what it needs of it. Runs only with --allow-code."""
 
     def __post_init__(self) -> None:
-        check_function("collator", self.collator)
+        check_function("collator", self.collator, scripts=True)
         if sum(source is not None for source in (self.dataset, self.path, self.generated)) > 1:
             raise ValueError("dataset, path and generated exclude each other")
 
@@ -269,6 +270,8 @@ class Origin:
     outdated: tuple[Outdated, ...] = ()
     assumed: tuple[str, ...] = ()
     """What was taken for granted where the file leaves something open, a sentence each."""
+    own_rows: bool = False
+    """Whether a script makes its rows itself, so that their columns are known only when it runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

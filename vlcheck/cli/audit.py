@@ -29,6 +29,7 @@ from vlcheck.cli.options import (
     ReportFormat,
     Rows,
     Select,
+    Settings,
     Stream,
     Strict,
     Threshold,
@@ -64,6 +65,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     memory_gib: MemoryGib = None,
     gpus: GpuCount = None,
     framework_version: FrameworkVersion = None,
+    settings: Settings = None,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -78,7 +80,15 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     from vlcheck.config.project import read_project
 
     project = read_project(config.parent)
-    spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus, framework_version=framework_version, project=project)
+    spec = load(
+        config,
+        gpu=gpu,
+        memory_gib=memory_gib,
+        gpus=gpus,
+        framework_version=framework_version,
+        settings=settings or (),
+        project=project,
+    )
     terms = settle(spec, project, config, form, output, fail_on, select, ignore, baseline, write_baseline)
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import audit as judge

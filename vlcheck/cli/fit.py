@@ -19,6 +19,7 @@ from vlcheck.cli.options import (
     Images,
     MemoryGib,
     Offline,
+    Settings,
     Tokens,
 )
 from vlcheck.cli.quiet import working
@@ -40,6 +41,7 @@ def fit(  # noqa: PLR0913, PLR0917  one parameter an option
     tokens: Tokens = None,
     images: Images = None,
     answer: Answer = None,
+    settings: Settings = None,
     form: DocumentForm = DocumentFormat.TEXT,
     offline: Offline = False,
     debug: Debug = False,
@@ -55,7 +57,7 @@ def fit(  # noqa: PLR0913, PLR0917  one parameter an option
     if memory_gib is not None and (len(named) > 1 or "all" in named):
         fail("--memory-gib goes with one --gpu at most")
     alone = named[0] if named and memory_gib is not None else None
-    spec = load(config, gpu=alone, memory_gib=memory_gib, gpus=gpus)
+    spec = load(config, gpu=alone, memory_gib=memory_gib, gpus=gpus, settings=settings or ())
     named = [] if memory_gib is not None else named
     with _cards_known("--gpu"):
         wanted = [*GPUS] if "all" in named else [row_of(name) for name in named]

@@ -98,6 +98,15 @@ FrameworkVersion: TypeAlias = Annotated[
         metavar="V", help="Version of the framework that will run, where another is here.", show_default=False
     ),
 ]
+Settings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Fill in or overrule a field of the run: lora.r=16; repeat it for more.",
+        show_default=False,
+    ),
+]
 Cards: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

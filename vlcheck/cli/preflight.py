@@ -25,6 +25,7 @@ from vlcheck.cli.options import (
     Output,
     Rows,
     Select,
+    Settings,
     Stream,
     Strict,
     Verbose,
@@ -65,6 +66,7 @@ def preflight(  # noqa: PLR0913, PLR0917  one parameter an option
     memory_gib: MemoryGib = None,
     gpus: GpuCount = None,
     framework_version: FrameworkVersion = None,
+    settings: Settings = None,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -83,7 +85,7 @@ def preflight(  # noqa: PLR0913, PLR0917  one parameter an option
     from vlcheck.launch.native import job_of_config
     from vlcheck.launch.read import read_job, with_requirements
 
-    hardware: dict[str, Any] = {"gpu": gpu, "memory_gib": memory_gib, "gpus": gpus}
+    hardware: dict[str, Any] = {"gpu": gpu, "memory_gib": memory_gib, "gpus": gpus, "settings": settings or ()}
     project = read_project(config.parent)
     spec = load(config, framework_version=framework_version, project=project, **hardware)
     terms = settle(

@@ -108,6 +108,8 @@ def columns_removed(spec: RunSpec, skeleton: Skeleton) -> Iterator[Finding | Exa
     if spec.data.collator is None:
         keeps = f"{spec.training.framework} keeps the columns that its own collator reads"
         raise NotApplicable(keeps if named(spec) else "vlcheck's own loop drops no column")
+    if spec.origin is not None and spec.origin.own_rows:
+        raise Unavailable("the script makes its rows itself, so their columns are known only when it runs")
     if skeleton.model is None:
         raise Unavailable("PEFT refuses the adapters, see VLC101 and VLC102")
     taken = set(inspect.signature(skeleton.model.forward).parameters)

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from vlcheck.config.foreign import axolotl, huggingface, llamafactory, ms_swift, trl
+from vlcheck.config.foreign.adapters import BITSANDBYTES
 from vlcheck.config.foreign.keys import To, Write, named
 from vlcheck.config.foreign.translate import Format
 from vlcheck.config.validation.allowed import keys, sections
@@ -61,7 +62,7 @@ WRITES: Mapping[str, Mapping[str, Write]] = {
         "lora.target_modules": lambda value: (
             "lora_target_linear: true" if value == "all-linear" else named("lora_target_modules")(value)
         ),
-        **{fate.path: _inside("bnb_config_kwargs", key) for key, fate in axolotl.BNB.items() if isinstance(fate, To)},
+        **{fate.path: _inside("bnb_config_kwargs", key) for key, fate in BITSANDBYTES.items() if isinstance(fate, To)},
     },
     llamafactory.NAME: {
         "lora.target_modules": lambda value: (  # it splits a text at its commas, and knows no regex
