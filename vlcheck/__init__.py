@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from vlcheck.engine import assert_collator, audit, check_adapter, check_collator, preflight, train_run
     from vlcheck.evaluation.run import evaluate_run
     from vlcheck.finding import Finding, Report, Severity
+    from vlcheck.integrations.callback import RunCheckCallback, RunCheckFailed
+    from vlcheck.integrations.check_run import check_run
     from vlcheck.launch.read import read_job
     from vlcheck.spec import ConfigError, RunSpec
 
@@ -22,6 +24,8 @@ __all__ = [
     "Finding",
     "Picture",
     "Report",
+    "RunCheckCallback",
+    "RunCheckFailed",
     "RunSpec",
     "Severity",
     "Turn",
@@ -30,6 +34,7 @@ __all__ = [
     "audit",
     "check_adapter",
     "check_collator",
+    "check_run",
     "evaluate_run",
     "load",
     "preflight",
@@ -43,6 +48,9 @@ _HOMES = {
     "audit": "vlcheck.engine",
     "check_adapter": "vlcheck.engine",
     "check_collator": "vlcheck.engine",
+    "check_run": "vlcheck.integrations.check_run",
+    "RunCheckCallback": "vlcheck.integrations.callback",
+    "RunCheckFailed": "vlcheck.integrations.callback",
     "evaluate_run": "vlcheck.evaluation.run",
     "train_run": "vlcheck.engine",
     "load": "vlcheck.config.load",

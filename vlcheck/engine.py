@@ -82,9 +82,9 @@ def audit(
         ValueError: if a selected rule does not exist.
         TypeError: if `given` names evidence that no collector knows.
     """
-    options = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": rows}
+    options: dict[str, Any] = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": rows}
     evidence = Evidence(spec, given, progress=progress, **options)
-    return _judged(spec, choose(tuple(select), tuple(ignore), launched="job" in given), evidence)
+    return report_on(spec, choose(tuple(select), tuple(ignore), launched="job" in given), evidence)
 
 
 def preflight(spec: RunSpec, job: Job, **options: Any) -> Report:
@@ -123,7 +123,7 @@ def check_adapter(
     evidence = Evidence(
         spec, {**given, "saved_adapter": saved}, allow_code=allow_code, offline=offline, progress=progress
     )
-    return _judged(spec, choose(tuple(select), tuple(ignore), saved=True), evidence)
+    return report_on(spec, choose(tuple(select), tuple(ignore), saved=True), evidence)
 
 
 def check_collator(
@@ -166,7 +166,7 @@ def check_collator(
     else:
         given["candidate" if isinstance(collator, Candidate) else "collator"] = collator
     evidence = Evidence(spec, given, offline=True, progress=progress)
-    return _judged(spec, choose(tuple(select), (*ignore, "VLC221")), evidence)
+    return report_on(spec, choose(tuple(select), (*ignore, "VLC221")), evidence)
 
 
 def assert_collator(
@@ -246,7 +246,7 @@ def train_run(  # noqa: PLR0913  one parameter an option
     evidence = Evidence(spec, {"projection": left_to_fit}, progress=shown, **options)
     if main and (known := begun_before(spec)):
         voice("audit: this run was begun before, by the same settings and versions; it is not judged again")
-    if not agreed(main and (known or _may_start(_judged(spec, choose(), evidence), force, voice, judged))):
+    if not agreed(main and (known or _may_start(report_on(spec, choose(), evidence), force, voice, judged))):
         raise NotStarted
     reached = accelerator.num_processes > 1 and agreed(main and every_adapter_reached(evidence))
     run: ResolvedRun = evidence.get("resolved_run")
@@ -268,7 +268,8 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
     return force or not errors
 
 
-def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
+def report_on(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
+    """Run rules, in report order, on the evidence of a run."""
     check_ignores(spec)
     outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
     told = [in_own_keys(outcome, spec.origin) for outcome in outcomes] if spec.origin else outcomes

@@ -341,6 +341,7 @@ def told_by(subject: Mapping[str, Any]) -> tuple[str, ...]:
         told.append(f"processor: {subject['processor']}")
     if "collator" in subject:
         rows = subject.get("rows")
-        source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
+        beside = " and built-in ones" if subject.get("built_in_rows", True) else ""
+        source = f"{rows} rows of the run's data{beside}" if rows else "built-in rows"
         told.append(f"labels of {subject['collator']} were judged on {source}")
     return tuple(told)

@@ -140,9 +140,18 @@ def _judged(
                 checks = _add(replace(checks, shapes=checks.shapes + 1), oracle, tried)
             checks = replace(checks, images=look_at_images(candidate, collator))
     for start in range(0, len(conversations), batch):
-        together = [Probe("data", conversation) for conversation in conversations[start : start + batch]]
-        checks = _add(checks, oracle, together)
+        checks = judge_rows(checks, oracle, conversations[start : start + batch])
     return checks
+
+
+def judge_rows(checks: CollatorChecks, oracle: Oracle, conversations: Sequence[Conversation]) -> CollatorChecks:
+    """The checks with a batch of these rows of the run's data in them."""
+    return _add(checks, oracle, [Probe("data", conversation) for conversation in conversations])
+
+
+def refused(checks: CollatorChecks, name: str, error: str) -> CollatorChecks:
+    """The checks with a batch of the run's own data that could not be made."""
+    return replace(checks, refused=(*checks.refused, Refused(name, "data", error)))
 
 
 def _tiles(oracle: Oracle, probe: Probe) -> Callable[[], AbstractContextManager[None]]:

@@ -19,6 +19,8 @@ from vlcheck.rules import (
     launch,
     launch_image,
     launch_state,
+    live,
+    live_batches,
     memory,
     numerics,
     pictures,
@@ -179,6 +181,30 @@ ADAPTER_RULES: tuple[Rule, ...] = (
 )
 """The rules of `vlcheck check-adapter`; those above are the rules of `vlcheck audit`."""
 
+LIVE_RULES: tuple[Rule, ...] = (
+    live.attached_twice,
+    live.adapters_frozen,
+    live.parameter_in_no_group,
+    live.idle_group,
+    live_batches.labels_of_another_text,
+    live_batches.images_gone,
+    live.dropout_off,
+    live.batch_fails,
+    live.no_gradient,
+    live.above_projection,
+    live_batches.evaluation_images,
+)
+"""The rules that only a running job can be held to: those of `vlcheck.check_run`."""
+
+OF_ADAPTERS = ("VLC1", "VLC3", "VLC4")
+"""Codes of the rules that judge a run by its adapters."""
+
+NOT_LIVE = (
+    "VLC101", "VLC102", "VLC110", "VLC112", "VLC113", "VLC114", "VLC201", "VLC213", "VLC216", "VLC217", "VLC218",
+    "VLC219", "VLC220", "VLC221", "VLC223", "VLC224", "VLC226", "VLC227", "VLC228", "VLC229", "VLC414", "VLC5",
+    "VLC805", "VLC9",
+)  # fmt: skip
+"""Codes of rules that ask what a running job has answered already, or that take rows which it does not have."""
 LAUNCH_RULES: tuple[Rule, ...] = (
     launch.job_hardware_differs,
     launch.job_over_budget,
@@ -206,7 +232,7 @@ LAUNCH_RULES: tuple[Rule, ...] = (
 
 def every_rule() -> tuple[Rule, ...]:
     """The rules of every command."""
-    return (*RULES, *ADAPTER_RULES, *LAUNCH_RULES)
+    return (*RULES, *LIVE_RULES, *ADAPTER_RULES, *LAUNCH_RULES)
 
 
 def choose(
@@ -222,6 +248,23 @@ def choose(
         ValueError: if an entry matches no rule; the message names it and the nearest rule.
     """
     rules = ADAPTER_RULES if saved else (*RULES, *LAUNCH_RULES) if launched else RULES
+    return _chosen(select, ignore, rules)
+
+
+def choose_live(select: Iterable[str] = (), ignore: Iterable[str] = (), *, adapted: bool = True) -> tuple[Rule, ...]:
+    """The rules that a running job is held to, selected and ignored as by `choose`.
+
+    Args:
+        adapted: the model carries adapters.
+
+    Raises:
+        ValueError: as `choose`.
+    """
+    without = NOT_LIVE if adapted else (*NOT_LIVE, *OF_ADAPTERS)
+    return _chosen(select, ignore, (*LIVE_RULES, *(rule for rule in RULES if not rule.code.startswith(without))))
+
+
+def _chosen(select: Iterable[str], ignore: Iterable[str], rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     selected, ignored = _matching(select, rules), _matching(ignore, rules)
     return tuple(r for r in rules if (not list(select) or r in selected) and r not in ignored)
 
@@ -283,17 +326,19 @@ def _matching(entries: Iterable[str], rules: tuple[Rule, ...]) -> set[Rule]:
     matching: set[Rule] = set()
     for entry in entries:
         hits = _hits(entry, rules)
-        if not hits and (elsewhere := _hits(entry, every_rule())):
-            raise ValueError(f"{entry} belongs to `{_command(next(iter(elsewhere)))}`")
+        if not hits and _hits(entry, every_rule()):
+            raise ValueError(f"{entry} belongs to `{_door(entry)}`")
         if not hits:
             raise ValueError(_unknown(entry))
         matching |= hits
     return matching
 
 
-def _command(rule: Rule) -> str:
-    homes = {"vlcheck check-adapter": ADAPTER_RULES, "vlcheck preflight": LAUNCH_RULES}
-    return next((command for command, rules in homes.items() if rule in rules), "vlcheck audit")
+def _door(entry: str) -> str:
+    """Where the rules of an entry are asked."""
+    doors = (("vlcheck audit", RULES), ("vlcheck check-adapter", ADAPTER_RULES), ("vlcheck preflight", LAUNCH_RULES),
+             ("vlcheck.check_run", LIVE_RULES))  # fmt: skip
+    return next(door for door, rules in doors if _hits(entry, rules))
 
 
 def _hits(entry: str, rules: tuple[Rule, ...]) -> set[Rule]:

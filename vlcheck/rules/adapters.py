@@ -34,7 +34,7 @@ def unreachable_adapter(spec: RunSpec, reach: Reach, modules: ModuleTable) -> It
     """
     fed = [part for part in modules.parts() if not is_idle(spec, part)]
     yield Examined(sum(reach.of(part)[1] for part in fed), "trained modules")
-    yield Examined(reach.probed, "modules of the miniature asked for a gradient")
+    yield Examined(reach.probed, reach.what)
     kwargs = spec.training.gradient_checkpointing_kwargs
     reentrant = spec.training.gradient_checkpointing and kwargs is not None and bool(kwargs.use_reentrant)
     for part in fed:
