@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,21 +75,23 @@ def preflight(  # noqa: PLR0913, PLR0917  one parameter an option
 
     --select and --ignore take lists with commas and can be repeated.
     """
-    from vlcheck.config.load import load
     from vlcheck.launch.arguments import pinned_version
     from vlcheck.launch.earlier import read_step_seconds
+    from vlcheck.launch.mounted import load_for
     from vlcheck.launch.native import job_of_config
     from vlcheck.launch.read import read_job, with_requirements
 
     hardware: dict[str, Any] = {"gpu": gpu, "memory_gib": memory_gib, "gpus": gpus}
-    spec = load(config, framework_version=framework_version, **hardware)
     chosen = chosen_rules(select, ignore, launched=True)
     check_output(output, config)
-    started = job_of_config(spec) if job is None else read_job(job)
+    started = None if job is None else read_job(job)
+    spec, told = load_for(config, started, framework_version=framework_version, **hardware)
+    started = started or job_of_config(spec)
     for file in requirements or ():
         started = with_requirements(started, file)
     if framework_version is None and (pinned := pinned_version(spec, started)):
-        spec = load(config, framework_version=pinned, **hardware)
+        spec, told = load_for(config, started, framework_version=pinned, **hardware)
+    started = replace(started, remarks=(*started.remarks, *told))
     earlier = {} if metrics is None else {"earlier_seconds": read_step_seconds(metrics)}
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import preflight as judge

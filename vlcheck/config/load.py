@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,14 @@ def load(
     memory_gib: float | None = None,
     gpus: int | None = None,
     framework_version: str | None = None,
+    prepare: Callable[[dict[str, Json]], dict[str, Json]] = lambda document: document,
 ) -> RunSpec:
     """Read a config file of vlcheck or of another tool, a shell script that trains, or a finished adapter's folder.
 
     Args:
         gpu, memory_gib, gpus: hardware that outranks the file's; see `on_hardware`.
         framework_version: of the tool whose file it is; by default the installed one, else the newest that is known.
+        prepare: changes the document of a YAML or JSON file before it is validated.
 
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
@@ -54,7 +56,7 @@ def load(
     else:
         refuse_text(path)
         document, sources = read_yaml(path)
-        spec = _to_spec(document, sources, folder, framework_version)
+        spec = _to_spec(prepare(document), sources, folder, framework_version)
     return on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
 
 
