@@ -173,7 +173,9 @@ def test_steps_are_counted_as_the_trainer_does(rows, batch, epochs, steps):
     assert steps_of(rows, batch=batch, epochs=epochs) == steps
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(0.5, "0.5 s"), (45, "45 s"), (600, "10 min"), (21600, "6.0 h")])
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.5, "0.5 s"), (45, "45 s"), (600, "10 min"), (21600, "6 h"), (9000, "2.5 h")]
+)
 def test_times_are_said_as_people_do(seconds, shown):
     assert show_time(seconds) == shown
 
