@@ -15,9 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-BUILD = (
-    "import sys; from setuptools import build_meta as b; print(b.build_wheel(sys.argv[1])); b.build_sdist(sys.argv[1])"
-)
+BUILD = "import sys; from setuptools import build_meta as b; to = sys.argv[1]; b.build_wheel(to); b.build_sdist(to)"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from vlcheck.rules import RULES
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
-PLUGIN = ("-p", "vlcheck.integrations.pytest_plugin", "-p", "no:cacheprovider")
+PLUGIN = ("-p", "no:vlcheck", "-p", "vlcheck.integrations.pytest_plugin", "-p", "no:cacheprovider")
+"""By its module, whether or not an installed vlcheck has an entry point."""
 RUN = "model: {id: google/gemma-4-31B-it}\nlora: {target_modules: all-linear}\n"
 PROJECT = """
 [tool.vlcheck]
