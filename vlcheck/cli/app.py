@@ -30,7 +30,6 @@ EXIT_CODES = (
 app = typer.Typer(
     help="Find what silently ruins a vision-language QLoRA run, before it reaches a GPU.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
