@@ -77,7 +77,7 @@ def test_a_sound_run_is_silent_and_the_same_bit_for_bit(tmp_path, caplog):
     assert not caplog.records
     assert not any(report.found() for report in looking.reports)
     begun, first, stepped = looking.reports
-    assert {o.rule.code for o in begun.outcomes} >= {"VLC202", "VLC406", "VLC603"}
+    assert {o.rule.code for o in begun.outcomes} >= {"VLC202", "VLC406", "VLC003"}
     assert [o.verdict.value for o in first.outcomes] == ["passed"]
     assert [o.verdict.value for o in stepped.outcomes] == ["passed"]
 
@@ -109,9 +109,9 @@ def test_a_fault_stops_the_run_before_its_first_step(plant, tmp_path):
 @pytest.mark.slow
 def test_a_step_in_evaluation_mode_is_stopped_at_its_first_forward(tmp_path):
     """The trainer's own step sets the mode, so only the forward itself can tell."""
-    trainer = trainer_of(live.sound(), tmp_path, RunCheckCallback(rows=2, select=("VLC607",)), kind=Forgetful)
+    trainer = trainer_of(live.sound(), tmp_path, RunCheckCallback(rows=2, select=("VLC007",)), kind=Forgetful)
 
-    with pytest.raises(RunCheckFailed, match="VLC607 dropout-off: the model is in evaluation mode"):
+    with pytest.raises(RunCheckFailed, match="VLC007 dropout-off: the model is in evaluation mode"):
         trainer.train()
 
 
@@ -120,11 +120,11 @@ def test_a_part_without_gradient_is_stopped_before_the_optimizer_steps(tmp_path)
     parts = live.sound()
     tower = parts.model.get_base_model().model.vision_tower
     tower.register_forward_hook(lambda module, args, made: type(made)({k: v.detach() for k, v in made.items()}))
-    looking = RunCheckCallback(rows=2, select=("VLC609",))
+    looking = RunCheckCallback(rows=2, select=("VLC009",))
     trainer = trainer_of(parts, tmp_path, looking)
 
     with pytest.raises(
-        RunCheckFailed, match="VLC609 no-gradient: vision tower: all 4 trained modules have no gradient"
+        RunCheckFailed, match="VLC009 no-gradient: vision tower: all 4 trained modules have no gradient"
     ):
         trainer.train()
 
@@ -135,12 +135,12 @@ def test_stopping_is_left_to_the_caller(tmp_path, caplog):
     """With stop_on=None the run goes on, and the log says what was found."""
     parts = live.sound()
     planted.early_optimizer(parts)
-    looking = RunCheckCallback(None, rows=2, select=("VLC603",))
+    looking = RunCheckCallback(None, rows=2, select=("VLC003",))
 
     with caplog.at_level(logging.WARNING, logger="vlcheck"):
         trainer_of(parts, tmp_path, looking, max_steps=1).train()
 
-    assert [o.rule.code for o in looking.reports[0].found(Severity.ERROR)] == ["VLC603"]
-    assert "VLC603 parameter-in-no-group" in caplog.text
+    assert [o.rule.code for o in looking.reports[0].found(Severity.ERROR)] == ["VLC003"]
+    assert "VLC003 parameter-in-no-group" in caplog.text
     with pytest.raises(ValueError, match="stop_on is 'fatal'; allowed: error, warning, None"):
         RunCheckCallback("fatal")

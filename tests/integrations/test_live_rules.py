@@ -58,31 +58,31 @@ def backward(parts: live.Parts) -> None:
 
 
 BROKEN = {
-    "VLC601": planted.attached_twice,
-    "VLC602": planted.frozen_after,
-    "VLC603": planted.early_optimizer,
-    "VLC604": foreign_group,
-    "VLC605": planted.other_tokenizer,
-    "VLC606": planted.images_dropped,
-    "VLC607": planted.not_training,
-    "VLC608": ids_beyond,
-    "VLC609": zeroed,
-    "VLC610": live.nothing,
-    "VLC611": planted.other_pixels,
+    "VLC001": planted.attached_twice,
+    "VLC002": planted.frozen_after,
+    "VLC003": planted.early_optimizer,
+    "VLC004": foreign_group,
+    "VLC005": planted.other_tokenizer,
+    "VLC006": planted.images_dropped,
+    "VLC007": planted.not_training,
+    "VLC008": ids_beyond,
+    "VLC009": zeroed,
+    "VLC010": live.nothing,
+    "VLC011": planted.other_pixels,
 }
-SOUND = {"VLC609": backward}
+SOUND = {"VLC009": backward}
 EXAMINED = {
-    "VLC601": ((9, "adapted modules"),),
-    "VLC602": ((18, "tensors of active adapters"),),
-    "VLC603": ((18, "parameters that require gradients"), (18, "parameters in the optimizer's groups")),
-    "VLC604": ((18, "parameters in the optimizer's groups"),),
-    "VLC605": ((59, "labels"),),
-    "VLC606": ((1, "batches"), (4, "rows")),
-    "VLC607": ((9, "dropout layers"),),
-    "VLC608": ((1, "batch run through the live model, up to its head"),),
-    "VLC609": ((9, "trained modules"),),
-    "VLC610": ((1_000_000, "bytes allocated at the worst moment of the first step"),),
-    "VLC611": ((6, "images of both splits"),),
+    "VLC001": ((9, "adapted modules"),),
+    "VLC002": ((18, "tensors of active adapters"),),
+    "VLC003": ((18, "parameters that require gradients"), (18, "parameters in the optimizer's groups")),
+    "VLC004": ((18, "parameters in the optimizer's groups"),),
+    "VLC005": ((59, "labels"),),
+    "VLC006": ((1, "batches"), (4, "rows")),
+    "VLC007": ((9, "dropout layers"),),
+    "VLC008": ((1, "batch run through the live model, up to its head"),),
+    "VLC009": ((9, "trained modules"),),
+    "VLC010": ((1_000_000, "bytes allocated at the worst moment of the first step"),),
+    "VLC011": ((6, "images of both splits"),),
 }
 
 
@@ -98,7 +98,7 @@ def at_peak(peak_bytes: int) -> Evidence:
 
 def outcome_of(code: str, broken: bool) -> Outcome:
     """The rule alone, on its broken run or on the sound one."""
-    if code == "VLC610":
+    if code == "VLC010":
         found = at_peak(10**12 if broken else 10**6)
         (outcome,) = report_on(found.get("spec"), choose_live((code,)), found).outcomes
         return outcome
@@ -120,8 +120,8 @@ def test_broken_is_caught_and_sound_is_passed_after_a_look(code, monkeypatch):
 
 def test_rules_belong_to_doors():
     """A code of another door is refused with that door's name."""
-    with pytest.raises(ValueError, match=r"VLC603 belongs to `vlcheck.check_run`"):
-        choose(("VLC603",))
+    with pytest.raises(ValueError, match=r"VLC003 belongs to `vlcheck.check_run`"):
+        choose(("VLC003",))
     with pytest.raises(ValueError, match="VLC701 belongs to `vlcheck check-adapter`"):
         choose_live(("VLC701",))
     with pytest.raises(ValueError, match="VLC501 belongs to `vlcheck audit`"):

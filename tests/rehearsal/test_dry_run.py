@@ -70,16 +70,16 @@ def test_a_newcomer_s_script(work):
 
 FAULTS = {
     "none": set(),
-    "optimizer-first": {"VLC603"},
-    "twice": {"VLC601"},
-    "frozen-after": {"VLC602"},
+    "optimizer-first": {"VLC003"},
+    "twice": {"VLC001"},
+    "frozen-after": {"VLC002"},
     "wrapper": {"VLC104"},
     "checkpointing": {"VLC406"},
-    "images-dropped": {"VLC606"},
+    "images-dropped": {"VLC006"},
     "off-by-one": {"VLC212"},
-    "other-tokenizer": {"VLC605"},
-    "other-pixels": {"VLC611"},
-    "no-train-mode": {"VLC607"},
+    "other-tokenizer": {"VLC005"},
+    "other-pixels": {"VLC011"},
+    "no-train-mode": {"VLC007"},
 }
 
 
@@ -94,9 +94,9 @@ def test_faults_of_a_script_are_found(work, fault):
     ("words", "codes"),
     [
         (("plain_loop.py",), set()),
-        (("plain_loop.py", "--early"), {"VLC603"}),
+        (("plain_loop.py", "--early"), {"VLC003"}),
         (("accelerate_loop.py",), set()),
-        (("accelerate_loop.py", "--freeze"), {"VLC602"}),
+        (("accelerate_loop.py", "--freeze"), {"VLC002"}),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )

@@ -16,7 +16,7 @@ from vlcheck.spec import ConfigError, Framework, Intent
 
 LOG = logging.getLogger(__name__)
 
-LABELS = ("VLC2", "VLC605", "VLC606")
+LABELS = ("VLC2", "VLC005", "VLC006")
 """Rules that a bare batch can be held to."""
 
 
@@ -72,7 +72,7 @@ class RunCheckCallback(TrainerCallback):  # type: ignore[misc]  # transformers d
         """Judge model, rows and optimizer."""
         self._step_seen = False
         self._job = begun(self._trainer, args, parts)
-        self._look(self._job, ignore=("VLC607", "VLC609", "VLC610"))
+        self._look(self._job, ignore=("VLC007", "VLC009", "VLC010"))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
@@ -86,13 +86,13 @@ class RunCheckCallback(TrainerCallback):  # type: ignore[misc]  # transformers d
         if self._job is not None and not self._step_seen:
             self._step_seen = True
             self._unhook()
-            self._look(self._job, select=("VLC609",))
+            self._look(self._job, select=("VLC009",))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         """Hold what the first step took against the projection."""
         if self._job is not None and self._step_seen and torch.cuda.is_available():
             job, self._job = self._job, None
-            self._look(with_step(job, peak_bytes=torch.cuda.max_memory_allocated()), select=("VLC610",), stop=False)
+            self._look(with_step(job, peak_bytes=torch.cuda.max_memory_allocated()), select=("VLC010",), stop=False)
         self._job = None
 
     def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
@@ -106,9 +106,9 @@ class RunCheckCallback(TrainerCallback):  # type: ignore[misc]  # transformers d
         job = with_step(self._job, mode=module.training)
         known = self._job.training.dataset is not None and hasattr(self._job.training.dataset, "__getitem__")
         if known:
-            self._look(job, select=("VLC607",))
+            self._look(job, select=("VLC007",))
         else:
-            self._look(with_step(job, training=whole_batch(named)), select=("VLC607", *LABELS))
+            self._look(with_step(job, training=whole_batch(named)), select=("VLC007", *LABELS))
 
     def _unhook(self) -> None:
         if self._hook is not None:

@@ -1,4 +1,4 @@
-"""VLC6xx: what only a running job shows: its optimizer, its modes, its own batches, its first gradients."""
+"""VLC0xx: what only a running job shows: its optimizer, its modes, its own batches, its first gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vlcheck.spec import RunSpec
 
 
-@rule("VLC601", "attached-twice", Severity.ERROR, explains=("VLC415",))
+@rule("VLC001", "attached-twice", Severity.ERROR, explains=("VLC415",))
 def attached_twice(spec: RunSpec, attached_adapters: Attached) -> Iterator[Finding | Examined]:
     """Adapters were attached twice.
 
@@ -52,7 +52,7 @@ def attached_twice(spec: RunSpec, attached_adapters: Attached) -> Iterator[Findi
         )
 
 
-@rule("VLC602", "adapters-frozen", Severity.ERROR, explains=("VLC401", "VLC402", "VLC403", "VLC404", "VLC411"))
+@rule("VLC002", "adapters-frozen", Severity.ERROR, explains=("VLC401", "VLC402", "VLC403", "VLC404", "VLC411"))
 def adapters_frozen(spec: RunSpec, attached_adapters: Attached) -> Iterator[Finding | Examined]:
     """Adapters are active and frozen.
 
@@ -76,7 +76,7 @@ def adapters_frozen(spec: RunSpec, attached_adapters: Attached) -> Iterator[Find
         )
 
 
-@rule("VLC603", "parameter-in-no-group", Severity.ERROR)
+@rule("VLC003", "parameter-in-no-group", Severity.ERROR)
 def parameter_in_no_group(spec: RunSpec, groups: OptimizerGroups) -> Iterator[Finding | Examined]:
     """Parameters require gradients and stand in no group of the optimizer.
 
@@ -105,7 +105,7 @@ def parameter_in_no_group(spec: RunSpec, groups: OptimizerGroups) -> Iterator[Fi
         )
 
 
-@rule("VLC604", "idle-group", Severity.NOTE)
+@rule("VLC004", "idle-group", Severity.NOTE)
 def idle_group(spec: RunSpec, groups: OptimizerGroups) -> Iterator[Finding | Examined]:
     """The optimizer holds parameters that are frozen, or no part of the model.
 
@@ -128,7 +128,7 @@ def idle_group(spec: RunSpec, groups: OptimizerGroups) -> Iterator[Finding | Exa
         )
 
 
-@rule("VLC607", "dropout-off", Severity.ERROR)
+@rule("VLC007", "dropout-off", Severity.ERROR)
 def dropout_off(spec: RunSpec, dropout: Dropouts, live_run: LiveRun) -> Iterator[Finding | Examined]:
     """The model trains in evaluation mode: its dropout drops nothing.
 
@@ -151,7 +151,7 @@ def dropout_off(spec: RunSpec, dropout: Dropouts, live_run: LiveRun) -> Iterator
         )
 
 
-@rule("VLC608", "batch-fails", Severity.ERROR)
+@rule("VLC008", "batch-fails", Severity.ERROR)
 def batch_fails(spec: RunSpec, forward_seen: FirstForward) -> Iterator[Finding | Examined]:
     """The model raises an error on the run's first batch.
 
@@ -171,7 +171,7 @@ def batch_fails(spec: RunSpec, forward_seen: FirstForward) -> Iterator[Finding |
         )
 
 
-@rule("VLC609", "no-gradient", Severity.ERROR)
+@rule("VLC009", "no-gradient", Severity.ERROR)
 def no_gradient(
     spec: RunSpec, gradients: Mapping[Part, PartGradients]
 ) -> Iterator[Finding | Examined]:  # fmt: skip
@@ -205,7 +205,7 @@ def no_gradient(
             )
 
 
-@rule("VLC610", "above-projection", Severity.WARNING)
+@rule("VLC010", "above-projection", Severity.WARNING)
 def above_projection(spec: RunSpec, measured_peak: int, memory_plan: MemoryPlan) -> Iterator[Finding | Examined]:
     """The first step took more of the card than was projected for the run's largest one.
 

@@ -1,4 +1,4 @@
-"""VLC6xx: what the first batches of a running job hold, beside their labels' places."""
+"""VLC0xx: what the first batches of a running job hold, beside their labels' places."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vlcheck.evidence.live_batches import PictureFlow
 
 
-@rule("VLC605", "labels-of-another-text", Severity.ERROR,
+@rule("VLC005", "labels-of-another-text", Severity.ERROR,
       explains=("VLC202", "VLC205", "VLC206", "VLC208", "VLC209", "VLC210", "VLC212", "VLC233"))  # fmt: skip
 def labels_of_another_text(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Labels are ids that the row does not hold at any shift: another tokenizer's, or of another text.
@@ -48,7 +48,7 @@ def _foreign(row: RowCheck) -> bool:
     return 2 * row.foreign_labels > sum(row.supervised.values()) and not row.shifted
 
 
-@rule("VLC606", "images-gone", Severity.ERROR, explains=("VLC204", "VLC406", "VLC608", "VLC609"))
+@rule("VLC006", "images-gone", Severity.ERROR, explains=("VLC204", "VLC406", "VLC008", "VLC009"))
 def images_gone(spec: RunSpec, picture_flow: PictureFlow) -> Iterator[Finding | Examined]:
     """The first batches hold no pixels.
 
@@ -82,7 +82,7 @@ def images_gone(spec: RunSpec, picture_flow: PictureFlow) -> Iterator[Finding | 
     )
 
 
-@rule("VLC611", "evaluation-images", Severity.ERROR, explains=("VLC235", "VLC236", "VLC237", "VLC238"))
+@rule("VLC011", "evaluation-images", Severity.ERROR, explains=("VLC235", "VLC236", "VLC237", "VLC238"))
 def evaluation_images(
     spec: RunSpec, checks: CollatorChecks, evaluated_images: ImageFaults
 ) -> Iterator[Finding | Examined]:
