@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,24 +14,14 @@ from vlcheck.data.conversation import Conversation
 from vlcheck.data.sources.held import as_conversations
 from vlcheck.evidence.model import known_model, model_with
 from vlcheck.evidence.options import ROWS
-from vlcheck.evidence.resolve import Evidence
-from vlcheck.finding import (
-    Examined,
-    Finding,
-    NotApplicable,
-    Outcome,
-    Report,
-    Rule,
-    Severity,
-    Unavailable,
-    Verdict,
-    linked,
-)
+from vlcheck.evidence.resolve import Evidence, run
+from vlcheck.finding import Report, Rule, Severity, linked
 from vlcheck.launch.native import on_job
 from vlcheck.model.build import check_patch
 from vlcheck.processing.collator import Collator
-from vlcheck.rules import check_ignores, choose
-from vlcheck.spec import ConfigError, Intent, Lora, ModelRef, RunSpec
+from vlcheck.rules.choosing import choose
+from vlcheck.rules.ignores import check_ignores, considerate
+from vlcheck.spec import Intent, Lora, ModelRef, RunSpec
 from vlcheck.versions import installed, untested
 
 if TYPE_CHECKING:
@@ -270,45 +258,16 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
 
 def report_on(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
     """Run rules, in report order, on the evidence of a run."""
-    check_ignores(spec)
+    if spec.ignores:
+        check_ignores(spec)
     outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
     told = [in_own_keys(outcome, spec.origin) for outcome in outcomes] if spec.origin else outcomes
     versions = installed()
-    return Report(
+    report = Report(
         spec=spec,
         outcomes=linked(told),
         subject=evidence.subject(),
         remarks=(*evidence.remarks(), *untested(versions)),
         versions=versions,
-    ).considerate()
-
-
-def run(rule: Rule, evidence: Evidence) -> Outcome:
-    """Run one rule; whatever it does, an `Outcome` comes back.
-
-    A rule that neither finds anything nor says what it examined has not done its work: that is an
-    ERROR, not a pass.
-    """
-    start = time.perf_counter()
-    findings: list[Finding] = []
-    examined: list[Examined] = []
-    verdict, reason, unlock = Verdict.PASSED, "", ""
-    try:
-        for said in evidence.call(rule.check, f"judging {rule.code} {rule.name}"):
-            if isinstance(said, Finding):
-                findings.append(said)
-            else:
-                examined.append(said)
-        if findings:
-            verdict = Verdict.FOUND
-        if fault := rule.fault(findings, examined):
-            verdict, reason = Verdict.ERROR, fault
-    except ConfigError:
-        raise
-    except NotApplicable as none:
-        verdict, reason = Verdict.NOT_APPLICABLE, str(none)
-    except Unavailable as missing:
-        verdict, reason, unlock = Verdict.SKIPPED, missing.reason, missing.unlock
-    except Exception:  # one bad rule must not hide the others
-        verdict, reason = Verdict.ERROR, traceback.format_exc()
-    return Outcome(rule, verdict, tuple(findings), tuple(examined), reason, unlock, seconds=time.perf_counter() - start)
+    )
+    return considerate(report) if spec.ignores else report

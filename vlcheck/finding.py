@@ -256,40 +256,6 @@ class Report:
         """Outcomes of one kind, in report order."""
         return tuple(o for o in self.outcomes if o.verdict is verdict)
 
-    def considerate(self) -> Report:
-        """The same report with what the config's comments ignore set apart; a comment without effect is a remark."""
-        if not self.spec.ignores:
-            return self
-        outcomes, used = [], set()
-        for outcome in self.outcomes:
-            ignored = {}
-            for index, finding in enumerate(outcome.findings):
-                for ignore in self.spec.ignores:
-                    here = (finding.where.file, finding.where.line) == (ignore.where.file, ignore.line)
-                    if here and outcome.rule.code in ignore.codes:
-                        ignored[index] = Ignored(finding, ignore.reason, ignore.where)
-                        used.add((ignore, outcome.rule.code))
-            outcomes.append(outcome.without(ignored))
-        judged = {o.rule.code for o in outcomes if o.verdict not in (Verdict.SKIPPED, Verdict.ERROR)}
-        idle = [
-            f"the comment at {ignore.where} ignores {code}, and nothing: no such finding is about line {ignore.line}"
-            for ignore in self.spec.ignores
-            for code in ignore.codes
-            if code in judged and (ignore, code) not in used
-        ]
-        return replace(self, outcomes=tuple(outcomes), remarks=(*self.remarks, *idle))
-
-    def graded(self, severities: Mapping[str, Severity]) -> Report:
-        """The same report with other severities of rules, by code, whatever the evidence; what changes is a remark."""
-        outcomes = tuple(o.weighing(severities[o.rule.code]) if o.rule.code in severities else o for o in self.outcomes)
-        changed = [
-            f"{new.rule.code} {new.severity} (not {old.severity})"
-            for old, new in zip(self.outcomes, outcomes, strict=True)
-            if new.severity is not old.severity
-        ]
-        remark = (f"severities of this project: {', '.join(changed)}",) if changed else ()
-        return replace(self, outcomes=outcomes, remarks=(*self.remarks, *remark))
-
     @property
     def ignored(self) -> tuple[tuple[Rule, Ignored], ...]:
         """What was found and does not count, with its rule."""
@@ -324,24 +290,3 @@ class Report:
 def _renderer(name: str) -> Any:
     """A module of `vlcheck.reports`, imported by name: reports are written above what they report."""
     return importlib.import_module(f"vlcheck.reports.{name}")
-
-
-UNSEEN = "not seen"
-"""What the subject says of patches that the training script applies on its own."""
-
-
-def told_by(subject: Mapping[str, Any]) -> tuple[str, ...]:
-    """The remarks that a report's subject makes: patches that nobody saw, the processor, whose labels on which rows."""
-    told = []
-    if subject.get("patches") == UNSEEN:
-        told.append(
-            "patches that your training script applies to transformers or PEFT were not seen; name them in model.patch"
-        )
-    if "processor" in subject:
-        told.append(f"processor: {subject['processor']}")
-    if "collator" in subject:
-        rows = subject.get("rows")
-        beside = " and built-in ones" if subject.get("built_in_rows", True) else ""
-        source = f"{rows} rows of the run's data{beside}" if rows else "built-in rows"
-        told.append(f"labels of {subject['collator']} were judged on {source}")
-    return tuple(told)

@@ -45,7 +45,7 @@ def test_all_settings(project, tmp_path):
     found = read_project(project(WHOLE))
 
     assert (found.select, found.ignore) == (("VLC1", "clip-around"), ("VLC106",))
-    assert (found.fail_on, dict(found.severity)) == (Severity.WARNING, {"VLC301": Severity.NOTE})
+    assert (found.threshold, dict(found.severity)) == (Severity.WARNING, {"VLC301": Severity.NOTE})
     assert (found.format, found.gpu, found.baseline) == ("github", "h100", tmp_path / "ci" / "known.json")
     assert {key: place.line for key, place in found.places.items()} == {
         "select": 6, "ignore": 7, "fail-on": 8, "format": 9, "gpu": 10, "baseline": 11, "severity": 13,

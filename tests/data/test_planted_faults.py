@@ -73,7 +73,7 @@ def test_sound_data_is_silent(sound):
 def test_table_is_long_enough():
     """The number of docs/data.md, and every rule of the scan has one."""
     assert len(FAULTS) == 62
-    from vlcheck.rules import choose
+    from vlcheck.rules.choosing import choose
 
     formats = {f"VLC{number}" for number in range(521, 526)}  # planted in tests/samples.py: other forms of whole files
     scan_codes = {rule.code for rule in choose(("VLC5",))} - {"VLC512"} - formats

@@ -14,7 +14,7 @@ from tests.photos import encoded, photo, write_photo
 from vlcheck.data.read import Row, RowProblem, read_rows
 from vlcheck.data.scan import scan_data
 from vlcheck.finding import Finding
-from vlcheck.rules import find
+from vlcheck.rules.choosing import find
 from vlcheck.spec import Data, Lora, ModelRef, RunSpec, Training
 
 SAID = [{"role": "user", "content": "Name it."}, {"role": "assistant", "content": "a dog"}]

@@ -23,7 +23,7 @@ from vlcheck.integrations.job import Job, Split, evidence_of
 from vlcheck.model.config import ModelConfig
 from vlcheck.model.families import family_of
 from vlcheck.processing.processor import find_processor
-from vlcheck.rules import choose_live
+from vlcheck.rules.choosing import choose_live
 from vlcheck.spec import Data, Lora, ModelRef, RunSpec
 
 TARGETS = r".*(language_model.*(q_proj|v_proj)|vision_tower.*(q_proj|v_proj)\.linear|embed_vision.*projection)$"

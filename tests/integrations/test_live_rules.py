@@ -20,7 +20,8 @@ from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Outcome, Verdict
 from vlcheck.gpus import gpu
 from vlcheck.memory.project import project_memory
-from vlcheck.rules import LIVE_RULES, choose, choose_live
+from vlcheck.rules import LIVE_RULES
+from vlcheck.rules.choosing import choose, choose_live
 
 CODES = [rule.code for rule in LIVE_RULES]
 

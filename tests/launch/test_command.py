@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tests.launch.runs import JOBS
-from vlcheck.rules import LAUNCH_RULES, choose
+from vlcheck.rules import LAUNCH_RULES
+from vlcheck.rules.choosing import choose
 
 CONFIG = JOBS / "launch" / "sound-cloud-run.yaml"
 

@@ -14,6 +14,8 @@ from tests.reports.sample import SPEC, built
 from vlcheck.finding import Finding, Outcome, Report, Severity, Verdict
 from vlcheck.reports import RENDERERS
 from vlcheck.reports.baseline import Baseline, baseline_of, held, read_baseline, render_baseline, shrunk
+from vlcheck.rules.choosing import graded
+from vlcheck.rules.ignores import considerate
 from vlcheck.spec import ConfigError, Ignore, Location
 
 CODES = tuple(f"VLC{number}" for number in range(101, 104))
@@ -75,7 +77,7 @@ def everything(report: Report) -> Counter[tuple[str, str, str]]:
 @given(reports())
 def test_ignoring_loses_nothing(report):
     """What a comment ignores is what it names at its line, and it is still told, with its reason, in every format."""
-    after = report.considerate()
+    after = considerate(report)
 
     meant = Counter(
         identity(o.rule.code, f)
@@ -140,16 +142,16 @@ def test_a_baseline_only_shrinks(before, now):
 
 @few
 @given(reports(), st.dictionaries(st.sampled_from(CODES), st.sampled_from(Severity)), st.sampled_from(Severity))
-def test_severities_move_nothing_else(report, graded, fail_on):
+def test_severities_move_nothing_else(report, wished, fail_on):
     """The exit code is that of the severities that were asked for, whatever the evidence gave a finding."""
-    after = report.graded(graded)
+    after = graded(report, wished)
 
     assert everything(after) == everything(report)
     failing = any(
-        o.verdict is Verdict.FOUND and graded.get(o.rule.code, o.severity) >= fail_on for o in report.outcomes
+        o.verdict is Verdict.FOUND and wished.get(o.rule.code, o.severity) >= fail_on for o in report.outcomes
     )
     assert (after.exit_code(fail_on=fail_on) == 1) == failing
-    changed = {o.rule.code for o in report.outcomes if graded.get(o.rule.code, o.severity) is not o.severity}
+    changed = {o.rule.code for o in report.outcomes if wished.get(o.rule.code, o.severity) is not o.severity}
     assert bool(changed) == bool(after.remarks)
     assert all(code in after.remarks[0] for code in changed)
 
@@ -184,7 +186,7 @@ def test_idle_comments_are_said():
     )
     report = Report(replace(SPEC, ignores=ignores), (Outcome(built("VLC101", "a"), Verdict.PASSED),
                                                      Outcome(built("VLC102", "b"), Verdict.SKIPPED)))  # fmt: skip
-    assert report.considerate().remarks == (
+    assert considerate(report).remarks == (
         "the comment at train.yaml:7 ignores VLC101, and nothing: no such finding is about line 7",
     )
 

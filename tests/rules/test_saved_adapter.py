@@ -15,7 +15,8 @@ from tests.saved_adapters import FAULTS, HEAD, SOUND, judge, save, spec_of
 from vlcheck.finding import Report, Verdict
 from vlcheck.model import bounded_regex
 from vlcheck.model.build import Weights, build_model
-from vlcheck.rules import ADAPTER_RULES, choose
+from vlcheck.rules import ADAPTER_RULES
+from vlcheck.rules.choosing import choose
 
 MODELS = {
     "gemma4": tiny.gemma4(),

@@ -182,9 +182,10 @@ def settle(  # noqa: PLR0913, PLR0917  what the options of a command with a repo
         launched: for the rules of jobs too.
     """
     from vlcheck.finding import Severity
-    from vlcheck.rules import check_ignores
+    from vlcheck.rules.ignores import check_ignores
 
-    check_ignores(spec)
+    if spec.ignores:
+        check_ignores(spec)
     if project.format is not None and project.format not in list(ReportFormat):
         raise project.refuse("format", f"{project.format!r} is no format; allowed: {', '.join(ReportFormat)}")
     if baseline is not None and write_baseline is not None:
@@ -203,8 +204,9 @@ def settle(  # noqa: PLR0913, PLR0917  what the options of a command with a repo
 def conclude(report: Report, terms: Terms, *, strict: bool, verbose: bool) -> NoReturn:
     """Deliver a report on these terms, see to the baseline, and end with the exit code."""
     from vlcheck.reports.baseline import baseline_of, held, render_baseline, shrunk
+    from vlcheck.rules.choosing import graded
 
-    report = report.graded(terms.severities)
+    report = graded(report, terms.severities) if terms.severities else report
     baseline = terms.baseline
     if terms.new_baseline is not None:
         baseline = baseline_of(report, terms.new_baseline)
@@ -229,13 +231,13 @@ def _rules(
     launched: bool,
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, Severity]]:
     """The rules to run, which must be rules that there are, at least one; and severities by code."""
-    from vlcheck.rules import choose, matching, severities
+    from vlcheck.rules.choosing import choose, matching, severities
 
     wanted = {"select": _codes("--select", select), "ignore": _codes("--ignore", ignore)}
     key = ""
     try:
         for key in ("select", "ignore"):
-            wanted[key] = wanted[key] or matching(getattr(project, key), saved=saved)
+            wanted[key] = wanted[key] or matching(getattr(project, key), saved=saved, launched=launched)
         key = "severity"
         graded = severities(project.severity)
     except ValueError as unknown:

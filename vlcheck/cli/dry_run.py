@@ -15,16 +15,15 @@ from vlcheck.cli.options import (
     MemoryGib,
     OneGpu,
     Output,
-    ReportFormat,
     Rows,
     Select,
     Strict,
     Threshold,
 )
-from vlcheck.cli.streams import fail, guarded, say, write
+from vlcheck.cli.streams import destined, fail, guarded, say, write
 
 if TYPE_CHECKING:
-    from vlcheck.rehearsal.parent import Rehearsal
+    from vlcheck.integrations.rehearsal.parent import Rehearsal
 
 UNCONTAINED = (
     "Writing outside the rehearsal's folder, network and other programs were refused as far as Python's audit hooks "
@@ -38,10 +37,10 @@ def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its own arguments.", show_default=False)
     ] = None,
-    form: Format = ReportFormat.TEXT,
+    form: Format = None,
     output: Output = None,
     strict: Strict = False,
-    fail_on: FailOn = Threshold.ERROR,
+    fail_on: FailOn = None,
     select: Select = None,
     ignore: Ignore = None,
     rows: Rows = 32,
@@ -56,7 +55,7 @@ def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
     random weights, data with its first rows; the report says what was replaced and what was refused. Options stand
     before SCRIPT.
     """
-    from vlcheck.rehearsal.parent import rehearse
+    from vlcheck.integrations.rehearsal.parent import rehearse
 
     if not script.is_file():
         fail(f"{script} is no file; allowed: a Python script")
@@ -64,21 +63,25 @@ def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
         fail(f"{script} is a notebook; allowed: a Python script, as `jupyter nbconvert --to script` writes one")
     if sys.platform != "linux":
         fail("vlcheck dry-run limits its child process as Linux does, and runs nowhere else")
-    options = {"form": form.value, "fail_on": fail_on.name, "strict": strict,
+    delivery = destined(output, form, script)
+    forms = sorted({wanted for wanted, _ in delivery.files} | {delivery.printed or "text"})
+    options = {"forms": forms, "fail_on": (fail_on or Threshold.ERROR).name, "strict": strict,
                "select": _codes(select), "ignore": _codes(ignore), "gpu": gpu, "memory_gib": memory_gib}  # fmt: skip
     typer.echo(f"dry-run: running the code of {script} in a child process, at most {seconds} s", err=True)
     done = rehearse(script, arguments or (), seconds=seconds, memory_gib=script_gib, rows=rows, options=options)
-    if not done.report:
+    if not done.reports:
         if done.output.strip():
             typer.echo(done.output.rstrip()[-2000:], err=True)
         typer.echo(_told(done), err=True, nl=False)
         fail(done.failure)
-    text = done.report if form is ReportFormat.JSON else f"{done.report}\n{_told(done)}"
-    if output is None:
-        say(text, utf8=form is ReportFormat.JSON)
+    texts = {each: f"{text}\n{_told(done)}" if each == "text" else text for each, text in done.reports.items()}
+    for each, path in delivery.files:
+        write(path, texts[each])
+    if delivery.printed is None:
+        say(f"report written to {', '.join(str(path) for _, path in delivery.files)}\n")
     else:
-        write(output, text)
-    if form is ReportFormat.JSON:
+        say(texts[delivery.printed], utf8=delivery.printed != "text")
+    if delivery.printed != "text":
         typer.echo(_told(done), err=True, nl=False)
     raise typer.Exit(done.code)
 

@@ -30,7 +30,8 @@ def explain(
 ) -> None:
     """Explain a rule: the mechanism, the remedy, the source."""
     from vlcheck.reports.rulebook import explain_rule
-    from vlcheck.rules import every_rule, find
+    from vlcheck.rules import every_rule
+    from vlcheck.rules.choosing import find
 
     try:
         rule = find(code)

@@ -34,16 +34,12 @@ class ProjectSettings:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     severity: Mapping[str, Severity] = field(default_factory=dict)
-    fail_on: Severity | None = None
+    threshold: Severity = Severity.ERROR
+    """The least severity that fails."""
     format: str | None = None
     gpu: str | None = None
     baseline: Path | None = None
     places: Mapping[str, Location] = field(default_factory=dict)
-
-    @property
-    def threshold(self) -> Severity:
-        """The least severity that fails; an error where nothing is said."""
-        return Severity.ERROR if self.fail_on is None else self.fail_on  # a note is 0
 
     def refuse(self, key: str, problem: str) -> ConfigError:
         """The error about a value that only its reader could judge."""
@@ -98,7 +94,7 @@ def _settings(table: Mapping[str, Any], text: str, file: Path) -> ProjectSetting
         select=tuple(table.get("select", ())),
         ignore=tuple(table.get("ignore", ())),
         severity={code: LEVELS[level] for code, level in table.get("severity", {}).items()},
-        fail_on=LEVELS.get(table.get("fail-on", "")),
+        threshold=LEVELS.get(table.get("fail-on", ""), Severity.ERROR),
         format=table.get("format"),
         gpu=table.get("gpu"),
         baseline=file.parent / table["baseline"] if "baseline" in table else None,

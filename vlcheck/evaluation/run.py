@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import torch
 
 from vlcheck.adapters.saved import SavedAdapter, read_adapter
-from vlcheck.charts import draw_confusion
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import Row, RowProblem
 from vlcheck.evaluation import files
@@ -31,6 +30,7 @@ from vlcheck.processing.generate import GREEDY, MARGIN, Answer, Decoding, Unaske
 from vlcheck.processing.processor import FoundProcessor, check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
+from vlcheck.training.charts import draw_confusion
 from vlcheck.versions import installed
 
 ALLOW_NOTHING = Options()

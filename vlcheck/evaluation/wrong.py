@@ -8,7 +8,6 @@ from typing import Any
 
 from PIL import Image
 
-from vlcheck.charts import draw_sheet
 from vlcheck.data.images import BadPicture, open_picture
 from vlcheck.data.read import Row
 from vlcheck.evaluation import files
@@ -16,6 +15,7 @@ from vlcheck.evaluation.prompting import spread
 from vlcheck.evaluation.rows import wanted_rows
 from vlcheck.evidence.options import Options
 from vlcheck.spec import RunSpec
+from vlcheck.training.charts import draw_sheet
 
 MOST_SHOWN = 40
 

@@ -65,3 +65,24 @@ def _memory(plan: MemoryPlan) -> str:
     if (evaluation := plan.moments.get("evaluation")) is not None:
         told.append(f"{show_gib(evaluation)} allocated in an evaluation")
     return ", ".join(told)
+
+
+UNSEEN = "not seen"
+"""What the subject says of patches that the training script applies on its own."""
+
+
+def told_by(subject: Mapping[str, Any]) -> tuple[str, ...]:
+    """The remarks that a report's subject makes: patches that nobody saw, the processor, whose labels on which rows."""
+    told = []
+    if subject.get("patches") == UNSEEN:
+        told.append(
+            "patches that your training script applies to transformers or PEFT were not seen; name them in model.patch"
+        )
+    if "processor" in subject:
+        told.append(f"processor: {subject['processor']}")
+    if "collator" in subject:
+        rows = subject.get("rows")
+        beside = " and built-in ones" if subject.get("built_in_rows", True) else ""
+        source = f"{rows} rows of the run's data{beside}" if rows else "built-in rows"
+        told.append(f"labels of {subject['collator']} were judged on {source}")
+    return tuple(told)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vlcheck.evidence.collectors import COLLECTORS
-from vlcheck.evidence.judged import judged
+from vlcheck.evidence.judged import UNSEEN, judged, told_by
 from vlcheck.evidence.labels import foreign
 from vlcheck.evidence.model import Skeleton
 from vlcheck.evidence.options import Options
-from vlcheck.finding import UNSEEN, NotApplicable, Unavailable, label_of, told_by
+from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Rule, Unavailable, Verdict, label_of
 from vlcheck.model.build import base_of
 from vlcheck.processing.processor import FoundProcessor
 from vlcheck.spec import ConfigError, RunSpec
@@ -162,3 +164,34 @@ class Evidence:
     def _tell(self) -> None:
         if self._label:
             self._progress(self._label)
+
+
+def run(rule: Rule, evidence: Evidence) -> Outcome:
+    """Run one rule; whatever it does, an `Outcome` comes back.
+
+    A rule that neither finds anything nor says what it examined has not done its work: that is an
+    ERROR, not a pass.
+    """
+    start = time.perf_counter()
+    findings: list[Finding] = []
+    examined: list[Examined] = []
+    verdict, reason, unlock = Verdict.PASSED, "", ""
+    try:
+        for said in evidence.call(rule.check, f"judging {rule.code} {rule.name}"):
+            if isinstance(said, Finding):
+                findings.append(said)
+            else:
+                examined.append(said)
+        if findings:
+            verdict = Verdict.FOUND
+        if fault := rule.fault(findings, examined):
+            verdict, reason = Verdict.ERROR, fault
+    except ConfigError:
+        raise
+    except NotApplicable as none:
+        verdict, reason = Verdict.NOT_APPLICABLE, str(none)
+    except Unavailable as missing:
+        verdict, reason, unlock = Verdict.SKIPPED, missing.reason, missing.unlock
+    except Exception:  # one bad rule must not hide the others
+        verdict, reason = Verdict.ERROR, traceback.format_exc()
+    return Outcome(rule, verdict, tuple(findings), tuple(examined), reason, unlock, seconds=time.perf_counter() - start)

@@ -15,7 +15,8 @@ from vlcheck.finding import Outcome, Report, Rule, Verdict
 from vlcheck.gpus import show_gib
 from vlcheck.reports.baseline import held, read_baseline
 from vlcheck.reports.units import show_measured
-from vlcheck.rules import check_ignores, choose, matching, severities
+from vlcheck.rules.choosing import choose, graded, matching, severities
+from vlcheck.rules.ignores import check_ignores
 from vlcheck.spec import ConfigError, RunSpec
 
 AUDITS = pytest.StashKey[dict[Path, Report]]()
@@ -207,7 +208,7 @@ def audited(config: pytest.Config, spec: RunSpec, path: Path, project: ProjectSe
             spec, select=matching(project.select), ignore=matching(project.ignore),
             allow_code=config.option.vlcheck_allow_code,
         )  # fmt: skip
-        report = report.graded(severities(project.severity))
+        report = graded(report, severities(project.severity))
         kept[path] = report if project.baseline is None else held(report, read_baseline(project.baseline))
     return kept[path]
 

@@ -18,7 +18,7 @@ from vlcheck.finding import Report
 from vlcheck.integrations.description import adapted, describe
 from vlcheck.integrations.first_rows import Collate, collate_again, from_batches, from_dataset
 from vlcheck.integrations.undisturbed import undisturbed
-from vlcheck.rules import choose_live
+from vlcheck.rules.choosing import choose_live
 from vlcheck.spec import Framework, Intent, Location, RunSpec
 
 BATCH = 4

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vlcheck.finding import UNSEEN, Report, told_by
+from vlcheck.evidence.judged import UNSEEN, told_by
+from vlcheck.finding import Report
 from vlcheck.reports.units import show_parameters
 
 

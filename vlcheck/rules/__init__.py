@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-
-from vlcheck.finding import Rule, Severity
+from vlcheck.finding import Rule
 from vlcheck.rules import (
     adapters,
     answers,
@@ -40,7 +37,6 @@ from vlcheck.rules import (
     weights,
     wording,
 )
-from vlcheck.spec import ConfigError, Problem, RunSpec
 
 RULES: tuple[Rule, ...] = (
     placement.wrapper_targeted,
@@ -233,122 +229,3 @@ LAUNCH_RULES: tuple[Rule, ...] = (
 def every_rule() -> tuple[Rule, ...]:
     """The rules of every command."""
     return (*RULES, *LIVE_RULES, *ADAPTER_RULES, *LAUNCH_RULES)
-
-
-def choose(
-    select: Iterable[str] = (), ignore: Iterable[str] = (), *, saved: bool = False, launched: bool = False
-) -> tuple[Rule, ...]:
-    """The rules whose code (or a prefix of it, `VLC4`) or name is selected and not ignored.
-
-    Args:
-        saved: choose among the rules for saved adapters, not among those for runs.
-        launched: choose among the rules for a run's job too.
-
-    Raises:
-        ValueError: if an entry matches no rule; the message names it and the nearest rule.
-    """
-    rules = ADAPTER_RULES if saved else (*RULES, *LAUNCH_RULES) if launched else RULES
-    return _chosen(select, ignore, rules)
-
-
-def choose_live(select: Iterable[str] = (), ignore: Iterable[str] = (), *, adapted: bool = True) -> tuple[Rule, ...]:
-    """The rules that a running job is held to, selected and ignored as by `choose`.
-
-    Args:
-        adapted: the model carries adapters.
-
-    Raises:
-        ValueError: as `choose`.
-    """
-    without = NOT_LIVE if adapted else (*NOT_LIVE, *OF_ADAPTERS)
-    return _chosen(select, ignore, (*LIVE_RULES, *(rule for rule in RULES if not rule.code.startswith(without))))
-
-
-def _chosen(select: Iterable[str], ignore: Iterable[str], rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    selected, ignored = _matching(select, rules), _matching(ignore, rules)
-    return tuple(r for r in rules if (not list(select) or r in selected) and r not in ignored)
-
-
-def matching(entries: Iterable[str], *, saved: bool = False) -> tuple[str, ...]:
-    """The entries of a project's list that concern this command's rules; the rest are the other command's.
-
-    Args:
-        saved: as for `choose`.
-
-    Raises:
-        ValueError: if an entry matches no rule of either.
-    """
-    listed = tuple(entries)
-    for entry in listed:
-        if not _hits(entry, every_rule()):
-            raise ValueError(_unknown(entry))
-    return tuple(entry for entry in listed if _hits(entry, ADAPTER_RULES if saved else RULES))
-
-
-def severities(graded: Mapping[str, Severity]) -> dict[str, Severity]:
-    """Severity by code, from entries as of `choose`; a code or a name outranks a prefix, and a longer prefix a shorter.
-
-    Raises:
-        ValueError: if an entry matches no rule.
-    """
-    matching(graded)
-    by_code: dict[str, Severity] = {}
-    for entry in sorted(graded, key=lambda entry: len(entry) if entry.upper().startswith("VLC") else 99):
-        by_code |= {rule.code: graded[entry] for rule in _hits(entry, every_rule())}
-    return by_code
-
-
-def check_ignores(spec: RunSpec) -> None:
-    """Hold the codes that the config's comments ignore against the rules.
-
-    Raises:
-        ConfigError: for a code that no rule has, at its comment.
-    """
-    known = {rule.code for rule in every_rule()}
-    unknown = [(ignore.where, code) for ignore in spec.ignores for code in ignore.codes if code not in known]
-    if unknown:
-        raise ConfigError(*(Problem(where, f"the comment ignores {_unknown(code)}") for where, code in unknown))
-
-
-def find(entry: str) -> Rule:
-    """The one rule with this code or name.
-
-    Raises:
-        ValueError: if there is none; the message names the nearest rule.
-    """
-    for rule in every_rule():
-        if entry.upper() == rule.code or entry.lower() == rule.name:
-            return rule
-    raise ValueError(_unknown(entry))
-
-
-def _matching(entries: Iterable[str], rules: tuple[Rule, ...]) -> set[Rule]:
-    matching: set[Rule] = set()
-    for entry in entries:
-        hits = _hits(entry, rules)
-        if not hits and _hits(entry, every_rule()):
-            raise ValueError(f"{entry} belongs to `{_door(entry)}`")
-        if not hits:
-            raise ValueError(_unknown(entry))
-        matching |= hits
-    return matching
-
-
-def _door(entry: str) -> str:
-    """Where the rules of an entry are asked."""
-    doors = (("vlcheck audit", RULES), ("vlcheck check-adapter", ADAPTER_RULES), ("vlcheck preflight", LAUNCH_RULES),
-             ("vlcheck.check_run", LIVE_RULES))  # fmt: skip
-    return next(door for door, rules in doors if _hits(entry, rules))
-
-
-def _hits(entry: str, rules: tuple[Rule, ...]) -> set[Rule]:
-    prefix = entry.upper() if entry.upper().startswith("VLC") else ""
-    return {r for r in rules if (prefix and r.code.startswith(prefix)) or entry.lower() == r.name}
-
-
-def _unknown(entry: str) -> str:
-    rules = every_rule()
-    names = [r.code for r in rules] + [r.name for r in rules]
-    near = difflib.get_close_matches(entry, [*names, *map(str.lower, names)], n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"no rule {entry!r}{hint} (`vlcheck rules` lists all {len(rules)})"

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from vlcheck.charts import draw_curve
 from vlcheck.data.atomic_write import write_whole
 from vlcheck.gpus import show_gib
 from vlcheck.spec import RunSpec
+from vlcheck.training.charts import draw_curve
 from vlcheck.training.checkpoint import taken
 from vlcheck.training.identity import Identity, fingerprint, settings_of
 from vlcheck.training.ours import CURVE, METRICS, SUMMARY, SUMMARY_SCHEMA

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,8 +24,8 @@ KEPT = 64 * 1024
 class Rehearsal:
     """How a script's rehearsal went."""
 
-    report: str
-    """The report, rendered; empty where the first step was not reached."""
+    reports: Mapping[str, str]
+    """The report in each format that was asked for; none where the first step was not reached."""
     code: int
     """Exit code of the report; 2 without one."""
     failure: str
@@ -54,7 +54,7 @@ def rehearse(
         seconds: the process and all that it started are killed then.
         memory_gib: of data a process.
         rows: of each split of the data, at most.
-        options: `form`, `fail_on`, `strict`, `select` and `ignore` of the report; `gpu` and `memory_gib` of the card.
+        options: `forms`, `fail_on`, `strict`, `select` and `ignore` of the report; `gpu` and `memory_gib` of the card.
     """
     with tempfile.TemporaryDirectory(prefix="vlcheck-dry-run-") as name:
         scratch = Path(name).resolve()
@@ -64,14 +64,14 @@ def rehearse(
             "memory_bytes": int(memory_gib * 2**30),
         }  # fmt: skip
         output, late = run_child(
-            [sys.executable, "-P", "-m", "vlcheck.rehearsal.child", json.dumps(settings)], scratch, seconds
+            [sys.executable, "-P", "-m", "vlcheck.integrations.rehearsal.child", json.dumps(settings)], scratch, seconds
         )
         try:
             told = json.loads((scratch / "result.json").read_text("utf-8"))
         except (OSError, ValueError):
             told = {"failure": _died(late, seconds, memory_gib)}
     return Rehearsal(
-        str(told.get("report", "")),
+        {str(form): str(text) for form, text in dict(told.get("reports", {})).items()},
         int(told.get("code", 2)),
         str(told.get("failure", "")),
         tuple(map(str, told.get("replaced", ()))),

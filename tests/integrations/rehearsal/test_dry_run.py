@@ -13,7 +13,7 @@ import pytest
 from tests.integrations import live_samples as live
 
 SCRIPTS = Path(__file__).parent / "scripts"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 slow = pytest.mark.slow
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from vlcheck.rehearsal.parent import KEPT, run_child
+from vlcheck.integrations.rehearsal.parent import KEPT, run_child
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits a process as Linux does")
 WATCHED = """
 import json, os, pathlib, socket, subprocess, sys
-from vlcheck.rehearsal.stage import Stage
-from vlcheck.rehearsal.watch import watch
+from vlcheck.integrations.rehearsal.stage import Stage
+from vlcheck.integrations.rehearsal.watch import watch
 scratch = pathlib.Path(sys.argv[1])
 stage = Stage(scratch / "train.py", "train.py", scratch, 8, {})
 watch(stage)

@@ -21,11 +21,11 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     _limit(settings["memory_bytes"], settings["seconds"])
 
-    from vlcheck.rehearsal.answers import answer
-    from vlcheck.rehearsal.first_step import stop_at_first_step
-    from vlcheck.rehearsal.machine import stand_in
-    from vlcheck.rehearsal.stage import Stage
-    from vlcheck.rehearsal.watch import watch
+    from vlcheck.integrations.rehearsal.answers import answer
+    from vlcheck.integrations.rehearsal.first_step import stop_at_first_step
+    from vlcheck.integrations.rehearsal.machine import stand_in
+    from vlcheck.integrations.rehearsal.stage import Stage
+    from vlcheck.integrations.rehearsal.watch import watch
 
     stage = Stage(
         Path(settings["script"]), settings["shown"], Path(settings["scratch"]), settings["rows"], settings["options"]

@@ -13,13 +13,13 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass  # the cla
 
 from vlcheck.collators.tiny_model import miniature_values
 from vlcheck.integrations.description import quantization_of
+from vlcheck.integrations.rehearsal.stage import Stage
 from vlcheck.model.build import transformers_config
 from vlcheck.model.config import ModelConfig, find_config
 from vlcheck.model.families import family_of
 from vlcheck.model.quantising import quantise, quantization_config
 from vlcheck.model.random_weights import materialise, seeded
 from vlcheck.processing.processor import find_processor
-from vlcheck.rehearsal.stage import Stage
 from vlcheck.spec import Lora, ModelRef, Quantization, RunSpec
 
 SEED = 0

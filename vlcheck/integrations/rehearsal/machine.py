@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import nn
 
-from vlcheck.rehearsal.stage import Stage
+from vlcheck.integrations.rehearsal.stage import Stage
 
 GIB = 2**30
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vlcheck.rehearsal.stage import Stage
+from vlcheck.integrations.rehearsal.stage import Stage
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 DEVICES = ("/dev/null", "/dev/shm/", "/dev/tty", "/proc/self/")

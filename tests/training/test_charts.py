@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlcheck import charts
-from vlcheck.charts import BAD, GOOD, draw_confusion, draw_curve, ticks
+from vlcheck.training import charts
+from vlcheck.training.charts import BAD, GOOD, draw_confusion, draw_curve, ticks
 
 FLOATS = st.floats(-1e12, 1e12, allow_nan=False)
 

@@ -17,11 +17,11 @@ from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report, Severity
 from vlcheck.integrations.callback import begun
 from vlcheck.integrations.job import Job, Split, evidence_of, judge, with_step
+from vlcheck.integrations.rehearsal.stage import Stage
 from vlcheck.model.config import find_config
 from vlcheck.model.dropout import dropouts
-from vlcheck.rehearsal.stage import Stage
 from vlcheck.reports import RENDERERS
-from vlcheck.rules import choose
+from vlcheck.rules.choosing import choose
 from vlcheck.spec import Hardware
 
 
@@ -125,8 +125,10 @@ def _judged(stage: Stage, job: Job) -> dict[str, Any]:
         report = _report(stage, job)
     except Exception as error:  # whatever a script's objects are
         return {"failure": f"the run could not be judged: {type(error).__name__}: {' '.join(str(error).split())[:500]}"}
-    code = report.exit_code(fail_on=Severity[options["fail_on"]], strict=options["strict"])
-    return {"report": RENDERERS[options["form"]](report), "code": code}
+    fail_on = Severity[options["fail_on"]]
+    own = {"junit": {"fail_on": fail_on}}
+    reports = {form: RENDERERS[form](report, **own.get(form, {})) for form in options["forms"]}
+    return {"reports": reports, "code": report.exit_code(fail_on=fail_on, strict=options["strict"])}
 
 
 def _report(stage: Stage, job: Job) -> Report:
