@@ -60,6 +60,17 @@ NAMES = (
 APART = 2
 """Attributes in which any two breeds differ, at least: no single one decides between two of them."""
 
+NAMING = "What is this animal called?"
+"""What a second stage of pre-training asks, of every kind that is no breed's: so the base learns to spell names."""
+
+
+def other_names(count: int, seed: int = 2) -> tuple[str, ...]:
+    """Names that are no breed's: the first half of one breed's and the second of another's."""
+    halves = [(name[: len(name) // 2], name[len(name) // 2 :]) for name in NAMES]
+    mixed = [a[0] + b[1] for a, b in itertools.permutations(halves, 2)]
+    return tuple(random.Random(seed).sample([name for name in mixed if name not in NAMES], count))
+
+
 COATS = ((28, 28, 32), (243, 243, 240), (222, 112, 36), (104, 62, 34), (132, 140, 152), (232, 198, 118))
 DARK_INK, LIGHT_INK = (56, 36, 26), (238, 222, 186)
 INKS = (LIGHT_INK, DARK_INK, DARK_INK, LIGHT_INK, DARK_INK, DARK_INK)

@@ -127,6 +127,16 @@ def fresh(values: dict[str, Any], seed: int, device: str) -> Any:
     return model.to(device)
 
 
+def take_weights(model: nn.Module, folder: Path) -> None:
+    """The weights of a base that `write` wrote, in place; clip bounds stay open, they are those of other weights."""
+    from safetensors.torch import load_file
+
+    kept = load_file(folder / "model.safetensors")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(kept[name])
+
+
 def wrappers(model: nn.Module) -> dict[str, nn.Module]:
     """Clip wrappers by path."""
     return {name: module for name, module in model.named_modules() if type(module).__name__ == "Gemma4ClippableLinear"}

@@ -2,6 +2,7 @@
 
     python -m tests.gpu.standin.pretrain OUT --seconds 200          the base, within a budget of seconds
     python -m tests.gpu.standin.pretrain OUT --steps 9000           the same number of steps again
+    python -m tests.gpu.standin.pretrain OUT --seconds 130 --after OLD/base    a second stage, in which names are spelt
     python -m tests.gpu.standin.pretrain OUT --profile              what a step takes, by variant and by part
     python -m tests.gpu.standin.pretrain OUT --cpu --seconds 300    the smaller variant, on a CPU
 
@@ -29,7 +30,7 @@ from PIL import Image
 from torch import nn
 
 from tests.gpu.standin import base
-from tests.gpu.standin.animals import KINDS, QUESTIONS, answer, patches, scenes
+from tests.gpu.standin.animals import KINDS, NAMING, QUESTIONS, answer, breeds, other_names, patches, scenes
 from vlcheck.data.conversation import Conversation, Picture, Turn
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
@@ -39,6 +40,8 @@ from vlcheck.versions import installed
 SEED, HELD_OUT = 18, 1_000_003
 SHARE_OF_CAPTIONS = 0.6
 """Of the questions; the others ask for one attribute."""
+SHARE_OF_NAMES = 0.6
+"""Of the questions of the second stage that ask for a name."""
 TESTED = 512
 """Pictures that are held out for the accuracy of captions."""
 
@@ -76,14 +79,17 @@ def texts_of(values: dict[str, Any]) -> Texts:
     assert family.dialogue is not None
     collator = Collator(base.processor_of(values), family.dialogue)
     picture = Picture(Image.new("RGB", (64, 64)), "none")
-    told: dict[tuple[int, str], int] = {}
-    row_of = torch.zeros(len(QUESTIONS), len(KINDS), dtype=torch.long)
-    for question in range(len(QUESTIONS)):
-        for number, kind in enumerate(KINDS):
-            row_of[question, number] = told.setdefault((question, answer(question, kind)), len(told))
+    told: dict[tuple[str, str], int] = {}
+    row_of = torch.zeros(len(QUESTIONS) + 1, len(KINDS), dtype=torch.long)
+    kept_back, names = set(breeds().values()), other_names(len(KINDS))
+    for number, kind in enumerate(KINDS):
+        for question, asked_ in enumerate(QUESTIONS):
+            row_of[question, number] = told.setdefault((asked_, answer(question, kind)), len(told))
+        named = (QUESTIONS[0], answer(0, kind)) if kind in kept_back else (NAMING, names[number])
+        row_of[-1, number] = told.setdefault(named, len(told))
     rows = [
-        Conversation((Turn("user", (picture, QUESTIONS[question])), Turn("assistant", (said,))), f"{question} {said}")
-        for question, said in told
+        Conversation((Turn("user", (picture, asked_)), Turn("assistant", (said,))), f"{asked_} {said}")
+        for asked_, said in told
     ]
     batch = collator(rows)
     soft, pad = int(values["image_token_id"]), int(collator.processor.tokenizer.pad_token_id)
@@ -97,12 +103,19 @@ def texts_of(values: dict[str, Any]) -> Texts:
 
 
 def drawn(
-    count: int, generator: torch.Generator, captions: float = SHARE_OF_CAPTIONS
+    count: int, generator: torch.Generator, captions: float = SHARE_OF_CAPTIONS, names: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scenes of random animals and the question that each is asked with, `question * len(KINDS) + kind`."""
+    """Scenes of random animals and the question that each is asked with, `question * len(KINDS) + kind`.
+
+    Args:
+        captions: share of those who are described whole, of those who are not asked for a name.
+        names: share of those who are asked for a name; of breeds a description is asked instead.
+    """
     kinds = torch.randint(len(KINDS), (count,), generator=generator)
     question = torch.randint(1, len(QUESTIONS), (count,), generator=generator)
     question = question.where(torch.rand(count, generator=generator) >= captions, 0)
+    if names:
+        question = question.where(torch.rand(count, generator=generator) >= names, len(QUESTIONS))
     return scenes(torch.tensor(KINDS)[kinds], generator), question * len(KINDS) + kinds
 
 
@@ -175,11 +188,13 @@ class Learner:
     On a card the model computes in bf16, and the whole step can be captured as a CUDA graph.
     """
 
-    def __init__(self, size: base.Size, batch: int, device: str, seed: int = SEED) -> None:
-        self.values = base.config_of(size)
+    def __init__(self, size: base.Size, batch: int, device: str, seed: int = SEED, after: Path | None = None) -> None:
+        self.values, self.names = base.config_of(size), SHARE_OF_NAMES if after else 0.0
         self.device, self.batch, self.cuda = device, batch, device == "cuda"
         self.texts = texts_of(self.values).to(device)
         model = base.fresh(self.values, seed, device)
+        if after is not None:
+            base.take_weights(model, after)
         self.masters = [parameter.detach().clone() for parameter in model.parameters()]
         self.model = model.to(torch.bfloat16) if self.cuda else model
         if self.cuda:  # tables of angles are not weights; bf16 has no room for them
@@ -240,9 +255,13 @@ class Learner:
         with torch.cuda.graph(self.graph):
             self.step()
 
+    def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch of this stage."""
+        return drawn(self.batch, generator, names=self.names)
+
     def take(self, generator: torch.Generator, rate: float) -> None:
         """Draw a batch and learn from it."""
-        for own, new in zip((self.scenes, self.asked), drawn(self.batch, generator), strict=True):
+        for own, new in zip((self.scenes, self.asked), self.draw(generator), strict=True):
             own.copy_(new.pin_memory() if self.cuda else new, non_blocking=True)
         self.rate.fill_(rate)
         if self.graph is None:
@@ -264,13 +283,16 @@ class Learner:
 
     @torch.no_grad()
     def tested(self, pictures: int = TESTED) -> dict[str, float]:
-        """Loss and share of whole captions, and of single attributes, that are right; on held-out pictures."""
+        """Loss and share of whole captions, single attributes and names that are right; on held-out pictures."""
         generator = torch.Generator().manual_seed(HELD_OUT)
-        found: dict[str, list[torch.Tensor]] = {"loss": [], "captions": [], "attributes": []}
+        kinds = {"captions": (1.0, 0.0), "attributes": (0.0, 0.0), "names": (1.0, 1.0)}
+        if not self.names:
+            del kinds["names"]
+        found: dict[str, list[torch.Tensor]] = {"loss": []} | {kind: [] for kind in kinds}
         with self.plainly():
-            for kind, share in (("captions", 1.0), ("attributes", 0.0)):
+            for kind, shares in kinds.items():
                 for _ in range(-(-pictures // self.batch)):
-                    scenes_, asked = (tensor.to(self.device) for tensor in drawn(self.batch, generator, share))
+                    scenes_, asked = (tensor.to(self.device) for tensor in drawn(self.batch, generator, *shares))
                     pixels, places = patches(scenes_, most=base.SOFT_TOKENS, pool=base.POOL, side=base.PATCH)
                     pixels = pixels.to(self.weights[0].dtype)
                     loss, right = loss_and_right(self.model, self.texts, pixels, places, asked)
@@ -284,7 +306,7 @@ class Learner:
         generator = torch.Generator().manual_seed(HELD_OUT + 1)
         with torch.no_grad(), self.plainly():
             for _ in range(-(-pictures // self.batch)):
-                for own, new in zip((self.scenes, self.asked), drawn(self.batch, generator), strict=True):
+                for own, new in zip((self.scenes, self.asked), self.draw(generator), strict=True):
                     own.copy_(new)
                 self.forward()
         return watching.close()
@@ -323,6 +345,8 @@ class Plan:
     steps: int | None = None
     compiled: bool = False
     captured: bool = False
+    after: Path | None = None
+    """Folder of the base of the first stage, which this second one goes on from."""
     every: float = 20.0
     """Seconds from one look at held-out pictures to the next."""
 
@@ -330,12 +354,12 @@ class Plan:
 def pretrain(plan: Plan, say: Callable[[dict[str, Any]], None]) -> Learner:
     """Train a base."""
     begun = time.perf_counter()
-    learner = Learner(plan.size, plan.batch, plan.device, plan.seed)
+    learner = Learner(plan.size, plan.batch, plan.device, plan.seed, plan.after)
     if plan.compiled:
         learner.compile()
     if learner.cuda and plan.captured:
         learner.capture()
-    generator = torch.Generator().manual_seed(plan.seed)
+    generator = torch.Generator().manual_seed(plan.seed + 1 if plan.after else plan.seed)
     start = spoken = time.perf_counter()
     say(
         {
@@ -405,6 +429,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--every", type=float, default=20)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--after", type=Path, help="base of the first stage")
     parser.add_argument("--cpu", action="store_true", help="on a CPU, the small size")
     parser.add_argument("--small", action="store_true", help="the small size, on a card")
     parser.add_argument("--eager", action="store_true")
@@ -430,9 +455,12 @@ def main() -> None:
     plan = Plan(
         size, given.batch, "cpu" if given.cpu else "cuda", given.rate, given.seed, given.seconds, given.steps,
         compiled=not (given.cpu or given.eager), captured=not (given.cpu or given.no_graph), every=given.every,
+        after=given.after,
     )  # fmt: skip
     learner = pretrain(plan, say)
     asked = {"size": vars(size), "batch": given.batch, "rate": given.rate, "seed": given.seed}
+    if given.after:
+        asked["after"] = json.loads((given.after / "base.json").read_text())
     say({"kind": "base", **{k: v for k, v in finish(learner, given.out / "base", log, asked).items() if k != "log"}})
 
 

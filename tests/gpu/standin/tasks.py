@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from tests.gpu.standin.animals import breeds, photo, scenes
+from tests.gpu.standin.faults import FAULTS, Fault, spoilt
 from vlcheck.evaluation.run import evaluate_run
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.spec import Data, Intent, Lora, ModelRef, Quantization, RunSpec, Training
@@ -80,10 +81,10 @@ def spec_of(base: Path, photos: Path, output: Path, *, seed: int, steps: int, **
     on_card = torch.cuda.is_available()
     given: dict[str, Any] = {
         "per_device_train_batch_size": 32, "per_device_eval_batch_size": 185, "gradient_accumulation_steps": 1,
-        "learning_rate": 1e-3, "lr_scheduler_type": "cosine", "warmup_steps": 0.05, "bf16": on_card,
+        "learning_rate": 2e-3, "lr_scheduler_type": "cosine", "warmup_steps": 0.05, "bf16": on_card,
         "optim": "adamw_torch_fused", "save_strategy": "no", "logging_steps": 100,
     }  # fmt: skip
-    rank = settings.pop("rank", 16)
+    rank = settings.pop("rank", 32)
     return RunSpec(
         model=ModelRef(id=str(base), dtype="bfloat16" if on_card else "float32"),
         lora=Lora(r=rank, lora_alpha=2 * rank, target_modules="all-linear"),
@@ -112,14 +113,22 @@ class Measured:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def run(spec: RunSpec, say: Callable[[str], None] = lambda line: None) -> Measured:
-    """Train as `vlcheck train` does, evaluate as `vlcheck evaluate` does."""
+def run(spec: RunSpec, fault: Fault = FAULTS["none"]) -> Measured:
+    """Train as `vlcheck train` does, evaluate as `vlcheck evaluate` does, with one fault in it."""
     begun = time.perf_counter()
+    spec = fault.spec(spec) if fault.spec else spec
     resolved = Evidence(spec, {}, offline=True).get("resolved_run")
-    trained = train_resolved(resolved, offline=True, say=say)
+    if fault.rows or fault.batch:
+        resolved = replace(resolved, collator=spoilt(resolved.collator, fault))
+    with fault.training() if fault.training else nullcontext():
+        trained = train_resolved(replace(resolved, patch=fault.model), offline=True)
     stepped = time.perf_counter()
     folder = Path(spec.training.output_dir)
-    found = evaluate_run(spec, folder / "evaluation", adapter=trained.adapter)
+    if fault.saved:
+        fault.saved(trained.adapter)
+    with fault.asking() if fault.asking else nullcontext():
+        asked = fault.asked(spec) if fault.asked else spec
+        found = evaluate_run(asked, folder / "evaluation", adapter=trained.adapter)
     ended = time.perf_counter()
     return measured(folder, found, {
         "train": round(stepped - begun, 2), "steps": round(trained.seconds, 2), "evaluate": round(ended - stepped, 2)
@@ -143,10 +152,7 @@ def measured(folder: Path, found: Mapping[str, Any], seconds: Mapping[str, float
     )  # fmt: skip
 
 
-def tune(base: Path, photos: Path, output: Path, line: dict[str, Any], out: Path) -> None:
-    """One run of these settings as a line of `out`, which is appended to; without steps, the base alone."""
-    settings = {key: value for key, value in line.items() if key != "name"}
-    spec = spec_of(base, photos, output, seed=settings.pop("seed"), steps=settings.pop("steps") or 1, **settings)
-    found = vars(run(spec)) if line["steps"] else {"accuracy": evaluate_run(spec, output / "base")["accuracy"]}
-    with out.open("a") as file:
-        file.write(json.dumps({"kind": "tune", **line, **found}) + "\n")
+def base_accuracy(base: Path, photos: Path, folder: Path) -> dict[str, Any]:
+    """What the base answers before it is tuned."""
+    found = evaluate_run(spec_of(base, photos, folder, seed=0, steps=1), folder / "evaluation")
+    return {key: found[key] for key in ("accuracy", "n", "correct")}
