@@ -22,6 +22,7 @@ from tests import data_samples, label_samples, tiny
 from tests.broken import patches
 from vlcheck.engine import audit
 from vlcheck.evidence.resolve import Evidence
+from vlcheck.evidence.snapshot import Snapshot
 from vlcheck.finding import NotApplicable, Report, Rule, Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.model.attention import attention_support
@@ -197,6 +198,14 @@ def run(model: Callable[[], dict[str, Any]] = tiny.gemma4, bounds: dict[str, flo
     return Run(model, bounds, changes)
 
 
+def against(adapted: int, tokens: int) -> dict[str, Any]:
+    """A snapshot of another version's values, and the run's own as if they were these."""
+    values = {"adapters": {"vision tower: adapted": 14}, "lengths": {"longest": 384}}
+    now = {"adapters": {"vision tower: adapted": adapted}, "lengths": {"longest": tokens}, "labels": {"row 0": "new"}}
+    earlier = Snapshot("none", {"peft": "0.20.0"}, {**values, "memory": {"peak bytes": 1}})
+    return {"earlier": earlier, "snapshot": Snapshot("none", {"peft": "0.21.2"}, now)}
+
+
 LENGTHS = Lengths((RowLength(384, 1, 280, 16),))
 """Rows that are known to be as long as one photo, an instruction and a short answer are."""
 
@@ -324,6 +333,7 @@ BROKEN: dict[str, Run] = {
     "VLC901": run(framework=None),
     "VLC902": run(origin=Origin(format="trl", unread=(Unread(KEY, "torch_compile: true", ("memory",)),))),
     "VLC903": run(origin=Origin(format="trl", outdated=(Outdated(KEY, "is no argument", ""),))),
+    "VLC904": Run(given=against(adapted=13, tokens=384)),
     **{code: run(**changes) for code, changes in (data_samples.BROKEN | label_samples.BROKEN).items()},
 }
 """Each is caught by the rule of its code."""
@@ -396,6 +406,7 @@ ALIKE: dict[str, Run] = {
     "VLC901": SOUND,
     "VLC902": run(origin=Origin(format="trl", idle=(KEY,))),
     "VLC903": run(origin=Origin(format="trl", idle=(KEY,))),
+    "VLC904": Run(given=against(adapted=14, tokens=384)),
     **{code: run(**changes) for code, changes in (data_samples.ALIKE | label_samples.ALIKE).items()},
 }
 """Sound runs, each as near to the broken run of its code as a sound one can be."""
@@ -450,6 +461,7 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC901": ((1, "name of a framework"),),
     "VLC902": ((1, "keys and defaults"),),
     "VLC903": ((1, "keys and defaults"),),
+    "VLC904": ((2, "values of the snapshot"),),
     **data_samples.EXAMINED,
     **label_samples.EXAMINED,
 }

@@ -16,7 +16,7 @@ from tests.broken import patches
 from tests.samples import LANGUAGE, SOUND, run, targets
 from vlcheck import engine
 from vlcheck.evidence.resolve import Evidence
-from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, Verdict, rule
+from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, Verdict, Weight, rule
 from vlcheck.model.base_weights import StoredBase
 from vlcheck.model.build import build_base
 from vlcheck.model.random_weights import materialise
@@ -57,6 +57,23 @@ def test_rule_that_raises_is_an_error_with_its_traceback():
     result = outcome(check)
     assert result.verdict is Verdict.ERROR
     assert "ZeroDivisionError: oops" in result.reason
+
+
+def test_a_finding_may_weigh_less_where_its_rule_says_so():
+    """The outcome is as bad as its worst finding; a severity that the rule does not declare is the rule's fault."""
+    weighs = (Weight(Severity.NOTE, "it is meant"), Weight(Severity.WARNING, "it is a default"))
+
+    def judged(*severities, weighs=weighs):
+        check = rule("VLC999", "test", Severity.ERROR, weighs=weighs)(
+            lambda spec: [Finding("wrong", where=None, severity=severity) for severity in severities]
+        )
+        return engine.run(check, Evidence(run().spec, {}))
+
+    assert judged(Severity.NOTE, Severity.WARNING).severity is Severity.WARNING
+    assert judged(Severity.NOTE, None).severity is Severity.ERROR
+    assert [judged(Severity.NOTE).weight(finding) for finding in judged(Severity.NOTE).findings] == [Severity.NOTE]
+    undeclared = judged(Severity.NOTE, weighs=())
+    assert (undeclared.verdict, undeclared.reason) == (Verdict.ERROR, "VLC999 does not declare note")
 
 
 def test_missing_evidence_skips_with_reason_and_remedy():

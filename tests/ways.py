@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from types import CodeType, FrameType
@@ -91,10 +92,12 @@ class Trail:
 def _leaves() -> frozenset[CodeType]:
     """The code of every rule's check and of every collector."""
     from vlcheck.config.load import load
+    from vlcheck.config.project import read_project
     from vlcheck.evidence.collectors import COLLECTORS
     from vlcheck.rules import every_rule
 
-    return frozenset(f.__code__ for f in (load, *COLLECTORS.values(), *(rule.check for rule in every_rule())))
+    readers = (load, read_project)
+    return frozenset(f.__code__ for f in (*readers, *COLLECTORS.values(), *(rule.check for rule in every_rule())))
 
 
 def ways(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -104,6 +107,9 @@ def ways(folder: Path) -> Iterator[tuple[str, list[str]]]:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     (folder / "tiny.yaml").write_text(text, encoding="utf-8")
+    import_module("bitsandbytes")  # before anybody follows: code that runs because a module is imported does not count
+    import_module("vlcheck.evidence.collectors")
+    import_module("peft")
     for job, arguments in JOBS.items():
         yield job, _way(folder, arguments)
 

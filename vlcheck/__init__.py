@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from vlcheck.collators import strategies
     from vlcheck.config.load import load
     from vlcheck.data.conversation import Conversation, Picture, Turn
-    from vlcheck.engine import assert_collator, audit, check_adapter, check_collator, train_run
+    from vlcheck.engine import assert_collator, audit, check_adapter, check_collator, preflight, train_run
     from vlcheck.evaluation.run import evaluate_run
     from vlcheck.finding import Finding, Report, Severity
+    from vlcheck.integrations.callback import RunCheckCallback, RunCheckFailed
+    from vlcheck.integrations.check_run import check_run
+    from vlcheck.launch.read import read_job
     from vlcheck.spec import ConfigError, RunSpec
 
 __all__ = [
@@ -21,6 +24,8 @@ __all__ = [
     "Finding",
     "Picture",
     "Report",
+    "RunCheckCallback",
+    "RunCheckFailed",
     "RunSpec",
     "Severity",
     "Turn",
@@ -29,8 +34,11 @@ __all__ = [
     "audit",
     "check_adapter",
     "check_collator",
+    "check_run",
     "evaluate_run",
     "load",
+    "preflight",
+    "read_job",
     "strategies",
     "train_run",
 ]
@@ -40,9 +48,14 @@ _HOMES = {
     "audit": "vlcheck.engine",
     "check_adapter": "vlcheck.engine",
     "check_collator": "vlcheck.engine",
+    "check_run": "vlcheck.integrations.check_run",
+    "RunCheckCallback": "vlcheck.integrations.callback",
+    "RunCheckFailed": "vlcheck.integrations.callback",
     "evaluate_run": "vlcheck.evaluation.run",
     "train_run": "vlcheck.engine",
     "load": "vlcheck.config.load",
+    "preflight": "vlcheck.engine",
+    "read_job": "vlcheck.launch.read",
     "Finding": "vlcheck.finding",
     "Report": "vlcheck.finding",
     "Severity": "vlcheck.finding",

@@ -11,21 +11,35 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vlcheck.adapters.saved import SavedAdapter, read_adapter
 from vlcheck.collators.batch import Candidate
+from vlcheck.config.foreign.advice import in_own_keys
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.sources.held import as_conversations
 from vlcheck.evidence.model import known_model, model_with
 from vlcheck.evidence.options import ROWS
 from vlcheck.evidence.resolve import Evidence
-from vlcheck.finding import Examined, Finding, NotApplicable, Outcome, Report, Rule, Severity, Unavailable, Verdict
+from vlcheck.finding import (
+    Examined,
+    Finding,
+    NotApplicable,
+    Outcome,
+    Report,
+    Rule,
+    Severity,
+    Unavailable,
+    Verdict,
+    linked,
+)
+from vlcheck.launch.native import on_job
 from vlcheck.model.build import check_patch
 from vlcheck.processing.collator import Collator
-from vlcheck.rules import choose
+from vlcheck.rules import check_ignores, choose
 from vlcheck.spec import ConfigError, Intent, Lora, ModelRef, RunSpec
 from vlcheck.versions import installed, untested
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vlcheck.launch.job import Job
     from vlcheck.processing.resolved_run import ResolvedRun
     from vlcheck.training.loop import Trained
 
@@ -68,9 +82,19 @@ def audit(
         ValueError: if a selected rule does not exist.
         TypeError: if `given` names evidence that no collector knows.
     """
-    options = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": rows}
+    options: dict[str, Any] = {"allow_code": allow_code, "offline": offline, "stream": stream, "rows": rows}
     evidence = Evidence(spec, given, progress=progress, **options)
-    return _judged(spec, choose(tuple(select), tuple(ignore)), evidence)
+    return report_on(spec, choose(tuple(select), tuple(ignore), launched="job" in given), evidence)
+
+
+def preflight(spec: RunSpec, job: Job, **options: Any) -> Report:
+    """Judge a run and the job that would start it: the rules of `audit` and VLC6xx, in one report.
+
+    Args:
+        job: as `vlcheck.read_job` reads it.
+        options: as for `audit`, which tells what is raised; `earlier_seconds=` of an optimizer step in an earlier run.
+    """
+    return audit(on_job(spec, job), job=job, **options)
 
 
 def check_adapter(
@@ -99,7 +123,7 @@ def check_adapter(
     evidence = Evidence(
         spec, {**given, "saved_adapter": saved}, allow_code=allow_code, offline=offline, progress=progress
     )
-    return _judged(spec, choose(tuple(select), tuple(ignore), saved=True), evidence)
+    return report_on(spec, choose(tuple(select), tuple(ignore), saved=True), evidence)
 
 
 def check_collator(
@@ -142,7 +166,7 @@ def check_collator(
     else:
         given["candidate" if isinstance(collator, Candidate) else "collator"] = collator
     evidence = Evidence(spec, given, offline=True, progress=progress)
-    return _judged(spec, choose(tuple(select), (*ignore, "VLC221")), evidence)
+    return report_on(spec, choose(tuple(select), (*ignore, "VLC221")), evidence)
 
 
 def assert_collator(
@@ -222,7 +246,7 @@ def train_run(  # noqa: PLR0913  one parameter an option
     evidence = Evidence(spec, {"projection": left_to_fit}, progress=shown, **options)
     if main and (known := begun_before(spec)):
         voice("audit: this run was begun before, by the same settings and versions; it is not judged again")
-    if not agreed(main and (known or _may_start(_judged(spec, choose(), evidence), force, voice, judged))):
+    if not agreed(main and (known or _may_start(report_on(spec, choose(), evidence), force, voice, judged))):
         raise NotStarted
     reached = accelerator.num_processes > 1 and agreed(main and every_adapter_reached(evidence))
     run: ResolvedRun = evidence.get("resolved_run")
@@ -244,16 +268,19 @@ def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: 
     return force or not errors
 
 
-def _judged(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
+def report_on(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:
+    """Run rules, in report order, on the evidence of a run."""
+    check_ignores(spec)
     outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
+    told = [in_own_keys(outcome, spec.origin) for outcome in outcomes] if spec.origin else outcomes
     versions = installed()
     return Report(
         spec=spec,
-        outcomes=_linked(outcomes),
+        outcomes=linked(told),
         subject=evidence.subject(),
         remarks=(*evidence.remarks(), *untested(versions)),
         versions=versions,
-    )
+    ).considerate()
 
 
 def run(rule: Rule, evidence: Evidence) -> Outcome:
@@ -274,8 +301,8 @@ def run(rule: Rule, evidence: Evidence) -> Outcome:
                 examined.append(said)
         if findings:
             verdict = Verdict.FOUND
-        elif not examined:
-            verdict, reason = Verdict.ERROR, f"{rule.code} said nothing of what it examined"
+        if fault := rule.fault(findings, examined):
+            verdict, reason = Verdict.ERROR, fault
     except ConfigError:
         raise
     except NotApplicable as none:
@@ -285,14 +312,3 @@ def run(rule: Rule, evidence: Evidence) -> Outcome:
     except Exception:  # one bad rule must not hide the others
         verdict, reason = Verdict.ERROR, traceback.format_exc()
     return Outcome(rule, verdict, tuple(findings), tuple(examined), reason, unlock, seconds=time.perf_counter() - start)
-
-
-def _linked(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
-    """Mark each finding outcome that another finding outcome declares to explain."""
-    roots = {o.rule.code: o.rule.explains for o in outcomes if o.verdict is Verdict.FOUND}
-    return tuple(
-        replace(o, explained_by=tuple(code for code, explains in roots.items() if o.rule.code in explains))
-        if o.verdict is Verdict.FOUND
-        else o
-        for o in outcomes
-    )

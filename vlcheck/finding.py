@@ -7,9 +7,10 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from vlcheck.spec import Concern, Location, RunSpec
+if TYPE_CHECKING:
+    from vlcheck.spec import Concern, Location, RunSpec
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -33,6 +34,7 @@ class Verdict(Enum):
     NOT_APPLICABLE = "not-applicable"  # there is nothing in this run that the rule could judge
     SKIPPED = "skipped"  # evidence is missing; never a pass
     ERROR = "error"  # the rule itself raised
+    IGNORED = "ignored"  # it found something, and for each finding there is a reason not to count it
 
 
 class Unavailable(Exception):
@@ -55,6 +57,18 @@ class Finding:
     where: Location
     measured: Mapping[str, Json] = field(default_factory=dict)
     fix: str = ""
+    severity: Severity | None = None
+    """None is the rule's own; another one is one that the rule declares, see `Rule.weighs`."""
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A finding that does not count, and why."""
+
+    finding: Finding
+    reason: str
+    where: Location | None = None
+    """The config's comment that says so; None for a finding that a baseline holds."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,14 @@ class Examined:
 
 
 @dataclass(frozen=True)
+class Weight:
+    """A severity that a rule's findings have under a condition, told in words as `explain` prints them."""
+
+    severity: Severity
+    when: str
+
+
+@dataclass(frozen=True)
 class Rule:
     """A named question. `check` names the evidence it needs as parameters and yields what it saw."""
 
@@ -74,11 +96,25 @@ class Rule:
     severity: Severity
     check: Callable[..., Iterable[Finding | Examined]]
     explains: tuple[str, ...] = ()
+    weighs: tuple[Weight, ...] = ()
+    """Other severities that its findings can have, by what the evidence shows."""
 
     @property
     def doc(self) -> str:
         """The rule's docstring: title, mechanism, remedy, source."""
         return inspect.getdoc(self.check) or ""
+
+    def weight(self, finding: Finding) -> Severity:
+        """How much one of its findings matters."""
+        return self.severity if finding.severity is None else finding.severity
+
+    def fault(self, findings: Iterable[Finding], examined: Iterable[Examined]) -> str:
+        """What is wrong with what it said: nothing at all, or a finding of a severity that it does not declare."""
+        given = {found.severity for found in findings}
+        if not given and not list(examined):
+            return f"{self.code} said nothing of what it examined"
+        undeclared = given - {None, *(weight.severity for weight in self.weighs)}
+        return f"{self.code} does not declare {', '.join(map(str, undeclared))}" if undeclared else ""
 
     @property
     def title(self) -> str:
@@ -89,13 +125,16 @@ class Rule:
 Check: TypeAlias = Callable[..., Iterable[Finding | Examined]]
 
 
-def rule(code: str, name: str, severity: Severity, *, explains: tuple[str, ...] = ()) -> Callable[[Check], Rule]:
+def rule(
+    code: str, name: str, severity: Severity, *, explains: tuple[str, ...] = (), weighs: tuple[Weight, ...] = ()
+) -> Callable[[Check], Rule]:
     """Turn a check function into a `Rule`; the rule counts once it stands in `vlcheck.rules.RULES`.
 
     Args:
         explains: codes whose findings are consequences when this rule has one.
+        weighs: severities that a finding may have instead, each with the evidence that decides it.
     """
-    return lambda check: Rule(code, name, severity, check, explains)
+    return lambda check: Rule(code, name, severity, check, explains, weighs)
 
 
 Collect = TypeVar("Collect", bound=Callable[..., Any])
@@ -146,6 +185,29 @@ class Outcome:
     unlock: str = ""  # what would let a skipped rule run
     explained_by: tuple[str, ...] = ()  # codes of the root causes, when this outcome is a consequence
     seconds: float = 0.0
+    ignored: tuple[Ignored, ...] = ()
+
+    def without(self, ignored: Mapping[int, Ignored]) -> Outcome:
+        """The same outcome with some findings set apart, by their index; they stay in it, with their reasons."""
+        if not ignored:
+            return self
+        kept = tuple(finding for index, finding in enumerate(self.findings) if index not in ignored)
+        verdict = Verdict.FOUND if kept else Verdict.IGNORED
+        return replace(self, verdict=verdict, findings=kept, ignored=(*self.ignored, *ignored.values()))
+
+    def weight(self, finding: Finding) -> Severity:
+        """How much one of its findings matters."""
+        return self.rule.weight(finding)
+
+    def weighing(self, severity: Severity) -> Outcome:
+        """The same outcome, each of its findings of this severity."""
+        rule = replace(self.rule, severity=severity)
+        return replace(self, rule=rule, findings=tuple(replace(found, severity=None) for found in self.findings))
+
+    @property
+    def severity(self) -> Severity:
+        """How much its worst finding matters; the rule's own severity where it has none."""
+        return max(map(self.weight, self.findings), default=self.rule.severity)
 
     def qualified(self, spec: RunSpec) -> Outcome:
         """The same outcome; a pass says which keys of another tool's file it was judged without."""
@@ -157,6 +219,18 @@ class Outcome:
             if any(self.rule.code.startswith(RULES_OF[concern]) for concern in key.touches)
         ]
         return replace(self, reason=f"judged without {', '.join(without)}") if without else self
+
+
+def linked(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    """Mark each finding outcome that another finding outcome declares to explain."""
+    outcomes = tuple(outcomes)
+    roots = {o.rule.code: o.rule.explains for o in outcomes if o.verdict is Verdict.FOUND}
+    return tuple(
+        replace(o, explained_by=tuple(code for code, explains in roots.items() if o.rule.code in explains))
+        if o.verdict is Verdict.FOUND
+        else o
+        for o in outcomes
+    )
 
 
 @dataclass(frozen=True)
@@ -176,11 +250,50 @@ class Report:
 
     def found(self, at_least: Severity = Severity.NOTE) -> tuple[Outcome, ...]:
         """Outcomes with findings at or above a severity, consequences included."""
-        return tuple(o for o in self.outcomes if o.verdict is Verdict.FOUND and o.rule.severity >= at_least)
+        return tuple(o for o in self.outcomes if o.verdict is Verdict.FOUND and o.severity >= at_least)
 
     def with_verdict(self, verdict: Verdict) -> tuple[Outcome, ...]:
         """Outcomes of one kind, in report order."""
         return tuple(o for o in self.outcomes if o.verdict is verdict)
+
+    def considerate(self) -> Report:
+        """The same report with what the config's comments ignore set apart; a comment without effect is a remark."""
+        if not self.spec.ignores:
+            return self
+        outcomes, used = [], set()
+        for outcome in self.outcomes:
+            ignored = {}
+            for index, finding in enumerate(outcome.findings):
+                for ignore in self.spec.ignores:
+                    here = (finding.where.file, finding.where.line) == (ignore.where.file, ignore.line)
+                    if here and outcome.rule.code in ignore.codes:
+                        ignored[index] = Ignored(finding, ignore.reason, ignore.where)
+                        used.add((ignore, outcome.rule.code))
+            outcomes.append(outcome.without(ignored))
+        judged = {o.rule.code for o in outcomes if o.verdict not in (Verdict.SKIPPED, Verdict.ERROR)}
+        idle = [
+            f"the comment at {ignore.where} ignores {code}, and nothing: no such finding is about line {ignore.line}"
+            for ignore in self.spec.ignores
+            for code in ignore.codes
+            if code in judged and (ignore, code) not in used
+        ]
+        return replace(self, outcomes=tuple(outcomes), remarks=(*self.remarks, *idle))
+
+    def graded(self, severities: Mapping[str, Severity]) -> Report:
+        """The same report with other severities of rules, by code, whatever the evidence; what changes is a remark."""
+        outcomes = tuple(o.weighing(severities[o.rule.code]) if o.rule.code in severities else o for o in self.outcomes)
+        changed = [
+            f"{new.rule.code} {new.severity} (not {old.severity})"
+            for old, new in zip(self.outcomes, outcomes, strict=True)
+            if new.severity is not old.severity
+        ]
+        remark = (f"severities of this project: {', '.join(changed)}",) if changed else ()
+        return replace(self, outcomes=outcomes, remarks=(*self.remarks, *remark))
+
+    @property
+    def ignored(self) -> tuple[tuple[Rule, Ignored], ...]:
+        """What was found and does not count, with its rule."""
+        return tuple((outcome.rule, ignored) for outcome in self.outcomes for ignored in outcome.ignored)
 
     def exit_code(self, *, fail_on: Severity = Severity.ERROR, strict: bool = False) -> int:
         """0 clean, 1 findings at or above `fail_on`, 2 something could not run.
@@ -228,6 +341,7 @@ def told_by(subject: Mapping[str, Any]) -> tuple[str, ...]:
         told.append(f"processor: {subject['processor']}")
     if "collator" in subject:
         rows = subject.get("rows")
-        source = f"{rows} rows of the run's data and built-in ones" if rows else "built-in rows"
+        beside = " and built-in ones" if subject.get("built_in_rows", True) else ""
+        source = f"{rows} rows of the run's data{beside}" if rows else "built-in rows"
         told.append(f"labels of {subject['collator']} were judged on {source}")
     return tuple(told)

@@ -18,7 +18,7 @@ Text: TypeAlias = Annotated[str, Len(1, 2000)]
 Names: TypeAlias = tuple[Text, ...]
 Count: TypeAlias = Annotated[int, Ge(1), Le(10**9)]
 Index: TypeAlias = Annotated[int, Ge(0), Le(10**9)]
-Function: TypeAlias = Annotated[str, Len(3, 200)]
+Function: TypeAlias = Annotated[str, Len(3, 2000)]
 Positive: TypeAlias = Annotated[float, Gt(0)]
 NonNegative: TypeAlias = Annotated[float, Ge(0)]
 Share: TypeAlias = Annotated[float, Ge(0), Lt(1)]
@@ -31,21 +31,29 @@ Framework: TypeAlias = Literal[
 ]
 SWITCHES: tuple[Framework, ...] = ("llamafactory", "ms-swift", "unsloth")
 """Frameworks that freeze parts by name."""
+Platform: TypeAlias = Literal[
+    "cloud-run", "kubernetes", "skypilot", "modal", "aws-batch", "sagemaker", "runpod", "local"
+]
 Tracker: TypeAlias = Literal["tensorboard", "wandb"]
 Attention: TypeAlias = Literal[
     "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"
 ]
 
 
-def check_function(name: str, path: str | None) -> None:
+def check_function(name: str, path: str | None, *, scripts: bool = False) -> None:
     """Hold the name of a user's function against its form.
+
+    Args:
+        scripts: whether it may be `script.py:function` as well.
 
     Raises:
         ValueError: if it is not `package.module:function`.
     """
     if path is not None:
-        module, colon, function = path.partition(":")
-        dotted = all(part.isidentifier() for part in module.split("."))
+        module, colon, function = path.rpartition(":")
+        dotted = (scripts and module.endswith((".py", ".ipynb"))) or all(
+            part.isidentifier() for part in module.split(".")
+        )
         if not (colon and dotted and function.isidentifier()):
             raise ValueError(f"{name} must have the form package.module:function")
 

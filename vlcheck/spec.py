@@ -28,7 +28,9 @@ from vlcheck.library_settings import (
     Index,
     Lora,
     Modality,
+    Names,
     Offload,
+    Platform,
     Positive,
     Quantization,
     Share,
@@ -39,27 +41,10 @@ from vlcheck.library_settings import (
 )
 
 __all__ = [
-    "AttentionByPart",
-    "CheckpointingKwargs",
-    "ConfigError",
-    "Data",
-    "Framework",
-    "Hardware",
-    "Intent",
-    "Launch",
-    "Location",
-    "Lora",
-    "ModelRef",
-    "Offload",
-    "Origin",
-    "Outdated",
-    "Problem",
-    "Quantization",
-    "RunSpec",
-    "Training",
-    "Unread",
-    "ZeroOptimization",
-]
+    "AttentionByPart", "CheckpointingKwargs", "ConfigError", "Data", "Framework", "Gate", "Hardware", "Ignore",
+    "Intent", "Launch", "Location", "Lora", "ModelRef", "Offload", "Origin", "Outdated", "Problem", "Quantization",
+    "RunSpec", "Training", "Unread", "ZeroOptimization",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, order=True)
@@ -160,10 +145,11 @@ class Data:
     max_unreadable: Share = 0.01
     """Share of training rows that may be unreadable; the run leaves them out, lists them, and stops beyond it."""
     collator: Function | None = None
-    """`package.module:function`, your own collator, or what makes one of a processor; runs only with --allow-code."""
+    """`package.module:function`, your own collator, or what makes one of a processor; or `script.py:function`, that of
+    a training script, with what it needs of it. Runs only with --allow-code."""
 
     def __post_init__(self) -> None:
-        check_function("collator", self.collator)
+        check_function("collator", self.collator, scripts=True)
         if sum(source is not None for source in (self.dataset, self.path, self.generated)) > 1:
             raise ValueError("dataset, path and generated exclude each other")
 
@@ -186,7 +172,7 @@ class Hardware:
 class Launch:
     """The job that runs it."""
 
-    platform: Literal["cloud-run", "modal", "runpod", "local"] = "local"
+    platform: Platform = "local"
     """Where the job runs."""
     region: Text | None = None
     """Region of the platform."""
@@ -198,6 +184,14 @@ class Launch:
     """Longest run of one attempt; unset is the platform's default."""
     max_retries: Index | None = None
     """Attempts after the first."""
+    grace_seconds: Count | None = None
+    """Between SIGTERM and the end of the job."""
+    tasks: Count | None = None
+    """Copies of the job that one launch starts."""
+    image: Text | None = None
+    """Container image."""
+    mounts: Names | None = None
+    """Folders of the container that outlive it: a bucket, a volume."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +212,29 @@ class Intent:
     """The experts' router."""
     answers: Literal["all", "last"] = "all"
     """Which answers of a conversation are trained; `last` for a run that trains the last one on purpose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What the trained adapter must reach on the evaluation split, where `pytest --vlcheck -m gpu` trains the run."""
+
+    metric: Literal["accuracy", "macro_f1"] = "accuracy"
+    """Score of the evaluation."""
+    at_least: Share
+    """Least score that passes."""
+    rows: Count | None = None
+    """Evaluate this many rows, every label in turn; unset is the whole split."""
+
+
+@dataclass(frozen=True)
+class Ignore:
+    """A comment of the config: findings of these rules at a line do not count, for a reason."""
+
+    where: Location
+    line: int
+    """The line that the comment speaks for."""
+    codes: tuple[str, ...]
+    reason: str
 
 
 Concern: TypeAlias = Literal["memory", "labels", "placement", "data"]
@@ -253,6 +270,8 @@ class Origin:
     outdated: tuple[Outdated, ...] = ()
     assumed: tuple[str, ...] = ()
     """What was taken for granted where the file leaves something open, a sentence each."""
+    own_rows: bool = False
+    """Whether a script makes its rows itself, so that their columns are known only when it runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,9 +292,12 @@ class RunSpec:
     hardware: Hardware = Hardware()
     launch: Launch = Launch()
     intent: Intent = Intent()
+    gate: Gate | None = None
     sources: Mapping[str, Location] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     origin: Origin | None = field(default=None, compare=False)
     """None for a run that was described in vlcheck's own words."""
+    ignores: tuple[Ignore, ...] = field(default=(), compare=False)
+    """What the config's comments ignore."""
 
     def where(self, path: str) -> Location:
         """The place that set `path`; for a default, the nearest section that could have set it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 __version__ = "0.1.0"
 
@@ -23,6 +22,8 @@ def installed() -> dict[str, str]:
 @cache
 def _installed(name: str) -> str:
     """Read once: a run asks at every checkpoint, and imported packages do not change."""
+    from importlib.metadata import PackageNotFoundError, version  # half of what `vlcheck rules` would import
+
     try:
         return version(name)
     except PackageNotFoundError:

@@ -8,16 +8,19 @@ from functools import cache
 
 import pytest
 import torch
+from trl import chat_template_utils as templates
 
 from tests import tiny
 from tests.broken.table import own
 from tests.label_samples import rows
 from tests.model.families.models import entry
+from vlcheck.collators.batch import Candidate
 from vlcheck.collators.frameworks import collator_of
 from vlcheck.collators.regions import map_tokens
+from vlcheck.config.defaults import framework_of
 from vlcheck.config.frameworks import AXOLOTL, FRAMEWORKS, LLAMA_FACTORY, MS_SWIFT, TRANSFORMERS, TRL, UNSLOTH
 from vlcheck.engine import audit, check_collator
-from vlcheck.finding import Unavailable, Verdict
+from vlcheck.finding import Severity, Unavailable, Verdict
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.fallback import build_fallback
@@ -149,6 +152,54 @@ def test_audit_judges_the_named_framework(name, tmp_path):
         assert (prompt.verdict is Verdict.FOUND) == (name in ("trl", "unsloth"))
     for outcome in report.found():
         assert outcome.findings[0].where.key == "training.framework"
+        assert outcome.severity is Severity.WARNING
+    if report.found():  # said once, by the cause
+        cause = everything if name == "trl" else prompt
+        row = framework_of(spec)
+        assert f"{row.title} does so unless it is told otherwise ({row.supervises.source})" in cause.findings[0].message
+        assert cause.findings[0].fix == row.answers_alone.value
+        assert name != "trl" or prompt.explained_by == ("VLC207",)
+        assert name != "trl" or "does so unless" not in prompt.findings[0].message
+
+
+def test_the_same_labels_are_an_error_in_code_of_the_users():
+    """Whose choice it is decides, not what is supervised."""
+    collator = own(CHATML)
+    candidate = collator_of(TRL, RunSpec(model=ModelRef(id=CHATML), lora=Lora()), collator)
+    users = Candidate(candidate.call, "your collator")
+    report = check_collator(users, collator.processor, rows(), model=CHATML, select=("VLC207",))
+
+    assert [(o.rule.code, o.severity) for o in report.found()] == [("VLC207", Severity.ERROR)]
+    assert candidate.default is TRL
+
+
+TWINS = {
+    "google/gemma-3-4b-it": "gemma3",
+    "Qwen/Qwen2.5-VL-3B-Instruct": "qwen2_5_vl",
+    "Qwen/Qwen3-VL-8B-Instruct": "qwen3_vl",
+    "HuggingFaceTB/SmolVLM2-2.2B-Instruct": "smolvlm",
+    "HuggingFaceM4/Idefics3-8B-Llama3": "idefics3",
+    "llava-hf/llava-v1.6-mistral-7b-hf": "llava_next",
+}
+"""Models whose own chat template TRL has a twin of, as VLC207 names them, and what TRL calls it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hub_id", TWINS)
+@pytest.mark.parametrize("told", ["assistant_only_loss", "completion_only_loss"])
+def test_what_vlc207_advises_supervises_the_answers_alone(hub_id, told):
+    """Both settings of TRL, over the template that TRL knows."""
+    values = entry(hub_id).config
+    family = family_of(values)
+    processor = build_fallback(family, values)
+    processor.chat_template = processor.tokenizer.chat_template = getattr(templates, f"{TWINS[hub_id]}_chat_template")
+    answers = "last" if told == "completion_only_loss" else "all"
+    spec = RunSpec(model=ModelRef(id=hub_id), lora=Lora(), training=Training(**{told: True}))
+    candidate = collator_of(TRL, spec, Collator(processor, family.dialogue, answers=answers))
+    report = check_collator(candidate, processor, rows(), model=hub_id, answers=answers)
+
+    assert not report.with_verdict(Verdict.ERROR)
+    assert {o.rule.code for o in report.found()} & {"VLC202", "VLC205", "VLC206", "VLC207", "VLC208"} == set()
 
 
 def test_a_limit_of_the_framework_is_a_limit_of_the_rows(tmp_path):

@@ -24,7 +24,7 @@ OTHERS = (
     "ms-swift: model, a text, and mostly arguments of `swift sft` such as tuner_type, dataset or torch_dtype; "
     "transformers: keys of TrainingArguments and no model, or peft_type"
 )
-SECTIONS = "model, lora, quantization, data, training, hardware, launch, intent"
+SECTIONS = "model, lora, quantization, data, training, hardware, launch, intent, gate"
 MAPPING = "allowed: a mapping of keys to values"
 ONE_QUANTIZATION = "exactly one of load_in_4bit and load_in_8bit must be true"
 

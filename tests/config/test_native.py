@@ -37,7 +37,9 @@ def test_starter_shows_every_section():
     """Each section stands in the starter, with a comment on most lines."""
     document, text = load(STARTER), STARTER.read_text()
 
-    assert all(f"\n{field.name}:" in text for field in fields(RunSpec) if field.name not in ("sources", "origin"))
+    assert all(
+        f"\n{field.name}:" in text for field in fields(RunSpec) if field.name not in ("sources", "origin", "ignores")
+    )
     assert document.sources["intent.vision"].line == 1 + text.splitlines().index("  vision: train")
 
 

@@ -121,3 +121,16 @@ def test_rows_that_lost_their_images_are_no_measure(tmp_path):
         spec = RunSpec(model=ModelRef(id="none"), lora=Lora(), data=data)
         found = Evidence(spec, {"config": ModelConfig(tiny.gemma4(), "test"), **known}, offline=True).get("lengths")
         assert len(found.rows) == rows
+
+
+def test_the_evaluation_split_is_measured_where_it_is_evaluated(tmp_path):
+    """Its rows are longer than those that are trained; a run that evaluates afterwards alone does not ask for them."""
+    as_folder(tmp_path, [("train", "pug"), ("test", "beagle"), ("test", LONG)])
+    known = {name: value for name, value in judged_labels(tiny.gemma4).items() if name != "checks"}
+    data = Data(path=str(tmp_path), eval_split="test", instruction="Name it.")
+    for strategy, rows in (("epoch", 2), ("no", 0)):
+        spec = RunSpec(model=ModelRef(id="none"), lora=Lora(), data=data, training=Training(eval_strategy=strategy))
+        found = Evidence(spec, {"config": ModelConfig(tiny.gemma4(), "test"), **known}, offline=True).get("lengths")
+        evaluated = found.evaluated.rows if found.evaluated else ()
+        assert (len(found.rows), len(evaluated)) == (1, rows)
+        assert max((row.tokens for row in evaluated), default=999) > found.rows[0].tokens + 100

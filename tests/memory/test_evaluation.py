@@ -12,10 +12,13 @@ from vlcheck.memory.alternatives import changes
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.shape import Shape
 from vlcheck.model.families import family_of
+from vlcheck.processing.lengths import Lengths, RowLength
 from vlcheck.spec import Data
 
 SHAPE = Shape(tokens=64, soft_tokens=20)
 VOCABULARY = 50_000
+PIXELS = 9 * 768
+"""Numbers of a soft token's patches."""
 VALUES = GEMMA | {"text_config": GEMMA["text_config"] | {"vocab_size": VOCABULARY}}
 
 
@@ -67,3 +70,25 @@ def test_a_run_that_does_not_evaluate_has_no_such_moment(silent):
 def test_a_smaller_evaluation_is_the_first_remedy(simulation):
     """It changes nothing of what is trained."""
     assert changes(simulation.settings)[0][0] == "per_device_eval_batch_size: 1"
+
+
+def test_the_split_that_is_evaluated_has_its_own_rows(simulation):
+    """Longer ones take more, shorter ones less than rows as full as the trained; training's step is its own."""
+    settings = replace(simulation.settings, eval_rows=2, logits="all")
+    trained = (RowLength(64, 1, 20, 8, 20 * PIXELS),)
+
+    def planned(*evaluated: RowLength):
+        split = Lengths(evaluated) if evaluated else None
+        simulation.lengths = Lengths(trained, evaluated=split)
+        simulation._plans.clear(), simulation._evaluations.clear()
+        return simulation.plan(H100, None, settings)
+
+    try:
+        unread, short = planned(), planned(RowLength(40))
+        long = planned(*trained, RowLength(256, 1, 20, 200, 20 * PIXELS))
+    finally:
+        simulation.lengths = None
+    assert long.moments["evaluation"] > unread.moments["evaluation"] > short.moments["evaluation"]
+    assert {plan.moments["forward"] for plan in (unread, long, short)} == {unread.moments["forward"]}
+    assert unread.shape.assumptions[-1].endswith("as full as the fullest training row")
+    assert long.shape.assumptions[-1] == "evaluation of 2 rows at a time, each as full as the fullest of its 2 rows"

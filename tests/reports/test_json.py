@@ -26,9 +26,11 @@ def outcome(code: str, name: str, verdict: str, **others: object) -> dict[str, o
     return {**usual, "code": code, "name": name, "verdict": verdict, **others}
 
 
-def finding(message: str, line: int = 14, fix: str = "", **measured: object) -> dict[str, object]:
+def finding(
+    message: str, line: int = 14, fix: str = "", severity: str = "error", **measured: object
+) -> dict[str, object]:
     where = {"file": "train.yaml", "line": line, "column": 3, "key": "lora.target_modules"}
-    return {"message": message, "where": where, "measured": measured, "fix": fix}
+    return {"severity": severity, "message": message, "where": where, "measured": measured, "fix": fix}
 
 
 WHOLE = {
@@ -53,9 +55,16 @@ WHOLE = {
         "not_applicable": 2,
         "skipped": 1,
         "failed": 1,
+        "ignored": 0,
     },
     "outcomes": [
-        outcome("VLC401", "frozen-parts", "found", severity="note", findings=[finding("the projector is frozen", 9)]),
+        outcome(
+            "VLC401",
+            "frozen-parts",
+            "found",
+            severity="note",
+            findings=[finding("the projector is frozen", 9, severity="note")],
+        ),
         outcome(
             "VLC103",
             "clip-around",
@@ -94,6 +103,7 @@ WHOLE = {
             reason="Traceback (most recent call last):\n  File 'x'\nKeyError: 'gpu'\n",
         ),
     ],
+    "ignored": [],
 }
 
 

@@ -177,6 +177,6 @@ def _flat(spec: RunSpec) -> dict[str, object]:
     sections = {
         section.name: getattr(spec, section.name)
         for section in fields(spec)
-        if section.name not in ("sources", "origin")
+        if section.name not in ("sources", "origin", "ignores") and getattr(spec, section.name) is not None
     }
     return {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}

@@ -15,8 +15,10 @@ from vlcheck.cli.convert import convert
 from vlcheck.cli.evaluate import compare, evaluate
 from vlcheck.cli.fit import fit, probe
 from vlcheck.cli.init import init, schema
+from vlcheck.cli.preflight import preflight
 from vlcheck.cli.rulebook import explain, rules
 from vlcheck.cli.show import show
+from vlcheck.cli.snapshot import snapshot
 from vlcheck.cli.streams import CLEAN, say, tolerate_encodings
 from vlcheck.cli.train import train
 
@@ -35,9 +37,9 @@ app = typer.Typer(
 )
 
 
-for command in (audit, show, check_adapter):
+for command in (audit, preflight, show, check_adapter):
     app.command(epilog=None if command is show else EXIT_CODES)(command)
-for command in (fit, probe, train, evaluate, compare, rules, explain, init, convert, schema):
+for command in (fit, probe, train, evaluate, compare, snapshot, rules, explain, init, convert, schema):
     app.command()(command)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from vlcheck.cli.options import (
+    Against,
     AllowCode,
     Config,
     ConfigHere,
@@ -17,35 +19,44 @@ from vlcheck.cli.options import (
     Format,
     FrameworkVersion,
     GpuCount,
+    Held,
     Ignore,
     MemoryGib,
+    NewBaseline,
     Offline,
     OneGpu,
     Output,
     ReportFormat,
     Rows,
     Select,
+    Settings,
     Stream,
     Strict,
     Threshold,
     Verbose,
 )
 from vlcheck.cli.quiet import working
-from vlcheck.cli.streams import fail, guarded, say, terminal_options, write
+from vlcheck.cli.streams import Delivery, deliver, destined, fail, guarded, tell, write
 
 if TYPE_CHECKING:
-    from vlcheck.finding import Report
+    from vlcheck.config.project import ProjectSettings
+    from vlcheck.finding import Report, Severity
+    from vlcheck.reports.baseline import Baseline
+    from vlcheck.spec import RunSpec
 
 
 @guarded
 def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     config: ConfigHere = Path("vlcheck.yaml"),
-    form: Format = ReportFormat.TEXT,
+    form: Format = None,
     output: Output = None,
     strict: Strict = False,
-    fail_on: FailOn = Threshold.ERROR,
+    fail_on: FailOn = None,
     select: Select = None,
     ignore: Ignore = None,
+    baseline: Held = None,
+    write_baseline: NewBaseline = None,
+    against: Against = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
     stream: Stream = False,
@@ -54,6 +65,7 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     memory_gib: MemoryGib = None,
     gpus: GpuCount = None,
     framework_version: FrameworkVersion = None,
+    settings: Settings = None,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -65,30 +77,49 @@ def audit(  # noqa: PLR0913, PLR0917  one parameter an option
     --select and --ignore take lists with commas and can be repeated.
     """
     from vlcheck.config.load import load
+    from vlcheck.config.project import read_project
 
-    spec = load(config, gpu=gpu, memory_gib=memory_gib, gpus=gpus, framework_version=framework_version)
-    chosen = _chosen(select, ignore)
-    _check_output(output, config)
+    project = read_project(config.parent)
+    spec = load(
+        config,
+        gpu=gpu,
+        memory_gib=memory_gib,
+        gpus=gpus,
+        framework_version=framework_version,
+        settings=settings or (),
+        project=project,
+    )
+    terms = settle(spec, project, config, form, output, fail_on, select, ignore, baseline, write_baseline)
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import audit as judge
+        from vlcheck.evidence.snapshot import read_snapshot
 
+        given: dict[str, Any] = {} if against is None else {"earlier": read_snapshot(against)}
         report = judge(
-            spec, allow_code=allow_code, offline=offline, stream=stream, rows=rows, progress=voice.progress, **chosen
+            spec,
+            allow_code=allow_code,
+            offline=offline,
+            stream=stream,
+            rows=rows,
+            progress=voice.progress,
+            **terms.rules,
+            **given,
         )
-    _deliver(report, form, output, verbose=verbose)
-    raise typer.Exit(_exit_code(report, fail_on, strict))
+    conclude(report, terms, strict=strict, verbose=verbose)
 
 
 @guarded
 def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the saved adapter.", show_default=False)],
     config: Config,
-    form: Format = ReportFormat.TEXT,
+    form: Format = None,
     output: Output = None,
     strict: Strict = False,
-    fail_on: FailOn = Threshold.ERROR,
+    fail_on: FailOn = None,
     select: Select = None,
     ignore: Ignore = None,
+    baseline: Held = None,
+    write_baseline: NewBaseline = None,
     allow_code: AllowCode = False,
     offline: Offline = False,
     verbose: Verbose = False,
@@ -102,35 +133,148 @@ def check_adapter(  # noqa: PLR0913, PLR0917  one parameter an option
     """
     from vlcheck.adapters.saved import read_adapter
     from vlcheck.config.load import load
+    from vlcheck.config.project import read_project
 
-    spec = load(config)
-    chosen = _chosen(select, ignore, saved=True)
-    _check_output(output, config)
-    if output is not None and output.resolve().parent == folder.resolve():
-        fail(f"--output {output} lies in the adapter's folder")
+    spec, project = load(config), read_project(config.parent)
+    terms = settle(spec, project, config, form, output, fail_on, select, ignore, baseline, write_baseline, saved=True)
+    for _, path in terms.delivery.files:
+        if path.resolve().parent == folder.resolve():
+            fail(f"--output {path} lies in the adapter's folder")
     adapter = read_adapter(folder)
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import check_adapter as judge
 
-        report = judge(spec, adapter, allow_code=allow_code, offline=offline, progress=voice.progress, **chosen)
-    _deliver(report, form, output, verbose=verbose)
-    raise typer.Exit(_exit_code(report, fail_on, strict))
+        report = judge(spec, adapter, allow_code=allow_code, offline=offline, progress=voice.progress, **terms.rules)
+    conclude(report, terms, strict=strict, verbose=verbose)
 
 
-def _chosen(
-    select: Sequence[str] | None, ignore: Sequence[str] | None, *, saved: bool = False
-) -> dict[str, tuple[str, ...]]:
-    """What --select and --ignore say; they must name rules that there are, and leave one to run."""
-    from vlcheck.rules import choose
+@dataclass(frozen=True)
+class Terms:
+    """What options and the project's file ask of a report, settled before any work is done for it."""
+
+    rules: Mapping[str, tuple[str, ...]]
+    severities: Mapping[str, Severity]
+    fail_on: Severity
+    delivery: Delivery
+    baseline: Baseline | None
+    new_baseline: Path | None
+
+
+def settle(  # noqa: PLR0913, PLR0917  what the options of a command with a report say
+    spec: RunSpec,
+    project: ProjectSettings,
+    config: Path,
+    form: ReportFormat | None,
+    output: Sequence[str] | None,
+    fail_on: Threshold | None,
+    select: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+    baseline: Path | None,
+    write_baseline: Path | None,
+    *,
+    saved: bool = False,
+    launched: bool = False,
+) -> Terms:
+    """Hold options against what there is; each that is given outranks the project's.
+
+    Args:
+        saved: for the rules of saved adapters.
+        launched: for the rules of jobs too.
+    """
+    from vlcheck.finding import Severity
+    from vlcheck.rules import check_ignores
+
+    check_ignores(spec)
+    if project.format is not None and project.format not in list(ReportFormat):
+        raise project.refuse("format", f"{project.format!r} is no format; allowed: {', '.join(ReportFormat)}")
+    if baseline is not None and write_baseline is not None:
+        fail("--baseline and --write-baseline exclude each other")
+    rules, graded = _rules(project, select, ignore, saved=saved, launched=launched)
+    return Terms(
+        rules=rules,
+        severities=graded,
+        fail_on=Severity[fail_on.name] if fail_on else project.fail_on or Severity.ERROR,
+        delivery=destined(output, form, config, usual=project.format),
+        baseline=_baseline(None if write_baseline else baseline or project.baseline),
+        new_baseline=_new_file(write_baseline),
+    )
+
+
+def conclude(report: Report, terms: Terms, *, strict: bool, verbose: bool) -> NoReturn:
+    """Deliver a report on these terms, see to the baseline, and end with the exit code."""
+    from vlcheck.reports.baseline import baseline_of, held, render_baseline, shrunk
+
+    report = report.graded(terms.severities)
+    baseline = terms.baseline
+    if terms.new_baseline is not None:
+        baseline = baseline_of(report, terms.new_baseline)
+        write(baseline.path, render_baseline(baseline))
+        tell(f"{baseline.path} holds {len(baseline.entries)} findings; --baseline {baseline.path} leaves them out")
+    if baseline is not None:
+        smaller = shrunk(report, baseline)
+        report = held(report, baseline)
+        if fixed := len(baseline.entries) - len(smaller.entries):
+            write(baseline.path, render_baseline(smaller))
+            tell(f"{baseline.path}: {fixed} fixed and taken out, {len(smaller.entries)} left")
+    deliver(report, terms.delivery, verbose=verbose, fail_on=terms.fail_on)
+    raise typer.Exit(report.exit_code(fail_on=terms.fail_on, strict=strict))
+
+
+def _rules(
+    project: ProjectSettings,
+    select: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+    *,
+    saved: bool,
+    launched: bool,
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Severity]]:
+    """The rules to run, which must be rules that there are, at least one; and severities by code."""
+    from vlcheck.rules import choose, matching, severities
 
     wanted = {"select": _codes("--select", select), "ignore": _codes("--ignore", ignore)}
+    key = ""
     try:
-        chosen = choose(**wanted, saved=saved)
+        for key in ("select", "ignore"):
+            wanted[key] = wanted[key] or matching(getattr(project, key), saved=saved)
+        key = "severity"
+        graded = severities(project.severity)
+    except ValueError as unknown:
+        raise project.refuse(key, str(unknown)) from None
+    try:
+        chosen = choose(**wanted, saved=saved, launched=launched)
     except ValueError as unknown:
         fail(str(unknown))
     if not chosen:
         fail("--select and --ignore leave no rule to run")
-    return wanted
+    return wanted, graded
+
+
+def _baseline(path: Path | None) -> Baseline | None:
+    from vlcheck.data.atomic_write import check_writable
+    from vlcheck.reports.baseline import read_baseline
+
+    if path is None:
+        return None
+    found = read_baseline(path)
+    try:
+        check_writable(path)
+    except OSError as refused:
+        fail(f"cannot take fixed findings out of {path}: {refused.strerror}")
+    return found
+
+
+def _new_file(path: Path | None) -> Path | None:
+    from vlcheck.data.atomic_write import check_writable
+
+    if path is None:
+        return None
+    if path.exists():
+        fail(f"{path} exists, and a baseline only shrinks: --baseline {path} takes fixed findings out of it")
+    try:
+        check_writable(path)
+    except OSError as refused:
+        fail(f"cannot write {refused.filename or path}: {refused.strerror}")
+    return path
 
 
 def _codes(option: str, given: Sequence[str] | None) -> tuple[str, ...]:
@@ -139,42 +283,3 @@ def _codes(option: str, given: Sequence[str] | None) -> tuple[str, ...]:
     if given and not codes:
         fail(f"{option} holds no code")
     return codes
-
-
-def _check_output(output: Path | None, config: Path) -> None:
-    """End the command if a report cannot be written there, before any work is done for it."""
-    from vlcheck.data.atomic_write import check_writable
-
-    if output is None:
-        return
-    if output.resolve() == config.resolve():
-        fail(f"--output {output} would overwrite the config")
-    try:
-        check_writable(output)
-    except OSError as refused:
-        fail(f"cannot write {refused.filename or output}: {refused.strerror}")
-
-
-def _deliver(report: Report, form: ReportFormat, output: Path | None, *, verbose: bool) -> None:
-    """Print a report, or write it and print its last line."""
-    from vlcheck.reports.summary import summarise
-
-    if output is None:
-        say(_rendered(report, form, verbose=verbose), utf8=form is ReportFormat.JSON)
-    else:
-        write(output, _rendered(report, form, terminal=False, verbose=verbose))
-        say(f"{summarise(report)}; report written to {output}\n")
-
-
-def _rendered(report: Report, form: ReportFormat, *, terminal: bool = True, verbose: bool) -> str:
-    from vlcheck.reports import RENDERERS, text
-
-    if form is ReportFormat.TEXT:
-        return text.render(report, verbose=verbose, **terminal_options() if terminal else {})
-    return RENDERERS[form](report)
-
-
-def _exit_code(report: Report, fail_on: Threshold, strict: bool) -> int:
-    from vlcheck.finding import Severity
-
-    return report.exit_code(fail_on=Severity[fail_on.name], strict=strict)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vlcheck.cli.options import FrameworkVersion
+from vlcheck.cli.options import FrameworkVersion, Settings
 from vlcheck.cli.streams import fail, guarded, say, write
 
 
@@ -16,13 +16,14 @@ def convert(
     config: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Config, shell script or adapter's folder of another tool.", show_default=False
+            metavar="FILE", help="Config, script, notebook or adapter's folder of another tool.", show_default=False
         ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the config there, not to stdout.")
     ] = None,
     framework_version: FrameworkVersion = None,
+    settings: Settings = None,
 ) -> None:
     """Write a run of another tool as a config of vlcheck, defaults included.
 
@@ -31,7 +32,7 @@ def convert(
     from vlcheck.config.load import load
     from vlcheck.config.native_text import write_native
 
-    spec = load(config, framework_version=framework_version)
+    spec = load(config, framework_version=framework_version, settings=settings or ())
     text = write_native(spec, str(config))
     if output is None:
         say(text, utf8=True)

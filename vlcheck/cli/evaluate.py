@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vlcheck.cli.options import AllowCode, Config, Debug, Format, Offline, ReportFormat, Stream
+from vlcheck.cli.options import AllowCode, Config, Debug, DocumentForm, DocumentFormat, Offline, Stream
 from vlcheck.cli.quiet import working
 from vlcheck.cli.streams import guarded, json_text, say, terminal_options
 
@@ -44,7 +44,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
     ] = 0.0,
     top_p: Annotated[float, typer.Option(min=0.01, max=1.0, help="Draw among this share of probability.")] = 1.0,
     beams: Annotated[int, typer.Option(min=1, max=64, help="Follow so many answers at a time.")] = 1,
-    form: Format = ReportFormat.TEXT,
+    form: DocumentForm = DocumentFormat.TEXT,
     force: Annotated[bool, typer.Option("--force", help="Evaluate a run of another framework all the same.")] = False,
     allow_code: AllowCode = False,
     offline: Offline = False,
@@ -80,7 +80,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
         )
     from vlcheck.reports.evaluation import render_evaluation
 
-    as_json = form is ReportFormat.JSON
+    as_json = form is DocumentFormat.JSON
     text = json_text(document) if as_json else render_evaluation(document, str(folder), **terminal_options())
     say(text, utf8=as_json)
 
@@ -89,7 +89,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="Folder of an evaluation.", show_default=False)],
     second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another.", show_default=False)],
-    form: Format = ReportFormat.TEXT,
+    form: DocumentForm = DocumentFormat.TEXT,
 ) -> None:
     """Say whether one evaluation is better than another, row by row: McNemar's exact test."""
     from vlcheck.evaluation.compare import compare as hold
@@ -97,5 +97,5 @@ def compare(
     from vlcheck.reports.evaluation import render_comparison
 
     document = comparison_document(hold(first, second))
-    as_json = form is ReportFormat.JSON
+    as_json = form is DocumentFormat.JSON
     say(json_text(document) if as_json else render_comparison(document, **terminal_options()), utf8=as_json)

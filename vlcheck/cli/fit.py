@@ -13,12 +13,13 @@ from vlcheck.cli.options import (
     Cards,
     Config,
     Debug,
-    Format,
+    DocumentForm,
+    DocumentFormat,
     GpuCount,
     Images,
     MemoryGib,
     Offline,
-    ReportFormat,
+    Settings,
     Tokens,
 )
 from vlcheck.cli.quiet import working
@@ -40,7 +41,8 @@ def fit(  # noqa: PLR0913, PLR0917  one parameter an option
     tokens: Tokens = None,
     images: Images = None,
     answer: Answer = None,
-    form: Format = ReportFormat.TEXT,
+    settings: Settings = None,
+    form: DocumentForm = DocumentFormat.TEXT,
     offline: Offline = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -55,7 +57,7 @@ def fit(  # noqa: PLR0913, PLR0917  one parameter an option
     if memory_gib is not None and (len(named) > 1 or "all" in named):
         fail("--memory-gib goes with one --gpu at most")
     alone = named[0] if named and memory_gib is not None else None
-    spec = load(config, gpu=alone, memory_gib=memory_gib, gpus=gpus)
+    spec = load(config, gpu=alone, memory_gib=memory_gib, gpus=gpus, settings=settings or ())
     named = [] if memory_gib is not None else named
     with _cards_known("--gpu"):
         wanted = [*GPUS] if "all" in named else [row_of(name) for name in named]
@@ -64,7 +66,7 @@ def fit(  # noqa: PLR0913, PLR0917  one parameter an option
         card = own or card_of(spec.hardware.gpu, spec.hardware.memory_gib)
     yardstick = card is None
     card = card or row_of(YARDSTICK)
-    as_json = form is ReportFormat.JSON
+    as_json = form is DocumentFormat.JSON
     with working(debug) as voice:
         from vlcheck.memory.search import fit as find_fit
         from vlcheck.reports.memory import fit_document, render_fit
@@ -85,7 +87,7 @@ def probe(
     config: Config,
     steps: Annotated[int, typer.Option(min=1, max=100, help="Optimizer steps to measure.")] = 3,
     tokens: Tokens = None,
-    form: Format = ReportFormat.TEXT,
+    form: DocumentForm = DocumentFormat.TEXT,
     offline: Offline = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
@@ -93,7 +95,7 @@ def probe(
     from vlcheck.config.load import load
 
     spec = load(config)
-    as_json = form is ReportFormat.JSON
+    as_json = form is DocumentFormat.JSON
     with working(debug) as voice:
         from vlcheck.memory.probe import probe as measure
         from vlcheck.memory.probe import probe_document

@@ -14,6 +14,17 @@ class ReportFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+    SARIF = "sarif"
+    JUNIT = "junit"
+    GITHUB = "github"
+    MARKDOWN = "markdown"
+
+
+class DocumentFormat(StrEnum):
+    """For people or for programs: what a command without a report offers."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class Threshold(StrEnum):
@@ -28,12 +39,35 @@ Config: TypeAlias = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="Config file of the run.", show_default=False)
 ]
 ConfigHere: TypeAlias = Annotated[Path, typer.Argument(metavar="[CONFIG]", help="Config file of the run.")]
-Format: TypeAlias = Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")]
+Format: TypeAlias = Annotated[
+    ReportFormat | None, typer.Option("--format", help="Format of the report; text if nothing says otherwise.")
+]
+DocumentForm: TypeAlias = Annotated[DocumentFormat, typer.Option("--format", help="Format of the output.")]
 Output: TypeAlias = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report there.")
+    list[str] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the report there, in the format of the suffix or as FORMAT:FILE; can be repeated.",
+    ),
 ]
 Strict: TypeAlias = Annotated[bool, typer.Option("--strict", help="Exit 2 if a rule had to be skipped.")]
-FailOn: TypeAlias = Annotated[Threshold, typer.Option(help="Least severity that exits 1.")]
+FailOn: TypeAlias = Annotated[
+    Threshold | None, typer.Option(help="Least severity that exits 1; error if nothing says otherwise.")
+]
+Held: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline", metavar="FILE", help="Leave out the findings that it holds, and take fixed ones out of it."
+    ),
+]
+Against: TypeAlias = Annotated[
+    Path | None, typer.Option("--against", metavar="FILE", help="Report what moved since this snapshot was taken.")
+]
+NewBaseline: TypeAlias = Annotated[
+    Path | None, typer.Option("--write-baseline", metavar="FILE", help="Write all findings into a new baseline.")
+]
 Select: TypeAlias = Annotated[
     list[str] | None, typer.Option(metavar="CODES", help="Run only these: codes, prefixes (VLC1) or names.")
 ]
@@ -62,6 +96,15 @@ FrameworkVersion: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="V", help="Version of the framework that will run, where another is here.", show_default=False
+    ),
+]
+Settings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Fill in or overrule a field of the run: lora.r=16; repeat it for more.",
+        show_default=False,
     ),
 ]
 Cards: TypeAlias = Annotated[

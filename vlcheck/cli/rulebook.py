@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
-from vlcheck.cli.options import ReportFormat
+from vlcheck.cli.options import DocumentFormat
 from vlcheck.cli.streams import fail, guarded, say
 
 
 @guarded
 def rules(
-    form: Annotated[ReportFormat, typer.Option("--format", help="Format of the list.")] = ReportFormat.TEXT,
+    form: Annotated[DocumentFormat, typer.Option("--format", help="Format of the list.")] = DocumentFormat.TEXT,
 ) -> None:
     """List the rules: code, name, severity, title."""
     from vlcheck.reports.rulebook import list_rules, list_rules_json
     from vlcheck.rules import every_rule
 
-    if form is ReportFormat.JSON:
+    if form is DocumentFormat.JSON:
         say(list_rules_json(every_rule()), utf8=True)
     else:
         say(list_rules(every_rule()))

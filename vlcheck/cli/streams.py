@@ -7,11 +7,15 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from vlcheck.finding import Report, Severity
 
 CLEAN, FOUND, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -24,29 +28,29 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def guarding(**options: Any) -> None:
-        from vlcheck.spec import ConfigError
-
         try:
             # an interrupt may cut short whatever took the streams away: have them back for the last line
             with contextlib.redirect_stdout(sys.stdout), contextlib.redirect_stderr(sys.stderr):
                 command(**options)
         except typer.Exit:
             raise
-        except ConfigError as unusable:
-            if process_number():  # every process has read the same; the first one says it
-                raise typer.Exit(COULD_NOT_RUN) from None
-            fail(*str(unusable).splitlines())
         except KeyboardInterrupt:
-            _complain("interrupted")
+            tell("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except SystemExit as left:  # its code would pass for a verdict of ours
             fail(f"code that the audit ran called sys.exit({left.code!r})")
         except Exception as fault:
+            from vlcheck.spec import ConfigError  # here, since `vlcheck rules` needs nothing of a run
+
+            if isinstance(fault, ConfigError):
+                if process_number():  # every process has read the same; the first one says it
+                    raise typer.Exit(COULD_NOT_RUN) from None
+                fail(*str(fault).splitlines())
             if options.get("debug"):
                 raise
-            _complain(f"internal error: {_kind_and_place(fault)}; please report it")
+            tell(f"internal error: {_kind_and_place(fault)}; please report it")
             if "debug" in options:
-                _complain("run again with --debug for the traceback")
+                tell("run again with --debug for the traceback")
             raise typer.Exit(COULD_NOT_RUN) from None
 
     return guarding
@@ -80,7 +84,7 @@ def say(text: str, *, utf8: bool = False) -> None:
 def fail(*problems: str) -> NoReturn:
     """Print each problem on a line of stderr and exit with `COULD_NOT_RUN`."""
     for problem in problems:
-        _complain(f"error: {problem}")
+        tell(f"error: {problem}")
     raise typer.Exit(COULD_NOT_RUN)
 
 
@@ -93,6 +97,72 @@ def write(path: Path, text: str) -> None:
         write_whole(path, text)
     except OSError as refused:
         fail(f"cannot write {refused.filename or path}: {refused.strerror}")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where a report goes: into files, each in its format, and to stdout in one; or there by its last line alone."""
+
+    files: tuple[tuple[str, Path], ...]
+    printed: str | None
+
+
+def destined(output: Sequence[str] | None, form: str | None, config: Path, *, usual: str | None = None) -> Delivery:
+    """What --output and --format say; ends the command if a report cannot be written there, before any work for it.
+
+    Args:
+        output: paths, or FORMAT:PATH.
+        form: the format of a file whose name does not say one; printed too, if it was named and no file has it.
+        config: a file that no report may overwrite.
+        usual: the format where none is named; text by default.
+    """
+    from vlcheck.data.atomic_write import check_writable
+    from vlcheck.reports import destination
+
+    files: dict[Path, tuple[str, Path]] = {}
+    for given in output or ():
+        try:
+            wanted, name = destination(given, form or usual or "text")
+        except ValueError as unknown:
+            fail(f"--output {given}: {unknown}")
+        path = Path(name)
+        if path.resolve() == config.resolve():
+            fail(f"--output {given} would overwrite the config")
+        if path.resolve() in files:
+            fail(f"--output {given} is named twice")
+        try:
+            check_writable(path)
+        except OSError as refused:
+            fail(f"cannot write {refused.filename or path}: {refused.strerror}")
+        files[path.resolve()] = (wanted, path)
+    taken = {wanted for wanted, _ in files.values()}
+    return Delivery(
+        tuple(files.values()), None if files and (form is None or form in taken) else form or usual or "text"
+    )
+
+
+def deliver(report: Report, delivery: Delivery, *, verbose: bool = False, fail_on: Severity | None = None) -> None:
+    """Write a report where it goes; what is not printed whole is told by its last line.
+
+    Args:
+        verbose: for text.
+        fail_on: for JUnit; errors where nothing is said.
+    """
+    from vlcheck.reports import RENDERERS
+    from vlcheck.reports.summary import summarise
+
+    options: dict[str, dict[str, Any]] = {
+        "text": {"verbose": verbose},
+        "junit": {"fail_on": fail_on} if fail_on is not None else {},
+    }
+    for form, path in delivery.files:
+        write(path, RENDERERS[form](report, **options.get(form, {})))
+    printed = delivery.printed
+    if printed is None:
+        say(f"{summarise(report)}; report written to {', '.join(str(path) for _, path in delivery.files)}\n")
+    else:
+        terminal = terminal_options() if printed == "text" else {}
+        say(RENDERERS[printed](report, **options.get(printed, {}), **terminal), utf8=printed != "text")
 
 
 def json_text(content: Any) -> str:
@@ -119,7 +189,8 @@ def tolerate_encodings() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(line: str) -> None:
+def tell(line: str) -> None:
+    """Print one line to stderr, where it is in no report's way."""
     from vlcheck.reports.units import plain
 
     typer.echo(plain(line), err=True)

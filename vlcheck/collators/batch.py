@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vlcheck.config.frameworks import Framework
 from vlcheck.data.conversation import Conversation
 from vlcheck.model.random_weights import seeded as torch_seeded
 from vlcheck.processing.collator import Batch
@@ -28,6 +29,8 @@ class Candidate:
     origin: str
     """One phrase for the report."""
     ours: bool = False
+    default: Framework | None = None
+    """The framework that judges rows so when it is told nothing; None for code, or a choice, of the user's."""
     thorough: bool = True
     """Give it rows of every shape; an audit of our own collator leaves out those whose answers are known."""
 

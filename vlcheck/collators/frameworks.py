@@ -36,16 +36,19 @@ def collator_of(framework: Framework, spec: RunSpec, collator: Collator) -> Cand
             f"{framework.title} has no collator for images, so its labels are those of your script",
             "name your collator in data.collator and run with --allow-code",
         )
+    chosen = spec.training.assistant_only_loss or spec.training.completion_only_loss
+    default = None if chosen else framework
     if make := _OWN.get(framework.name):
         try:
             theirs = _of_rows(make(spec, collator.processor), split=spec.training.completion_only_loss is True)
-            return Candidate(theirs, f"{_installed(framework)}'s own collator")
+            return Candidate(theirs, f"{_installed(framework)}'s own collator", default=default)
         except ImportError:
             pass  # it is restated, then
-    if spec.training.assistant_only_loss or spec.training.completion_only_loss:  # TRL's
+    if chosen:  # TRL's
         supervises = "answers"
     source = framework.supervises.source.partition(",")[0]
-    return Candidate(_restated(supervises, collator), f"{framework.title}'s labels, restated from {source}")
+    title = f"{framework.title}'s labels, restated from {source}"
+    return Candidate(_restated(supervises, collator), title, default=default)
 
 
 def _trl(spec: RunSpec, processor: Any) -> Any:

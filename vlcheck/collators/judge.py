@@ -18,6 +18,7 @@ from vlcheck.collators.regions import TokenMap, map_tokens
 from vlcheck.collators.remembered import remembered
 from vlcheck.collators.rows import RowCheck, check_row
 from vlcheck.collators.shapes import shape_probes
+from vlcheck.config.frameworks import Framework
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.processing.collator import Batch, Collator
 
@@ -63,6 +64,8 @@ class CollatorChecks:
     unmasked_padding: tuple[str, ...] = ()
     """Batches with padding that no attention mask hides."""
     images: ImageFaults = field(default_factory=ImageFaults)
+    default: Framework | None = None
+    """The framework whose own default the collator is; None for code, or a choice, of the user's."""
     unlike: tuple[tuple[str, Batch], ...] = ()
     """Batches whose soft tokens are not as many as the processor makes, for a model to judge."""
 
@@ -123,7 +126,8 @@ def _judged(
 ) -> CollatorChecks:
     token_map = map_tokens(collator.template)
     oracle = Oracle(candidate, collator, token_map, answers == "last")
-    checks = CollatorChecks((), (), {}, (), (), 0, candidate.origin, candidate.ours)
+    checks = CollatorChecks((), (), {}, (), (), 0, candidate.origin, candidate.ours,
+                           default=candidate.default)  # fmt: skip
     probes = built_in(conversations[0] if conversations else None, instruction)
     few = _tiles(oracle, probes[0])
     with few():
@@ -136,9 +140,18 @@ def _judged(
                 checks = _add(replace(checks, shapes=checks.shapes + 1), oracle, tried)
             checks = replace(checks, images=look_at_images(candidate, collator))
     for start in range(0, len(conversations), batch):
-        together = [Probe("data", conversation) for conversation in conversations[start : start + batch]]
-        checks = _add(checks, oracle, together)
+        checks = judge_rows(checks, oracle, conversations[start : start + batch])
     return checks
+
+
+def judge_rows(checks: CollatorChecks, oracle: Oracle, conversations: Sequence[Conversation]) -> CollatorChecks:
+    """The checks with a batch of these rows of the run's data in them."""
+    return _add(checks, oracle, [Probe("data", conversation) for conversation in conversations])
+
+
+def refused(checks: CollatorChecks, name: str, error: str) -> CollatorChecks:
+    """The checks with a batch of the run's own data that could not be made."""
+    return replace(checks, refused=(*checks.refused, Refused(name, "data", error)))
 
 
 def _tiles(oracle: Oracle, probe: Probe) -> Callable[[], AbstractContextManager[None]]:

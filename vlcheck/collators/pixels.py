@@ -54,8 +54,21 @@ def look_at_images(candidate: Candidate, collator: Collator) -> ImageFaults:
         if len(made["input_ids"]) == len(rows):
             order = order_of(readable(made), rows, wanted, collator, map_tokens(collator.template))
             held = [rows[number] for number in order] if order else rows
-            return _compared(made, _tensors(collator, held), held, collator, candidate)
+            return compare_images(made, held, collator, candidate)
     return ImageFaults()
+
+
+def compare_images(
+    made: Batch, rows: Sequence[Conversation], collator: Collator, candidate: Candidate
+) -> ImageFaults:  # fmt: skip
+    """Hold a batch's images against what the processor makes of the same rows.
+
+    Args:
+        made: the collator's batch of these rows.
+        collator: ours over the processor.
+        candidate: makes the batch again, to tell settings from chance.
+    """
+    return _compared(made, _tensors(collator, rows), rows, collator, candidate)
 
 
 def _row(number: int, sizes: Sequence[tuple[int, int]]) -> Conversation:

@@ -87,6 +87,10 @@ class RowCheck:
     """Where its answers read otherwise than the conversation's; None where they are all there, or it was cut."""
     foreign_text: str = ""
     """What its supervised foreign ids say."""
+    label_text: str = ""
+    """What its labels say, where they are not the ids at their positions."""
+    shifted: bool = False
+    """Most of its labels are the ids one or two places beside them."""
 
     @property
     def unmasked(self) -> bool:
@@ -130,6 +134,7 @@ def check_row(subject: Subject, batch: Batch, number: int, collator: Collator, t
     missing = regions.found < len(subject.turns) and bool(subject.ids)
     cut = (missing and is_cut(row, subject.ids, token_map)) or begins_late(row, subject.ids, token_map)
     foreign = supervised & (regions.of == Region.FOREIGN)
+    unlike = supervised & (labels != np.asarray(ids))
     return RowCheck(
         name=str(conversation)
         + (f", turn {subject.turns[0]}" if len(conversation.answers) > len(subject.turns) else ""),
@@ -148,7 +153,7 @@ def check_row(subject: Subject, batch: Batch, number: int, collator: Collator, t
         gap=gap,
         contiguous=first is not None and bool(supervised[int(np.argmax(supervised)) : first].all()),
         unexpanded_gap=_unexpanded(collator, conversation, first - start) if first is not None else 0,
-        foreign_labels=int((supervised & (labels != np.asarray(ids))).sum()),
+        foreign_labels=int(unlike.sum()),
         bos=row.count(bos),
         same_prompt=_same_prompt(subject, ids, start, regions.starts, token_map),
         text=token_map.text_of([each for each, said in zip(ids, supervised, strict=True) if said])[:2000],
@@ -159,7 +164,15 @@ def check_row(subject: Subject, batch: Batch, number: int, collator: Collator, t
         cut=cut,
         difference=_difference(subject, row, start, token_map) if missing and not cut else None,
         foreign_text=token_map.text_of([each for each, said in zip(ids, foreign, strict=True) if said]),
+        label_text=token_map.text_of(labels[supervised].tolist())[:2000] if unlike.any() else "",
+        shifted=unlike.any() and _shifted(labels, np.asarray(ids), supervised),
     )
+
+
+def _shifted(labels: np.ndarray, ids: np.ndarray, supervised: np.ndarray) -> bool:
+    """Whether most labels are the ids that stand one or two places beside them."""
+    alike = [(labels == np.roll(ids, shift))[supervised].mean() for shift in (-2, -1, 1, 2)]
+    return bool(max(alike) > 1 / 2)
 
 
 def _ignored_as(labels: np.ndarray, ids: Sequence[int], regions: Regions) -> int | None:

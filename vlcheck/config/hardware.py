@@ -13,7 +13,12 @@ TYPED = "<command line>"
 
 
 def on_hardware(
-    spec: RunSpec, *, gpu: str | None = None, memory_gib: float | None = None, gpus: int | None = None
+    spec: RunSpec,
+    *,
+    gpu: str | None = None,
+    memory_gib: float | None = None,
+    gpus: int | None = None,
+    place: str = TYPED,
 ) -> RunSpec:
     """The run on the hardware that options name; what they leave out is the config's.
 
@@ -21,6 +26,7 @@ def on_hardware(
         gpu: a card by name. It replaces the config's card, its memory included.
         memory_gib: of one GPU; alone it replaces the config's card too.
         gpus: how many.
+        place: the file, or what stands for one, that says so.
     """
     from vlcheck.spec import Location
 
@@ -31,8 +37,8 @@ def on_hardware(
         wanted["count"] = gpus
     if not wanted:
         return spec
-    typed = {f"hardware.{key}": Location(TYPED, key=f"hardware.{key}") for key in wanted}
+    typed = {f"hardware.{key}": Location(place, key=f"hardware.{key}") for key in wanted}
     if "hardware.memory_gib" in typed:  # findings about the card point at hardware.gpu
-        typed["hardware.gpu"] = Location(TYPED, key="hardware.gpu")
+        typed["hardware.gpu"] = Location(place, key="hardware.gpu")
     hardware = replace(spec.hardware, **wanted)  # type: ignore[arg-type]  # a mapping of its own fields
     return replace(spec, hardware=hardware, sources={**spec.sources, **typed})

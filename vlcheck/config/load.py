@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vlcheck.config import native
 from vlcheck.config.defaults import settled
 from vlcheck.config.foreign import axolotl, huggingface, llamafactory, ms_swift, trl
-from vlcheck.config.foreign.commands import completed, is_script, read_script
+from vlcheck.config.foreign.commands import completed
+from vlcheck.config.foreign.commands import is_script as is_command
+from vlcheck.config.foreign.commands import read_script as read_command
 from vlcheck.config.foreign.not_configs import refuse_keys, refuse_text
+from vlcheck.config.foreign.scripts.script import read_script
+from vlcheck.config.foreign.scripts.source import is_python
 from vlcheck.config.hardware import on_hardware
+from vlcheck.config.project import ProjectSettings, on_project
+from vlcheck.config.reading.ignores import read_ignores
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
 from vlcheck.config.reading.yaml_lines import read_yaml
+from vlcheck.config.typed import fill, overruled, read_typed
 from vlcheck.finding import Json, collector
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 
@@ -33,29 +42,42 @@ def load(
     memory_gib: float | None = None,
     gpus: int | None = None,
     framework_version: str | None = None,
+    settings: Sequence[str] = (),
+    project: ProjectSettings | None = None,
 ) -> RunSpec:
-    """Read a config file of vlcheck or of another tool, a shell script that trains, or a finished adapter's folder.
+    """Read a config of vlcheck or of another tool, a script or notebook that trains, or a finished adapter's folder.
+
+    A Python script is read by its syntax tree; no line of it runs.
 
     Args:
         gpu, memory_gib, gpus: hardware that outranks the file's; see `on_hardware`.
         framework_version: of the tool whose file it is; by default the installed one, else the newest that is known.
+        settings: fields that outrank the file's, as `lora.r=16`; see `read_typed`.
+        project: whose card a run has that names none.
 
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
     """
     folder = Path(os.fsdecode(path)).parent
-    if is_script(path):
-        command = read_script(path)
+    typed = read_typed(settings)
+    if is_command(path):
+        command = read_command(path)
         dialect = next(dialect for dialect in DIALECTS if command.dialect == dialect.NAME)
-        read = dialect.to_spec(command.document, command.sources, folder, stated=framework_version)
-        spec = settled(completed(read, command))
+        spec = completed(dialect.to_spec(command.document, command.sources, folder, stated=framework_version), command)
+    elif is_python(path):
+        spec = read_script(path, stated=framework_version, typed=typed)
     elif huggingface.is_folder(path):
-        spec = settled(huggingface.read_folder(path, stated=framework_version))
+        spec = huggingface.read_folder(path, stated=framework_version)
     else:
         refuse_text(path)
         document, sources = read_yaml(path)
-        spec = _to_spec(document, sources, folder, framework_version)
-    return on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
+        spec = _to_spec(document, sources, folder, framework_version, typed)
+    ignores = [
+        ignore for file in sorted({where.file for where in spec.sources.values()}) for ignore in read_ignores(file)
+    ]
+    spec = replace(settled(overruled(spec, typed)), ignores=tuple(ignores))
+    spec = on_hardware(spec, gpu=gpu, memory_gib=memory_gib, gpus=gpus)
+    return spec if project is None else on_project(spec, project)
 
 
 def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec:
@@ -66,17 +88,24 @@ def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec
         name: stands for the file in messages.
     """
     plain, sources = plain_values(document, name)
-    return _to_spec(plain, sources, Path())
+    return settled(_to_spec(plain, sources, Path()))
 
 
 def _to_spec(
-    document: Mapping[str, Json], sources: Mapping[str, Location], folder: Path, stated: str | None = None
+    document: Mapping[str, Json],
+    sources: Mapping[str, Location],
+    folder: Path,
+    stated: str | None = None,
+    typed: Mapping[str, Json] = MappingProxyType({}),
 ) -> RunSpec:
     refuse_keys(document, sources[""])
     for dialect in DIALECTS:
         if dialect.recognises(document):
+            if dialect is native:  # before it is checked: an option may fill in what the file lacks
+                document, sources = dict(document), dict(sources)
+                fill(document, sources, typed)
             spec: RunSpec = dialect.to_spec(document, sources, folder, stated=stated)
-            return settled(spec)
+            return spec
     seen = ", ".join(named([key], 40) for key in list(document)[:8]) or "none"
     known = "; ".join(f"{dialect.NAME}: {dialect.RECOGNISED_BY}" for dialect in DIALECTS)
     raise ConfigError(Problem(sources[""], f"unknown dialect, top-level keys: {seen}; known dialects: {known}"))

@@ -20,6 +20,7 @@ from vlcheck.finding import Json
 from vlcheck.spec import (
     ConfigError,
     Data,
+    Gate,
     Hardware,
     Intent,
     Launch,
@@ -42,7 +43,7 @@ MOST_STRANGERS = 8
 class NativeConfig(BaseModel):
     """A native config, validated; stdlib dataclasses inherit this model's config."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     model: ModelRef
     lora: Lora
@@ -52,6 +53,7 @@ class NativeConfig(BaseModel):
     hardware: Hardware = Hardware()
     launch: Launch = Launch()
     intent: Intent = Intent()
+    gate: Gate | None = None
 
 
 def recognises(document: Mapping[str, Json]) -> bool:
@@ -101,6 +103,7 @@ def to_spec(
         hardware=config.hardware,
         launch=config.launch,
         intent=config.intent,
+        gate=config.gate,
         sources=MappingProxyType(dict(sources)),
     )
 
@@ -116,7 +119,7 @@ def schema() -> dict[str, Any]:
     for name, entry in generated["properties"].items():
         reference = entry["anyOf"][0]["$ref"] if "anyOf" in entry else entry["$ref"]
         entry["description"] = generated["$defs"][reference.rpartition("/")[2]]["description"]
-        if name != "quantization":
+        if name not in ("quantization", "gate"):
             entry.pop("default", None)  # the keys have their own defaults
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

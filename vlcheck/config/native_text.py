@@ -26,6 +26,20 @@ def write_native(spec: RunSpec, name: str) -> str:
     return "\n".join((*_head(spec, name), *_sections(spec), ""))
 
 
+def as_document(spec: RunSpec) -> dict[str, Any]:
+    """The sections that a native config of the run would have, in JSON's types, without what is left to defaults."""
+    document: dict[str, Any] = {"lora": {}}
+    for section, hint in sections().items():
+        held = getattr(spec, section)
+        if held is None and section in spec.sources:
+            document[section] = None
+        for name in keys(hint) if held is not None else ():
+            path = f"{section}.{name}"
+            if any(key == path or key.startswith(f"{path}.") for key in spec.sources):
+                document.setdefault(section, {})[name] = _bare(getattr(held, name))
+    return document
+
+
 def _head(spec: RunSpec, name: str) -> Iterator[str]:
     yield f"# {name} as a vlcheck config; each line says where its value came from."
     origin = spec.origin
@@ -46,6 +60,8 @@ def _sections(spec: RunSpec) -> Iterator[str]:
         lines = [] if held is None else [*_lines(spec, section, held, keys(hint))]
         if lines:
             yield from ("", f"{section}:", *lines)
+        elif held is None and section in spec.sources:  # nobody's default either
+            yield from ("", f"{section}: null  # {_origin(spec.sources[section])}")
         elif section == "lora":
             yield from ("", "lora: {}  # PEFT's defaults")
 

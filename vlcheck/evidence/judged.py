@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vlcheck.gpus import show_gib
 
 if TYPE_CHECKING:
+    from vlcheck.launch.job import Job
     from vlcheck.memory.plan import MemoryPlan
 
 
@@ -18,7 +19,7 @@ def judged(known: Mapping[str, Any]) -> dict[str, Any]:
         `processor` and `collator` as one phrase each; `rows` and `built_in_rows`, how many rows of the run's data
         and of vlcheck's own had their labels judged, without rows that the run cannot meet; `longest_row_tokens` of
         these, images expanded; `scanned_rows`, rows of the data that were read in full; `gpu`, the card's title;
-        `memory`, what is projected on it, and for which rows.
+        `memory`, what is projected on it, and for which rows; `job`, how long a job takes and what it costs.
     """
     facts: dict[str, Any] = {}
     if (processor := known.get("processor")) is not None:
@@ -35,7 +36,25 @@ def judged(known: Mapping[str, Any]) -> dict[str, Any]:
         facts["gpu"] = card.title
     if (plan := known.get("memory_plan")) is not None:
         facts["memory"] = _memory(plan)
+    if (job := known.get("job")) is not None:
+        facts["job"] = _job(job, known)
     return facts
+
+
+def _job(job: Job, known: Mapping[str, Any]) -> str:
+    """Where the job runs, for how long and for how much, as far as that was projected; what of its files was read."""
+    from vlcheck.launch.cost import cost_of
+    from vlcheck.launch.platforms import platform_of
+
+    row, spec = platform_of(job.platform), known["spec"]
+    told, duration = [f"{row.title} job of {job.where.file}"], known.get("duration")
+    if duration is not None:
+        card = known.get("job_card") or known["gpu"]
+        told.append(f"{duration.total} projected ({duration.basis})")
+        cost = cost_of(duration, row, card.name, spec.hardware.count, spec.hardware.price_per_hour)
+        told += [cost] if cost else ["no price is known for it"]
+        told += [f"each of {job.retries.value} retries as much again"] if job.retries and job.retries.value else []
+    return "; ".join((*told, *job.remarks))
 
 
 def _memory(plan: MemoryPlan) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 from vlcheck.collators.batch import Candidate
 from vlcheck.collators.frameworks import collator_of
 from vlcheck.collators.judge import CollatorChecks, judge
-from vlcheck.collators.probes import as_example
+from vlcheck.collators.probes import as_example, built_in
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.collators.trial import Trial, try_out
 from vlcheck.config.defaults import framework_of
+from vlcheck.config.foreign.scripts.sliced import Unsliceable, is_in_script, load_collator
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.images import BadPicture, open_picture
 from vlcheck.data.read import NoSuchSplit, Row, read_rows, splits
@@ -96,6 +97,8 @@ def candidate(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, 
         raise Unavailable(
             f"data.collator {spec.data.collator} was not run, which takes --allow-code", "run again with --allow-code"
         )
+    if is_in_script(spec.data.collator):
+        return _of_script(spec.data.collator, processor, spec)
     try:
         found = load_patch(spec.data.collator)
         if "processor" in inspect.signature(found).parameters:
@@ -104,6 +107,19 @@ def candidate(spec: RunSpec, processor: FoundProcessor, own_collator: Collator, 
         message = f"data.collator {spec.data.collator} failed: {type(error).__name__}: {error}"
         raise ConfigError(Problem(spec.where("data.collator"), message)) from error
     return foreign(found, spec.data.collator, spec)
+
+
+def _of_script(name: str, processor: FoundProcessor, spec: RunSpec) -> Candidate:
+    """The collator of a training script; what it makes of a built-in row tells whether it reads rows of that form."""
+    try:
+        made = foreign(load_collator(name, processor.processor), name, spec)
+        made.call([built_in()[0].conversation])
+    except Unsliceable as missing:
+        raise Unavailable(f"data.collator {name} was not run: {missing}", "name one of a module") from missing
+    except Exception as error:  # it is the user's code, and its rows may have columns of their own
+        told = f"data.collator {name} makes no batch of a row with messages and images: {type(error).__name__}: {error}"
+        raise Unavailable(told, "name one of a module that takes such rows, or use vlcheck.check_collator") from error
+    return made
 
 
 def foreign(collator: Callable[..., Mapping[str, Any]], origin: str, spec: RunSpec) -> Candidate:

@@ -25,6 +25,7 @@ from vlcheck.model.modules import ModuleTable
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.lengths import Lengths, LongRows, measure_rows
 from vlcheck.spec import RunSpec
+from vlcheck.training.settings import settings_of
 
 UNLOCK = "name hardware.gpu or hardware.memory_gib, or give --gpu or --memory-gib"
 
@@ -35,19 +36,28 @@ def lengths(
 ) -> Lengths:
     """Tokens, images and answers of each row of the training split, as far as they can be had; none where they cannot.
 
+    With those of the evaluation split, where the run evaluates while it trains.
+
     Rows that promise images and hold none (VLC521) are not those that will be trained, so they count as not read. Why
     the data cannot be read is what its rules say; the plan says that its rows were not read.
     """
     if own_collator is None:
         return Lengths()
-    try:
-        rows = read_rows(spec.data, spec.data.train_split, offline=options.offline or not options.stream)
-        told = (row.conversation for row in rows if isinstance(row, Row))
-        found = measure_rows(told, own_collator, progress=progress)
-    except (Unavailable, NotApplicable, NoSuchSplit):
-        return Lengths()
     promised = "image" in spec.data.modalities
-    return found if not promised or any(row.images for row in found.rows) else Lengths()
+
+    def of(split: str) -> Lengths:
+        try:
+            rows = read_rows(spec.data, split, offline=options.offline or not options.stream)
+            told = (row.conversation for row in rows if isinstance(row, Row))
+            found = measure_rows(told, own_collator, progress=progress)
+        except (Unavailable, NotApplicable, NoSuchSplit):
+            return Lengths()
+        return found if not promised or any(row.images for row in found.rows) else Lengths()
+
+    trained = of(spec.data.train_split)
+    evaluates = trained.rows and settings_of(spec).eval_rows
+    evaluated = of(spec.data.eval_split) if evaluates and spec.data.eval_split else Lengths()
+    return replace(trained, evaluated=evaluated) if evaluated.rows else trained
 
 
 @collector("reading data.max_length")

@@ -16,7 +16,7 @@ from vlcheck.model.build import base_of
 from vlcheck.processing.processor import FoundProcessor
 from vlcheck.spec import ConfigError, RunSpec
 
-GIVEN = ("model", "saved_adapter", "collator")
+GIVEN = ("model", "saved_adapter", "collator", "live_run")
 """Evidence that is handed in, or is not there."""
 
 
@@ -26,6 +26,7 @@ class Evidence:
     Args:
         given: evidence by name that is not to be collected.
         progress: told what is being worked on: a collector's label while it works, and again what it was called for.
+        collectors: every collector by name, where some are to be had otherwise than an audit has them.
         options: fields of `Options`.
 
     Raises:
@@ -38,9 +39,11 @@ class Evidence:
         given: Mapping[str, Any],
         *,
         progress: Callable[[str], None] = lambda step: None,
+        collectors: Mapping[str, Callable[..., Any]] = COLLECTORS,
         **options: Any,
     ) -> None:
-        known = {*GIVEN, *COLLECTORS}
+        self._collectors = collectors
+        known = {*GIVEN, *collectors}
         if unknown := sorted(set(given) - known):
             raise TypeError(f"no evidence is called {unknown[0]!r}; known: {', '.join(sorted(known))}")
         self._known: dict[str, Any] = {
@@ -91,7 +94,7 @@ class Evidence:
         if name in self._failed:
             raise self._failed[name]
         if name not in self._known:
-            collector = COLLECTORS[name]
+            collector = self._collectors[name]
             try:
                 self._known[name] = self.call(collector, label_of(collector))
             except (Unavailable, NotApplicable, ConfigError) as failure:

@@ -24,16 +24,18 @@ WIDER = 4096
 """How many numbers of soft tokens are tried from a measured one upward, for one that the family's images can have."""
 
 
-def shapes_of(lengths: Lengths, data: Data, family: Family, config: Values, *, rows: int) -> tuple[Shape, ...]:
+def shapes_of(lengths: Lengths, data: Data, family: Family, config: Values, *, rows: int,
+              most: int = SHAPES) -> tuple[Shape, ...]:  # fmt: skip
     """Micro-batches of which one takes at least what any takes that the run can draw; the longest first.
 
     A micro-batch is padded to its longest row. With that row in it, it holds at most the images and answers of that
     row and of the fullest others that are no longer. Of draws that are beaten in every respect nothing is kept; where
-    more than `SHAPES` remain, neighbours in length are joined into one that is as full as each.
+    more than `most` remain, neighbours in length are joined into one that is as full as each.
 
     Args:
         config: the model's config, as `transformers_config(...).to_dict()` gives it.
         rows: micro-batch.
+        most: micro-batches at most; with fewer the worst is bounded less tightly.
 
     Raises:
         Unavailable: for a model whose processor is not described, or video or audio.
@@ -52,7 +54,7 @@ def shapes_of(lengths: Lengths, data: Data, family: Family, config: Values, *, r
         told.append(f"a row of max_length ({limit} tokens) among the others, the worst case")
         basis = Basis.LIMIT
         known.append(replace(_fullest(known), tokens=limit))
-    drawn = _joined(_unbeaten(_draws(known, size)))
+    drawn = _joined(_unbeaten(_draws(known, size)), most)
     return tuple(
         replace(_shape(draw, data, family, config), basis=basis, typical=typical, assumptions=tuple(told))
         for draw in drawn
@@ -153,12 +155,12 @@ def _unbeaten(draws: Iterator[_Draw]) -> list[_Draw]:
     return kept
 
 
-def _joined(draws: list[_Draw]) -> list[_Draw]:
-    """At most `SHAPES`, cut apart where lengths differ most; each as full as all that it stands for."""
+def _joined(draws: list[_Draw], most: int) -> list[_Draw]:
+    """At most so many, cut apart where lengths differ most; each as full as all that it stands for."""
     gaps = sorted(
         range(1, len(draws)), key=lambda number: draws[number - 1].tokens / draws[number].tokens, reverse=True
     )
-    cuts = [0, *sorted(gaps[: SHAPES - 1]), len(draws)]
+    cuts = [0, *sorted(gaps[: most - 1]), len(draws)]
     return [_join(draws[start:stop]) for start, stop in pairwise(cuts)]
 
 

@@ -127,19 +127,35 @@ class Simulation:
             managed = managed_size(self.step_model.parameters, settings.optimizer)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=taken.kernels)
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
-        plan = replace(self._plans[key], gpu=gpu, shape=_told(shape, settings), doubts=unsure)
+        plan = replace(self._plans[key], gpu=gpu, shape=self._told(shape, settings), doubts=unsure)
         return spread(plan, self.model, gpus=settings.gpus, sharding=settings.sharding)
 
     def _evaluation(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> Tape | None:
-        """The forward pass over a batch of evaluation rows, each as full as the fullest training row."""
+        """The forward pass over the fullest rows of the evaluation split, or of the training split."""
         if not settings.eval_rows:
             return None
         shape = replace(shape, rows=settings.eval_rows)
+        if self._evaluated.rows:
+            (shape,) = shapes_of(self._evaluated, self.spec.data, self.family, self.config, rows=shape.rows, most=1)
         arch = Arch(gpu.major, gpu.minor, gpu.amd)
         key = (shape, arch, settings.logits)
         if key not in self._evaluations:
             _, self._evaluations[key] = self._simulated(settings, shape, arch, MicroStep.evaluate)
         return self._evaluations[key]
+
+    @property
+    def _evaluated(self) -> Lengths:
+        """The rows of the evaluation split; none where they were not measured."""
+        return (self.lengths and self.lengths.evaluated) or Lengths()
+
+    def _told(self, shape: Shape, settings: StepSettings) -> Shape:
+        """The shape, with what is taken for the rows of an evaluation."""
+        known = f"the fullest of its {len(self._evaluated.rows):,} rows"
+        full = known if self._evaluated.rows else "the fullest training row"
+        told = f"evaluation of {settings.eval_rows} rows at a time, each as full as {full}"
+        if not settings.eval_rows or told in shape.assumptions:
+            return shape
+        return replace(shape, assumptions=(*shape.assumptions, told))
 
     def _wrapping(self, settings: StepSettings) -> Wrapping | None:
         if not settings.replicated:
@@ -199,14 +215,6 @@ class Simulation:
 def _same_kernels(taken: Sequence[TakenStep], arch: Arch) -> TakenStep | None:
     """The step that a card with these kernels takes, if it was simulated."""
     return next((step for step in taken if all(choose(arch, c) is k for c, k in step.chosen.items())), None)
-
-
-def _told(shape: Shape, settings: StepSettings) -> Shape:
-    """The shape, with what is assumed of the rows of an evaluation."""
-    told = f"evaluation of {settings.eval_rows} rows at a time, each as full as the fullest training row"
-    if not settings.eval_rows or told in shape.assumptions:
-        return shape
-    return replace(shape, assumptions=(*shape.assumptions, told))
 
 
 def _check_modelled(spec: RunSpec) -> None:

@@ -76,8 +76,10 @@ class Reach:
     dropped: tuple[ModuleRow, ...]
     """Adapters on modules whose output the model drops by design; in neither of the others."""
     probed: int
-    """Adapters of the tiny model that were looked at."""
+    """Modules that were looked at."""
     loss: float
+    what: str = "modules of the miniature asked for a gradient"
+    """What these modules are."""
 
     def of(self, part: Part) -> tuple[int, int]:
         """How many adapters of a part are reached, and how many there are; dropped ones count in neither."""

@@ -44,7 +44,7 @@ class RowLength:
 
 @dataclass(frozen=True)
 class Lengths:
-    """The rows of a training split that could be measured."""
+    """The rows of a split that could be measured."""
 
     rows: tuple[RowLength, ...] = ()
     unread: str = ""
@@ -53,6 +53,8 @@ class Lengths:
     """What messages call each of them."""
     slack: int = field(default=0, compare=False)
     """Tokens an image by which a row may be shorter than it was measured."""
+    evaluated: Lengths | None = field(default=None, compare=False)
+    """Of the split that the run evaluates on while it trains; None where it does not, or none could be read."""
 
     def over(self, limit: int) -> tuple[tuple[str, int], ...]:
         """Rows that are longer than a limit for certain, by name and tokens, the longest first."""

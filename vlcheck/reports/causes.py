@@ -20,7 +20,7 @@ def by_cause(found: Sequence[Outcome]) -> list[tuple[Outcome, list[Outcome]]]:
         for root in found
         if homes[root.rule.code] == root.rule.code
     ]
-    return sorted(groups, key=lambda group: -max(o.rule.severity for o in (group[0], *group[1])))
+    return sorted(groups, key=lambda group: -max(o.severity for o in (group[0], *group[1])))
 
 
 def _first_cause(outcome: Outcome, by_code: dict[str, Outcome]) -> str:

@@ -47,9 +47,9 @@ class Group:
 def group_findings(findings: Iterable[Finding]) -> tuple[Group, ...]:
     """Put findings of one rule together that agree but for a name, in the order of their first.
 
-    Two agree if their messages are equal once a name is taken out of each, if what was measured is equal but for
-    words that the messages say too, and if neither remedy is a piece of YAML that the other lacks. Counts that differ
-    keep findings apart.
+    Two agree if they matter alike, if their messages are equal once a name is taken out of each, if what was measured
+    is equal but for words that the messages say too, and if neither remedy is a piece of YAML that the other lacks.
+    Counts that differ keep findings apart.
     """
     groups: list[Group] = []
     for finding in findings:
@@ -78,6 +78,8 @@ def shared_measured(group: Group) -> Mapping[str, Any]:
 def _other_name(one: Finding, other: Finding) -> str | None:
     """What stands in the other's message where the first has its own name; None if they say different things."""
     mine, its = (FIRST.sub("", finding.message) for finding in (one, other))
+    if one.severity is not other.severity:
+        return None
     if not _same_measured(one, other) or ("\n" in one.fix + other.fix and one.fix != other.fix):
         return None
     if mine == its:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from vlcheck.finding import Examined, Finding, Json, Outcome, Report
+from vlcheck.finding import Examined, Finding, Ignored, Json, Outcome, Report, Rule
 from vlcheck.reports.summary import config_file, summarise
 from vlcheck.spec import Location
 from vlcheck.versions import __version__
 
 SCHEMA, VERSION = "vlcheck-report", 1
+CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON allows in a string, and what moves a terminal's cursor or turns its text round."""
 
 
 def render(report: Report) -> str:
     """Write a report as JSON that any parser reads: no NaN, no infinity, no unpaired surrogate."""
-    text = json.dumps(build_report(report), indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+    return encodable(json.dumps(build_report(report), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def encodable(document: str) -> str:
+    """A JSON text that any terminal and UTF-8 can hold, ended: what they cannot becomes JSON's escapes."""
+    harmless = CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+    return harmless.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
 
 def build_report(report: Report) -> dict[str, Json]:
@@ -33,6 +41,7 @@ def build_report(report: Report) -> dict[str, Json]:
         "remarks": build_value(report.remarks),
         "summary": build_summary(report),
         "outcomes": [build_outcome(outcome) for outcome in report.outcomes],
+        "ignored": [build_ignored(rule, ignored) for rule, ignored in report.ignored],
     }
 
 
@@ -48,6 +57,7 @@ def build_summary(report: Report) -> dict[str, Json]:
         "not_applicable": summary.not_applicable,
         "skipped": summary.skipped,
         "failed": summary.failed,
+        "ignored": summary.ignored,
     }
 
 
@@ -56,10 +66,10 @@ def build_outcome(outcome: Outcome) -> dict[str, Json]:
     return {
         "code": outcome.rule.code,
         "name": outcome.rule.name,
-        "severity": str(outcome.rule.severity),
+        "severity": str(outcome.severity),
         "verdict": outcome.verdict.value,
         "title": outcome.rule.title,
-        "findings": [build_finding(finding) for finding in outcome.findings],
+        "findings": [build_finding(finding, outcome.rule) for finding in outcome.findings],
         "examined": [build_examined(examined) for examined in outcome.examined],
         "reason": outcome.reason,
         "unlock": outcome.unlock,
@@ -68,13 +78,26 @@ def build_outcome(outcome: Outcome) -> dict[str, Json]:
     }
 
 
-def build_finding(finding: Finding) -> dict[str, Json]:
-    """One finding."""
+def build_finding(finding: Finding, rule: Rule) -> dict[str, Json]:
+    """One finding; its severity is the rule's, or the one that its evidence gave it."""
     return {
+        "severity": str(rule.weight(finding)),
         "message": finding.message,
         "where": build_location(finding.where),
         "measured": build_value(finding.measured),
         "fix": finding.fix,
+    }
+
+
+def build_ignored(rule: Rule, ignored: Ignored) -> dict[str, Json]:
+    """A finding that does not count, and why; the comment's place is null for one that a baseline holds."""
+    return {
+        "code": rule.code,
+        "name": rule.name,
+        "severity": str(rule.weight(ignored.finding)),
+        "finding": build_finding(ignored.finding, rule),
+        "reason": ignored.reason,
+        "where": build_location(ignored.where) if ignored.where else None,
     }
 
 

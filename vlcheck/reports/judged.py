@@ -18,6 +18,7 @@ def judged_paragraph(report: Report) -> str:
     if not subject and not report.remarks:
         return ""
     facts = [*_model(subject), *_labels(subject), *_data(subject), *_card(report)]
+    facts += [str(subject["job"])] if subject.get("job") else []
     versions = ", ".join(f"{name} {version.partition('+')[0]}" for name, version in report.versions.items())
     facts += [versions] if versions else []
     facts += ["patches of your script not seen (name them in model.patch)"] if subject.get("patches") == UNSEEN else []

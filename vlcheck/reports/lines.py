@@ -11,8 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from vlcheck.finding import Outcome, Severity
-from vlcheck.reports.units import plain
+from vlcheck.finding import Outcome, Report, Severity, Verdict
+from vlcheck.reports.units import brief, plain
 from vlcheck.spec import Location
 
 SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
@@ -84,6 +84,23 @@ def failed_lines(outcomes: Sequence[Outcome]) -> Iterator[TextLine]:
         yield TextLine(styled("failed to run: ", "bold red", f"{named(outcome)}: {last}"))
     if outcomes:
         yield TextLine(Text("this is a fault of vlcheck; --format json holds the traceback"), 2)
+
+
+def ignored_texts(report: Report) -> Iterator[str]:
+    """Findings that do not count, a sentence each: what was found, the reason, and the comment that gives it."""
+    for outcome in report.outcomes:
+        for ignored in outcome.ignored:
+            by = f" ({ignored.where})" if ignored.where else ""
+            said = f"{outcome.rule.code} {outcome.rule.name} {ignored.finding.where}: {brief(ignored.finding.message)}"
+            yield f"{said}; reason: {ignored.reason}{by}"
+        if outcome.verdict is Verdict.IGNORED and not outcome.ignored:
+            yield named(outcome)
+
+
+def ignored_lines(report: Report) -> Iterator[TextLine]:
+    """The same as lines of a text report."""
+    for text in ignored_texts(report):
+        yield TextLine(styled("ignored: ", "dim", text))
 
 
 def _print(console: Console, line: TextLine, width: int) -> None:

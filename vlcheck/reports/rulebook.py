@@ -26,6 +26,9 @@ def list_rules_json(rules: Sequence[Rule]) -> str:
 def explain_rule(rule: Rule, rules: Sequence[Rule]) -> str:
     """A rule's docstring, and the rules that it explains or is explained by."""
     paragraphs = [f"{rule.code} {rule.name} ({rule.severity})", rule.doc]
+    if rule.weighs:
+        others = [f"{weight.severity} where {weight.when}" for weight in rule.weighs]
+        paragraphs.append(f"Severity: {rule.severity}; {'; '.join(others)}.")
     consequences = [_named(r) for r in rules if r.code in rule.explains]
     causes = [_named(r) for r in rules if rule.code in r.explains]
     if consequences:

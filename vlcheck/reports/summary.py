@@ -19,6 +19,7 @@ class Summary:
     not_applicable: int
     skipped: int
     failed: int
+    ignored: int = 0  # findings that do not count, each for a reason
 
     def __str__(self) -> str:
         """The report's last line."""
@@ -28,6 +29,8 @@ class Summary:
         )
         if self.explained:
             found += f" ({self.explained} explained by another)"
+        if self.ignored:
+            found += f"; {_counted(self.ignored, 'finding')} ignored"
         return (
             f"{found}; {_counted(self.passed, 'rule')} passed, {self.not_applicable} not applicable, "
             f"{self.skipped} skipped, {self.failed} failed to run"
@@ -38,7 +41,8 @@ def summarise(report: Report) -> Summary:
     """Count the findings and the rules of a report; consequences count as findings."""
 
     def findings(severity: Severity) -> int:
-        return sum(len(o.findings) or 1 for o in report.found() if o.rule.severity is severity)
+        weights = [w for o in report.found() for w in [o.weight(f) for f in o.findings] or [o.severity]]
+        return weights.count(severity)
 
     def rules(verdict: Verdict) -> int:
         return len(report.with_verdict(verdict))
@@ -52,6 +56,7 @@ def summarise(report: Report) -> Summary:
         not_applicable=rules(Verdict.NOT_APPLICABLE),
         skipped=rules(Verdict.SKIPPED),
         failed=rules(Verdict.ERROR),
+        ignored=len(report.ignored),
     )
 
 

@@ -16,6 +16,7 @@ from vlcheck.reports.lines import (
     TextLine,
     failed_lines,
     fix_lines,
+    ignored_lines,
     indented,
     named,
     placed,
@@ -52,7 +53,7 @@ def default_lines(report: Report) -> Iterator[TextLine]:
     notes: list[tuple[Outcome, Group]] = []
     for root, consequences in by_cause(report.found()):
         groups = group_findings(root.findings)
-        if root.rule.severity is Severity.NOTE and groups and not consequences:
+        if root.severity is Severity.NOTE and groups and not consequences:
             notes += ((root, group) for group in groups)
         else:
             yield from _blocks(root, groups, consequences)
@@ -90,7 +91,7 @@ def _blocks(root: Outcome, groups: Sequence[Group], consequences: Sequence[Outco
 
 
 def _heading(outcome: Outcome, group: Group | None) -> Text:
-    severity = outcome.rule.severity
+    severity = outcome.severity if group is None else outcome.weight(group.first)
     place = "" if group is None else f"  {_places([finding.where for finding in group.findings])}{_count(group)}"
     return Text.assemble((str(severity), SEVERITY_STYLES[severity]), f" {named(outcome)}", (place, "dim"))
 
@@ -149,6 +150,7 @@ def _rest(report: Report) -> Iterator[TextLine]:
     if judged := judged_paragraph(report):
         yield TextLine(styled("judged: ", "bold", judged))
     yield from failed_lines(report.with_verdict(Verdict.ERROR))
+    yield from ignored_lines(report)
     yield from _skipped(report.with_verdict(Verdict.SKIPPED))
     yield from _counted("passed: ", "green", report.with_verdict(Verdict.PASSED))
     yield from _counted("not applicable: ", "dim", report.with_verdict(Verdict.NOT_APPLICABLE))

@@ -11,7 +11,7 @@ from vlcheck.gpus import show_gib
 
 SHOWN = 4  # entries of one list or mapping
 LONGEST = 120  # characters of one value
-REPR = re.compile(r"([A-Za-z_]\w*)\(\n(?: +.*\n)*\)")
+REPR = re.compile(r"\b([A-Za-z_]\w*)\(\n(?: +.*\n)*\)")
 """How torch prints a module that has children: its class, then each child on indented lines of its own."""
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, bidi marks, unpaired surrogates, odd line ends
@@ -47,6 +47,11 @@ def plain(text: str) -> str:
     """
     spaced = text.replace("\r\n", " ").replace("\n", " ").replace("\t", "    ")
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in HIDDEN else c for c in spaced)
+
+
+def lines_of(text: str) -> str:
+    """Text that keeps its line ends, each line as harmless as `plain` makes it."""
+    return "\n".join(map(plain, text.replace("\r\n", "\n").split("\n")))
 
 
 def _named(name: str, value: Any) -> str:

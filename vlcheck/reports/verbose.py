@@ -6,12 +6,21 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
-from vlcheck.finding import Outcome, Report, Verdict
+from vlcheck.finding import Finding, Outcome, Report, Verdict
 from vlcheck.reports.causes import by_cause
-from vlcheck.reports.lines import SEVERITY_STYLES, TextLine, failed_lines, fix_lines, indented, named, placed, styled
+from vlcheck.reports.lines import (
+    SEVERITY_STYLES,
+    TextLine,
+    failed_lines,
+    fix_lines,
+    ignored_lines,
+    indented,
+    named,
+    placed,
+    styled,
+)
 from vlcheck.reports.summary import config_file, summarise
 from vlcheck.reports.units import show_measured, show_parameters
-from vlcheck.spec import Location
 
 SHOWN = 5  # findings of one rule; the JSON report holds all
 
@@ -25,6 +34,7 @@ def verbose_lines(report: Report) -> Iterator[TextLine]:
     rest = [
         *_skipped(report.with_verdict(Verdict.SKIPPED)),
         *failed_lines(report.with_verdict(Verdict.ERROR)),
+        *ignored_lines(report),
         *_not_applicable(report.with_verdict(Verdict.NOT_APPLICABLE)),
         *_passed(report.with_verdict(Verdict.PASSED)),
         *(TextLine(styled("note to the reader: ", "bold", remark)) for remark in report.remarks),
@@ -56,7 +66,7 @@ def _header(report: Report) -> TextLine:
 def _blocks(root: Outcome, consequences: Sequence[Outcome]) -> Iterator[TextLine]:
     for finding in root.findings[:SHOWN]:
         yield TextLine(Text())
-        yield TextLine(_heading(root, finding.where))
+        yield TextLine(_heading(root, finding))
         yield from indented(finding.message, hang=0)
         if finding.measured:
             yield TextLine(styled("measured: ", "dim", show_measured(finding.measured)), 2)
@@ -73,9 +83,9 @@ def _blocks(root: Outcome, consequences: Sequence[Outcome]) -> Iterator[TextLine
         yield TextLine(styled("explains ", "dim", f"{named(consequence)}: {_first_message(consequence)}"), 2)
 
 
-def _heading(outcome: Outcome, where: Location | None) -> Text:
-    severity = outcome.rule.severity
-    place = "" if where is None else f"  {placed(where)}"
+def _heading(outcome: Outcome, finding: Finding | None) -> Text:
+    severity = outcome.severity if finding is None else outcome.weight(finding)
+    place = "" if finding is None else f"  {placed(finding.where)}"
     return Text.assemble((str(severity), SEVERITY_STYLES[severity]), f" {named(outcome)}", (place, "dim"))
 
 

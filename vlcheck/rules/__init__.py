@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from vlcheck.finding import Rule
+from vlcheck.finding import Rule, Severity
 from vlcheck.rules import (
     adapters,
     answers,
@@ -16,11 +16,17 @@ from vlcheck.rules import (
     frameworks,
     images,
     labels,
+    launch,
+    launch_image,
+    launch_state,
+    live,
+    live_batches,
     memory,
     numerics,
     pictures,
     placement,
     prompts,
+    regression,
     returned,
     row_forms,
     rows,
@@ -34,6 +40,7 @@ from vlcheck.rules import (
     weights,
     wording,
 )
+from vlcheck.spec import ConfigError, Problem, RunSpec
 
 RULES: tuple[Rule, ...] = (
     placement.wrapper_targeted,
@@ -148,6 +155,7 @@ RULES: tuple[Rule, ...] = (
     frameworks.framework_unnamed,
     frameworks.key_not_understood,
     frameworks.argument_gone,
+    regression.measured_values_moved,
 )
 
 
@@ -173,24 +181,133 @@ ADAPTER_RULES: tuple[Rule, ...] = (
 )
 """The rules of `vlcheck check-adapter`; those above are the rules of `vlcheck audit`."""
 
+LIVE_RULES: tuple[Rule, ...] = (
+    live.attached_twice,
+    live.adapters_frozen,
+    live.parameter_in_no_group,
+    live.idle_group,
+    live_batches.labels_of_another_text,
+    live_batches.images_gone,
+    live.dropout_off,
+    live.batch_fails,
+    live.no_gradient,
+    live.above_projection,
+    live_batches.evaluation_images,
+)
+"""The rules that only a running job can be held to: those of `vlcheck.check_run`."""
+
+OF_ADAPTERS = ("VLC1", "VLC3", "VLC4")
+"""Codes of the rules that judge a run by its adapters."""
+
+NOT_LIVE = (
+    "VLC101", "VLC102", "VLC110", "VLC112", "VLC113", "VLC114", "VLC201", "VLC213", "VLC216", "VLC217", "VLC218",
+    "VLC219", "VLC220", "VLC221", "VLC223", "VLC224", "VLC226", "VLC227", "VLC228", "VLC229", "VLC414", "VLC5",
+    "VLC805", "VLC9",
+)  # fmt: skip
+"""Codes of rules that ask what a running job has answered already, or that take rows which it does not have."""
+LAUNCH_RULES: tuple[Rule, ...] = (
+    launch.job_hardware_differs,
+    launch.job_over_budget,
+    launch.timeout_too_short,
+    launch.timeout_tight,
+    launch.timeout_unset,
+    launch.timeout_over_maximum,
+    launch.accelerator_minimum,
+    launch.region_without_card,
+    launch_state.memory_short,
+    launch_state.output_lost,
+    launch_state.retry_from_scratch,
+    launch_state.resume_finds_nothing,
+    launch_state.resumes_any_checkpoint,
+    launch_state.work_at_risk,
+    launch_state.grace_too_short,
+    launch_image.requirements_unpinned,
+    launch_image.argument_rejected,
+    launch_image.cuda_without_card,
+    launch_image.secret_in_plain,
+    launch_image.tasks_share_folder,
+)
+"""What `vlcheck preflight` adds to the rules of `vlcheck audit`."""
+
 
 def every_rule() -> tuple[Rule, ...]:
     """The rules of every command."""
-    return (*RULES, *ADAPTER_RULES)
+    return (*RULES, *LIVE_RULES, *ADAPTER_RULES, *LAUNCH_RULES)
 
 
-def choose(select: Iterable[str] = (), ignore: Iterable[str] = (), *, saved: bool = False) -> tuple[Rule, ...]:
+def choose(
+    select: Iterable[str] = (), ignore: Iterable[str] = (), *, saved: bool = False, launched: bool = False
+) -> tuple[Rule, ...]:
     """The rules whose code (or a prefix of it, `VLC4`) or name is selected and not ignored.
 
     Args:
         saved: choose among the rules for saved adapters, not among those for runs.
+        launched: choose among the rules for a run's job too.
 
     Raises:
         ValueError: if an entry matches no rule; the message names it and the nearest rule.
     """
-    rules = ADAPTER_RULES if saved else RULES
+    rules = ADAPTER_RULES if saved else (*RULES, *LAUNCH_RULES) if launched else RULES
+    return _chosen(select, ignore, rules)
+
+
+def choose_live(select: Iterable[str] = (), ignore: Iterable[str] = (), *, adapted: bool = True) -> tuple[Rule, ...]:
+    """The rules that a running job is held to, selected and ignored as by `choose`.
+
+    Args:
+        adapted: the model carries adapters.
+
+    Raises:
+        ValueError: as `choose`.
+    """
+    without = NOT_LIVE if adapted else (*NOT_LIVE, *OF_ADAPTERS)
+    return _chosen(select, ignore, (*LIVE_RULES, *(rule for rule in RULES if not rule.code.startswith(without))))
+
+
+def _chosen(select: Iterable[str], ignore: Iterable[str], rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     selected, ignored = _matching(select, rules), _matching(ignore, rules)
     return tuple(r for r in rules if (not list(select) or r in selected) and r not in ignored)
+
+
+def matching(entries: Iterable[str], *, saved: bool = False) -> tuple[str, ...]:
+    """The entries of a project's list that concern this command's rules; the rest are the other command's.
+
+    Args:
+        saved: as for `choose`.
+
+    Raises:
+        ValueError: if an entry matches no rule of either.
+    """
+    listed = tuple(entries)
+    for entry in listed:
+        if not _hits(entry, every_rule()):
+            raise ValueError(_unknown(entry))
+    return tuple(entry for entry in listed if _hits(entry, ADAPTER_RULES if saved else RULES))
+
+
+def severities(graded: Mapping[str, Severity]) -> dict[str, Severity]:
+    """Severity by code, from entries as of `choose`; a code or a name outranks a prefix, and a longer prefix a shorter.
+
+    Raises:
+        ValueError: if an entry matches no rule.
+    """
+    matching(graded)
+    by_code: dict[str, Severity] = {}
+    for entry in sorted(graded, key=lambda entry: len(entry) if entry.upper().startswith("VLC") else 99):
+        by_code |= {rule.code: graded[entry] for rule in _hits(entry, every_rule())}
+    return by_code
+
+
+def check_ignores(spec: RunSpec) -> None:
+    """Hold the codes that the config's comments ignore against the rules.
+
+    Raises:
+        ConfigError: for a code that no rule has, at its comment.
+    """
+    known = {rule.code for rule in every_rule()}
+    unknown = [(ignore.where, code) for ignore in spec.ignores for code in ignore.codes if code not in known]
+    if unknown:
+        raise ConfigError(*(Problem(where, f"the comment ignores {_unknown(code)}") for where, code in unknown))
 
 
 def find(entry: str) -> Rule:
@@ -210,12 +327,18 @@ def _matching(entries: Iterable[str], rules: tuple[Rule, ...]) -> set[Rule]:
     for entry in entries:
         hits = _hits(entry, rules)
         if not hits and _hits(entry, every_rule()):
-            command = "vlcheck audit" if rules is ADAPTER_RULES else "vlcheck check-adapter"
-            raise ValueError(f"{entry} belongs to `{command}`")
+            raise ValueError(f"{entry} belongs to `{_door(entry)}`")
         if not hits:
             raise ValueError(_unknown(entry))
         matching |= hits
     return matching
+
+
+def _door(entry: str) -> str:
+    """Where the rules of an entry are asked."""
+    doors = (("vlcheck audit", RULES), ("vlcheck check-adapter", ADAPTER_RULES), ("vlcheck preflight", LAUNCH_RULES),
+             ("vlcheck.check_run", LIVE_RULES))  # fmt: skip
+    return next(door for door, rules in doors if _hits(entry, rules))
 
 
 def _hits(entry: str, rules: tuple[Rule, ...]) -> set[Rule]:

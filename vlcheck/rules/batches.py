@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.rules.row_checks import rows_of, where
-from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.trial import Trial
     from vlcheck.model.family import Family
+    from vlcheck.spec import RunSpec
 
 ROUNDING = 1e-4
 """Relative difference of two float32 losses that rounding explains."""

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from vlcheck.collators.region_kinds import Region
 from vlcheck.finding import Examined, Finding, Severity, rule
-from vlcheck.rules.row_checks import measured, names, rows_of, where
-from vlcheck.spec import RunSpec
+from vlcheck.rules.row_checks import DEFAULTS, measured, names, rows_of, weighed, where
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.rows import RowCheck
+    from vlcheck.spec import RunSpec
 
 
-@rule("VLC202", "prompt-supervised", Severity.ERROR)
+@rule("VLC202", "prompt-supervised", Severity.ERROR, weighs=(DEFAULTS,))
 def prompt_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Ids of the prompt are supervised.
 
@@ -34,16 +34,17 @@ def prompt_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding
     yield Examined(sum(row.found == row.answers for row in rows), "rows")
     if wrong := [row for row in rows if row.supervised[Region.PROMPT] and row.found == row.answers]:
         worst = max(wrong, key=lambda row: row.supervised[Region.PROMPT])
-        yield Finding(
+        finding = Finding(
             f"{checks.origin}: {worst.supervised[Region.PROMPT]} of {worst.present[Region.PROMPT]} ids of the prompt "
             f"are supervised in {names(wrong)}; allowed: none",
             where=where(spec, checks),
             measured=measured(wrong, worst),
             fix="set labels to -100 up to the first id of the answer",
         )
+        yield weighed(finding, checks, cause=not any(row.unmasked for row in rows))
 
 
-@rule("VLC205", "image-supervised", Severity.ERROR)
+@rule("VLC205", "image-supervised", Severity.ERROR, weighs=(DEFAULTS,))
 def image_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Ids of images or padding are supervised.
 
@@ -61,13 +62,14 @@ def image_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding 
     for region, noun in ((Region.IMAGE, "image"), (Region.PADDING, "padding")):
         if wrong := [row for row in rows if row.supervised[region]]:
             worst = max(wrong, key=lambda row: row.supervised[region])
-            yield Finding(
+            finding = Finding(
                 f"{checks.origin}: {worst.supervised[region]} of {worst.present[region]} {noun} ids are supervised in "
                 f"{names(wrong)}; allowed: none",
                 where=where(spec, checks),
                 measured=measured(wrong, worst),
                 fix=f"labels[{'ids == image id' if region is Region.IMAGE else 'attention_mask == 0'}] = -100",
             )
+            yield weighed(finding, checks, cause=False)
 
 
 @rule("VLC206", "answer-unsupervised", Severity.ERROR)
@@ -94,28 +96,34 @@ def answer_unsupervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Findi
         )
 
 
-@rule("VLC207", "everything-supervised", Severity.ERROR, explains=("VLC202", "VLC205", "VLC209", "VLC210"))
+@rule("VLC207", "everything-supervised", Severity.ERROR,
+      explains=("VLC202", "VLC205", "VLC209", "VLC210"), weighs=(DEFAULTS,))  # fmt: skip
 def everything_supervised(spec: RunSpec, checks: CollatorChecks) -> Iterator[Finding | Examined]:
     """Every id that is not padding is supervised: nothing masks the prompt.
 
-    TRL's collator for images does this by default (`assistant_only_loss=False`): prompt and soft tokens stay in
-    the labels.
+    TRL's collator for images does this with rows of `messages` by default: prompt and soft tokens stay in the labels,
+    and its official examples train so. A run that learns to write its questions is no broken run, but most of its
+    loss, and what the loss says of it, is not about the answers.
 
-    Remedy: `assistant_only_loss=True` with a template that marks generations, or vlcheck's own
-    `vlcheck.processing.collator.Collator`.
+    Remedy: in TRL rows of prompt and completion (`completion_only_loss`), or `assistant_only_loss=True`: both were
+    tried with images, the latter works where TRL has a twin of the chat template that marks generations (Gemma 3,
+    Idefics3, LLaVA-NeXT, Qwen2.5-VL, Qwen3-VL, SmolVLM) and is refused elsewhere. In a collator of your own mask
+    everything before each answer.
 
-    Source: trl 1.16, `DataCollatorForVisionLanguageModeling`; measured in tests/collators/test_foreign.py.
+    Source: trl 1.16, `DataCollatorForVisionLanguageModeling`; measured in tests/collators/test_foreign.py and
+    tests/collators/test_frameworks.py.
     """
     rows = rows_of(checks)
     yield Examined(len(rows), "rows")
     if wrong := [row for row in rows if row.unmasked]:
-        yield Finding(
+        finding = Finding(
             f"{checks.origin}: all {wrong[0].tokens} ids of {names(wrong)} are supervised; allowed: "
             f"{wrong[0].present[Region.ANSWER] + wrong[0].present[Region.END]}, the answer and its end token",
             where=where(spec, checks),
             measured=measured(wrong, wrong[0]),
             fix="mask everything before each answer",
         )
+        yield weighed(finding, checks)
 
 
 @rule("VLC208", "end-unlearnt", Severity.ERROR)

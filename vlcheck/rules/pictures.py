@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.rules.row_checks import rows_of, where
-from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.trial import Trial
+    from vlcheck.spec import RunSpec
 
 
 @rule("VLC215", "placeholder-count", Severity.ERROR, explains=("VLC214", "VLC218"))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.rules.row_checks import named, names, quoted, rows_of, where
-from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from vlcheck.processing.chat_template import Template
     from vlcheck.processing.collator import Collator
     from vlcheck.processing.processor import FoundProcessor
+    from vlcheck.spec import RunSpec
 
 
 @rule("VLC217", "prompt-not-prefix", Severity.NOTE)
@@ -108,6 +108,8 @@ def columns_removed(spec: RunSpec, skeleton: Skeleton) -> Iterator[Finding | Exa
     if spec.data.collator is None:
         keeps = f"{spec.training.framework} keeps the columns that its own collator reads"
         raise NotApplicable(keeps if named(spec) else "vlcheck's own loop drops no column")
+    if spec.origin is not None and spec.origin.own_rows:
+        raise Unavailable("the script makes its rows itself, so their columns are known only when it runs")
     if skeleton.model is None:
         raise Unavailable("PEFT refuses the adapters, see VLC101 and VLC102")
     taken = set(inspect.signature(skeleton.model.forward).parameters)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from vlcheck.collators.region_kinds import Region
-from vlcheck.finding import Json, Unavailable
-from vlcheck.spec import Location, RunSpec
+from vlcheck.finding import Finding, Json, Severity, Unavailable, Weight
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.rows import RowCheck
+    from vlcheck.spec import Location, RunSpec
 
 SHOWN = 3
 """Rows that a message names."""
@@ -38,6 +39,28 @@ def where(spec: RunSpec, checks: CollatorChecks) -> Location:
     if checks.ours:
         return spec.where("data")
     return spec.where("data.collator" if spec.data.collator or not named(spec) else "training.framework")
+
+
+DEFAULTS = Weight(
+    Severity.WARNING, "it is what the named framework does with such rows by default, and not your choice or your code"
+)
+
+
+def weighed(finding: Finding, checks: CollatorChecks, *, cause: bool = True) -> Finding:
+    """A finding about what is supervised; about a framework's own default it is milder, and says so.
+
+    Args:
+        cause: tell whose default it is and what to set instead; a symptom leaves that to its cause.
+    """
+    row = checks.default
+    if row is None:
+        return finding
+    finding = replace(finding, severity=DEFAULTS.severity)
+    if not cause:
+        return finding
+    example = f", {row.example} too" if row.example else ""
+    told = f"{finding.message}; {row.title} does so unless it is told otherwise ({row.supervises.source}){example}"
+    return replace(finding, message=told, fix=row.answers_alone.value or finding.fix)
 
 
 def named(spec: RunSpec) -> bool:

@@ -193,19 +193,21 @@ def copy_missing(
         )
 
 
-@rule("VLC707", "tied-copy", Severity.ERROR)
+@rule("VLC707", "tied-copy", Severity.WARNING)
 def tied_copy(
     spec: RunSpec, saved_adapter: SavedAdapter, loaded_adapter: LoadedAdapter, reference: nn.Module
 ) -> Iterator[Finding | Examined]:
     """The file holds a full copy of a weight that is tied to another.
 
     Head and embeddings of most of these models are one weight. A copy of one of them was trained away from
-    the other. After a merge the model is saved with one weight again, and one of the two is lost.
+    the other. Merged with peft 0.21.2 the model has two weights and `tie_word_embeddings: false`, and is saved and
+    loaded whole. By report, tools that take it for a model of one weight lose one of the two
+    (https://github.com/huggingface/peft/issues/2777).
 
     Remedy: train again without it in `modules_to_save`, or with `ensure_weight_tying: true`. Until then use the
-    adapter unmerged.
+    adapter unmerged, or merge it with this release and see that the merged config says `tie_word_embeddings: false`.
 
-    Source: https://github.com/huggingface/peft/issues/2864
+    Source: https://github.com/huggingface/peft/issues/2864; measured in tests/adapters/test_tied_copies.py
     """
     settings = saved_adapter.settings.lora if saved_adapter.settings else None
     if not (spec.lora.modules_to_save or (settings and settings.modules_to_save)):

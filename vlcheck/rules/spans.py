@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vlcheck.config.defaults import framework_of
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.rules.row_checks import distance, first_of, measured, named, names, no_rows, quoted, rows_of, where
-from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.rows import RowCheck
     from vlcheck.processing.chat_template import Template
     from vlcheck.processing.lengths import LongRows
+    from vlcheck.spec import RunSpec
 
 TOO_LONG = {"cut": "cuts it there", "dropped": "leaves it out"}
 """What a framework does with a row that is longer than its limit, by the word of its row."""
@@ -70,6 +69,8 @@ def answer_truncated(
 
     Source: https://github.com/huggingface/trl/issues/4289
     """
+    from vlcheck.config.defaults import framework_of
+
     rows, limit = rows_of(checks), spec.data.max_length
     longest = max(rows, key=lambda row: row.tokens)
     yield Examined(len(rows), "rows")

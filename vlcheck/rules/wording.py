@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from vlcheck.collators.region_kinds import Region
 from vlcheck.finding import Examined, Finding, Json, Severity, rule
 from vlcheck.rules.row_checks import measured, names, quoted, rows_of, where
-from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.rows import RowCheck
+    from vlcheck.spec import RunSpec
 
 
 @rule("VLC232", "text-differs", Severity.ERROR,

@@ -8,10 +8,13 @@ from vlcheck.config.load import load
 from vlcheck.spec import ConfigError
 
 CASES = {
-    "notebook.ipynb": ('{"cells": [{"cell_type": "code"}], "nbformat": 4}', "is a Jupyter notebook; notebooks"),
-    "notebook.json": ('{\n "cells": [],\n "nbformat": 4}', "is a Jupyter notebook; notebooks"),
-    "train.py": ("# comment\nimport torch\n", "is a Python script; scripts are not read yet"),
-    "train": ("from trl import SFTTrainer\n", "is a Python script; scripts are not read yet"),
+    "notebook.ipynb": (
+        '{"cells": [{"cell_type": "code"}], "nbformat": 4}',
+        "trains nothing; allowed: a script that calls",
+    ),
+    "notebook.json": ('{\n "cells": [],\n "nbformat": 4}', "trains nothing; allowed: a script that calls"),
+    "train.py": ("# comment\nimport torch\n", "trains nothing; allowed: a script that calls SFTTrainer(...)"),
+    "train": ("from trl import SFTTrainer\n", "trains nothing; allowed: a script that calls SFTTrainer(...)"),
     "README.md": ("# A model\n\nIt is good.\n", "is a page of text"),
     "README": ("# A model\n\n```python\nimport torch\n```\n", "is a page of text"),
     "rows.jsonl": ('{"messages": []}\n{"messages": []}\n', "is a data set"),

@@ -10,8 +10,10 @@ import pytest
 
 from vlcheck.config.frameworks import TRANSFORMERS
 from vlcheck.config.load import load
+from vlcheck.config.native_text import write_native
 from vlcheck.config.validation.allowed import keys, sections
 from vlcheck.engine import audit
+from vlcheck.finding import Severity, Verdict
 from vlcheck.spec import RunSpec
 
 HOME = Path(__file__).parents[3] / "fixtures" / "configs" / "one-run"
@@ -133,6 +135,23 @@ def test_equal_runs_get_equal_findings():
     assert ours != []
     for name in ("trl.yaml", "trl.sh", "axolotl.yaml", "llamafactory.yaml", "ms-swift.yaml", "ms-swift.sh"):
         assert found(name) == ours
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_a_converted_run_gets_the_same_findings(name, tmp_path):
+    """Codes and severities of every rule, but for those about a file of another tool."""
+
+    def found(spec: RunSpec) -> set[tuple[str, Severity]]:
+        report = audit(spec, offline=True, ignore=("VLC902", "VLC903"))
+        assert not report.with_verdict(Verdict.ERROR)
+        return {(o.rule.code, o.severity) for o in report.found()}
+
+    (tmp_path / "native.yaml").write_text(write_native(read(name), name))
+    ours = found(read(name))
+
+    assert ours
+    assert found(load(tmp_path / "native.yaml")) == ours
 
 
 def test_a_difference_would_be_seen():

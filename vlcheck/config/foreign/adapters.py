@@ -1,12 +1,20 @@
-"""What LLaMA-Factory and ms-swift say of frozen parts and of quantisation, each in keys of its own."""
+"""What tools say of frozen parts and of quantisation, each in keys of its own; the keys of bitsandbytes itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from vlcheck.config.foreign.draft import Draft
+from vlcheck.config.foreign.keys import Fate, same
 from vlcheck.config.reading.quoting import quoted
 from vlcheck.finding import Json
+
+BITSANDBYTES: Mapping[str, Fate] = same(
+    "quantization",
+    "bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype bnb_4bit_quant_storage "
+    "llm_int8_skip_modules llm_int8_threshold",
+)
+"""Arguments of transformers' `BitsAndBytesConfig`, but for the number of bits."""
 
 
 def settle_frozen(draft: Draft, switches: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from vlcheck.config.foreign.adapters import BITSANDBYTES
 from vlcheck.config.foreign.axolotl_data import settle_data
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
@@ -195,14 +196,7 @@ def _adapters(draft: Draft) -> None:
     if adapter == "qlora" and bits != ["load_in_4bit"]:
         draft.refuse("adapter", "adapter is qlora and load_in_4bit is not true; axolotl requires load_in_4bit: true")
     if bits == ["load_in_4bit"] and draft.mapping("bnb_config_kwargs"):
-        draft.read(_BNB, prefix="bnb_config_kwargs.")
-
-
-_BNB: Mapping[str, Fate] = same(
-    "quantization",
-    "bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_compute_dtype bnb_4bit_quant_storage "
-    "llm_int8_skip_modules llm_int8_threshold",
-)
+        draft.read(BITSANDBYTES, prefix="bnb_config_kwargs.")
 
 
 def _precision(draft: Draft) -> None:

@@ -146,7 +146,8 @@ def completed(spec: RunSpec, command: Command) -> RunSpec:
 def _refusal(file: str, others: Sequence[tuple[Word, ...]]) -> Problem:
     allowed = "allowed: `trl sft`, or TRL's own sft.py and sft_vlm*.py; `swift sft`; `llamafactory-cli train`"
     if not others:
-        return Problem(Location(file), f"is a shell script without a training command; {allowed}")
+        job = "; `vlcheck preflight` reads one that makes a job (`gcloud run jobs`)"
+        return Problem(Location(file), f"is a shell script without a training command; {allowed}{job}")
     word = next(word for word in others[0] if _TRAINS.search(word.text))
     return Problem(
         Location(file, word.line, word.column),

@@ -44,6 +44,7 @@ class Draft:
     outdated: list[Outdated] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    own_rows: bool = False
 
     def __post_init__(self) -> None:
         self.sources[""] = self.place("")
@@ -150,6 +151,7 @@ class Draft:
             unread=tuple(self.unread),
             outdated=tuple(self.outdated),
             assumed=tuple(self.assumed),
+            own_rows=self.own_rows,
         )
 
     def in_their_words(self, problem: Problem) -> Problem:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from vlcheck.finding import Json
 from vlcheck.spec import Concern
+
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 
 Package: TypeAlias = Literal["transformers", "trl", "axolotl", "llamafactory", "ms-swift"]
 
@@ -57,6 +61,9 @@ class Gone:
     meant: To | Idle | Unjudged | Together = Idle()
 
 
+Write: TypeAlias = Callable[[Json], str]
+"""How a format writes a field: its value to `key: value`; None to what takes it out, or names it. Empty: it cannot."""
+
 Fate: TypeAlias = To | Idle | Together | Unjudged | Gone
 
 
@@ -78,6 +85,23 @@ def same(section: str, names: str) -> dict[str, Fate]:
 def together(names: str) -> dict[str, Fate]:
     """Rows for keys, separated by blanks, that the format's `settle` reads."""
     return dict.fromkeys(names.split(), Together())
+
+
+def named(key: str) -> Write:
+    """A field that is written as this key, with the value that it has."""
+    return lambda value: key if value is None else f"{key}: {flow(value)}"
+
+
+def flow(value: Json) -> str:
+    """A value in YAML's flow style, text without quotes where it needs none."""
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(flow, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
+    text = str(value)
+    return text if not isinstance(value, str) or _PLAIN.fullmatch(text) else "'" + text.replace("'", "''") + "'"
 
 
 def one_of(choices: Mapping[str, Json]) -> Callable[[Json], Json]:

@@ -159,10 +159,10 @@ def _adapters(draft: Draft) -> None:
     targets = _names(draft.value("lora_target"))
     if targets is not None:
         draft.put("lora.target_modules", "all-linear" if targets == ["all"] else targets, "lora_target")
-    settle_frozen(draft, _SWITCHES)
+    settle_frozen(draft, SWITCHES)
 
 
-_SWITCHES = {
+SWITCHES = {
     "vision": "freeze_vision_tower",
     "projector": "freeze_multi_modal_projector",
     "language": "freeze_language_model",
@@ -177,10 +177,12 @@ def _quantization(draft: Draft) -> None:
                     fields={"quantization_type": "quant_type", "double_quantization": "use_double_quant"})  # fmt: skip
 
 
+ATTENTION = {"fa2": "flash_attention_2", "fa3": "flash_attention_3", "disabled": "eager", "sdpa": "sdpa"}
+
+
 def _loading(draft: Draft) -> None:
-    attention = {"fa2": "flash_attention_2", "fa3": "flash_attention_3", "disabled": "eager", "sdpa": "sdpa"}
     if (asked := draft.value("flash_attn")) not in (None, "auto"):
-        draft.put("model.attn_implementation", attention.get(str(asked), asked), "flash_attn")
+        draft.put("model.attn_implementation", ATTENTION.get(str(asked), asked), "flash_attn")
     if draft.on("fp16"):
         draft.put("model.dtype", "float16", "fp16")
     if draft.on("pure_bf16"):

@@ -254,10 +254,10 @@ def _adapters(draft: Draft) -> None:
             value = "all-linear"
         if value is not None:
             draft.put("lora.target_modules", value, key)
-    settle_frozen(draft, _SWITCHES)
+    settle_frozen(draft, SWITCHES)
 
 
-_SWITCHES = {"vision": "freeze_vit", "projector": "freeze_aligner", "language": "freeze_llm"}
+SWITCHES = {"vision": "freeze_vit", "projector": "freeze_aligner", "language": "freeze_llm"}
 """Tower (an audio tower too) and projector are frozen unless told otherwise, swift/arguments/tuner_args.py:122-124."""
 
 

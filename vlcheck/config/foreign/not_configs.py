@@ -16,7 +16,6 @@ ENOUGH = 64 * 1024
 """Characters that are looked at: what a file is shows in its head."""
 
 _ALLOWED = "allowed: a run's config, as YAML or JSON"
-_SCRIPT = "scripts are not read yet; write its arguments into a config (`vlcheck init`)"
 _PACKAGES = f"is a list of packages; {_ALLOWED}"
 _JOB = "`vlcheck preflight` reads jobs; name the config of the run that it starts"
 
@@ -61,18 +60,13 @@ def _rows(head: str) -> bool:
 
 
 TEXTS = (
-    Text(
-        "is a Jupyter notebook; notebooks are not read yet; write its arguments into a config (`vlcheck init`)",
-        lambda head: head.lstrip().startswith("{") and re.search(r'"(nbformat|cell_type)"\s*:', head),
-        (".ipynb",),
-    ),
+    Text(f"is a job; {_JOB}", _pattern(r"^(import|from) +modal\b")),
     Text(f"is a data set; {_ALLOWED}, which names the data", _rows, (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")),
     Text(f"is a page of text; {_ALLOWED}", _pattern(r"^(```|<!DOCTYPE|<html)"), (".md", ".rst", ".html", ".ipynb")),
-    Text(f"is a Python script; {_SCRIPT}", _pattern(r"^(import [\w.]+|from [\w.]+ import )"), (".py",)),
     Text(_PACKAGES, _pattern(r'^\[\[package\]\]|"lockfileVersion"|^[\w.\[\]-]+==\d'), (".lock",)),
     Text(f"is a TOML file; {_ALLOWED}", lambda head: re.match(r"\[[\w.-]+\]\s*$", _first(head)), (".toml",)),
 )
-"""In the order in which they are asked; a page of text may show a script."""
+"""In the order in which they are asked."""
 
 _RUN = frozenset(("model", "model_name_or_path", "base_model", "lora"))
 KEYS = (
@@ -89,6 +83,12 @@ KEYS = (
     Keys(f"is a job; {_JOB}", frozenset(("kind", "apiVersion"))),
     Keys(f"is a job; {_JOB}", frozenset(("run",)), frozenset(("resources", "setup", "num_nodes")), _RUN),
     Keys(f"is a job; {_JOB}", frozenset(("services",)), lacks=_RUN),
+    Keys(f"is a job; {_JOB}", frozenset(("terraform_version",))),
+    Keys(f"is a job; {_JOB}", frozenset(("jobDefinitionName",))),
+    Keys(f"is a job; {_JOB}", frozenset(("AlgorithmSpecification", "ResourceConfig"))),
+    Keys(f"is a job; {_JOB}", frozenset(("imageName",)), frozenset(("gpuTypeIds", "gpuTypeId", "gpuCount"))),
+    Keys(f"is a job; {_JOB}", frozenset(("image", "gpu", "name")), lacks=_RUN),
+    Keys(f"is a job; {_JOB}", frozenset(("template",)), frozenset(("launchStage", "name")), _RUN),
     Keys(f"is a CI workflow; {_ALLOWED}", frozenset(("jobs",)), lacks=_RUN),
     Keys(f"is the state of a finished run; {_ALLOWED}", frozenset(("log_history",))),
     Keys(

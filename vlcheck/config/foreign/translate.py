@@ -21,7 +21,9 @@ class Format:
     """One kind of file of another tool."""
 
     name: str
-    """What messages and `Origin.format` call it."""
+    """What `Origin.format` calls it, and messages too."""
+    title: str = ""
+    """What messages call it, where that is another name."""
     framework: Framework
     """Whose loop runs what the file describes."""
     packages: tuple[str, ...]
@@ -40,6 +42,7 @@ def translated(
     folder: Path,
     *,
     stated: str | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> RunSpec:
     """Make a run of another tool's file.
 
@@ -48,6 +51,7 @@ def translated(
         sources: dotted path to the place that set it.
         folder: what relative paths in the file are relative to.
         stated: version of the framework; by default the installed one, else the newest that vlcheck knows.
+        others: versions of other packages that the file itself states.
 
     Raises:
         ConfigError: with every problem of the file, in the file's own words and places.
@@ -58,7 +62,8 @@ def translated(
     own = form.packages[0]
     if stated is not None and stated != versions[own]:  # what else is installed there is not known
         versions = {**dict.fromkeys(versions, ""), own: stated}
-    draft = Draft(f"{form.name} {versions[own]}", dict(document), dict(sources), versions, folder)
+    versions |= {package: others[package] for package in versions if others and package in others and package != own}
+    draft = Draft(f"{form.title or form.name} {versions[own]}", dict(document), dict(sources), versions, folder)
     draft.read(form.keys)
     form.settle(draft)
     if draft.problems:

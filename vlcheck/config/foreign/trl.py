@@ -33,9 +33,7 @@ def _alone(value: Json) -> Json:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-KEYS: Mapping[str, Fate] = {
-    **ARGUMENTS,
-    # ModelConfig
+MODEL_CONFIG: Mapping[str, Fate] = {
     "model_name_or_path": To("model.id"),
     "model_revision": To("model.revision"),
     "attn_implementation": To("model.attn_implementation", otherwise=Unjudged(("memory", "placement"))),
@@ -48,7 +46,10 @@ KEYS: Mapping[str, Fate] = {
     **together(
         "dtype use_peft load_in_4bit load_in_8bit bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_quant_storage"
     ),
-    # SFTConfig
+    "torch_dtype": _gone("0.24.0", "0.29.0", "trl/trainer/model_config.py", "dtype", Together()),
+}
+SFT_CONFIG: Mapping[str, Fate] = {
+    **ARGUMENTS,
     "max_length": To("data.max_length"),
     **same("training", "packing padding_free activation_offloading assistant_only_loss completion_only_loss"),
     "loss_type": Unjudged(("memory",), (None, "nll", "chunked_nll")),
@@ -59,6 +60,15 @@ KEYS: Mapping[str, Fate] = {
     **unjudged("pad_to_multiple_of", "memory", harmless=(None, "auto")),
     **unjudged("eval_packing", "memory"),
     **idle("router_aux_loss_coef dataset_text_field dataset_kwargs dataset_num_proc shuffle_dataset packing_strategy"),
+    "max_seq_length": _gone("0.19.1", "0.21.0", _SFT, "max_length", To("data.max_length")),
+    "use_liger": _gone("0.16.1", "0.19.1", _SFT, "use_liger_kernel", Together()),
+    "dataset_batch_size": _gone("0.16.1", "0.19.1", _SFT),
+    "num_of_sequences": _gone("0.16.1", "0.19.1", _SFT),
+    "chars_per_token": _gone("0.16.1", "0.19.1", _SFT),
+}
+KEYS: Mapping[str, Fate] = {
+    **MODEL_CONFIG,
+    **SFT_CONFIG,
     # what `trl sft` hands on to accelerate's launcher, trl/cli/commands/training.py
     "num_processes": To("hardware.count"),
     **together("accelerate_config"),
@@ -68,8 +78,6 @@ KEYS: Mapping[str, Fate] = {
     **unjudged("dataset_config", "data"),
     **unjudged("test_split_size", "data"),
     **idle("dataset_streaming streaming ignore_bias_buffers env"),
-    "max_seq_length": _gone("0.19.1", "0.21.0", _SFT, "max_length", To("data.max_length")),
-    "torch_dtype": _gone("0.24.0", "0.29.0", "trl/trainer/model_config.py", "dtype", Together()),
     "gradient_checkpointing_use_reentrant": _gone(
         "0.24.0",
         "0.29.0",
@@ -77,10 +85,6 @@ KEYS: Mapping[str, Fate] = {
         "gradient_checkpointing_kwargs: {use_reentrant: false}",
         To("training.gradient_checkpointing_kwargs.use_reentrant"),
     ),
-    "use_liger": _gone("0.16.1", "0.19.1", _SFT, "use_liger_kernel", Together()),
-    "dataset_batch_size": _gone("0.16.1", "0.19.1", _SFT),
-    "num_of_sequences": _gone("0.16.1", "0.19.1", _SFT),
-    "chars_per_token": _gone("0.16.1", "0.19.1", _SFT),
 }
 
 
@@ -148,14 +152,14 @@ def _model(draft: Draft) -> None:
         return
     draft.put("model.id", local_or_hub(draft.value("model_name_or_path"), draft.folder), "model_name_or_path")
     for key in ("torch_dtype", "dtype"):
-        _dtype(draft, key)
+        settle_dtype(draft, key)
     if draft.mapping("model_init_kwargs"):  # they outrank the arguments, trl/scripts/sft.py
-        draft.read(_LOADING, prefix="model_init_kwargs.")
+        draft.read(LOADING, prefix="model_init_kwargs.")
         for key in ("model_init_kwargs.torch_dtype", "model_init_kwargs.dtype"):
-            _dtype(draft, key)
+            settle_dtype(draft, key)
 
 
-_LOADING: Mapping[str, Fate] = {
+LOADING: Mapping[str, Fate] = {
     "revision": To("model.revision"),
     "attn_implementation": KEYS["attn_implementation"],
     **together("dtype torch_dtype"),
@@ -164,7 +168,8 @@ _LOADING: Mapping[str, Fate] = {
 }
 
 
-def _dtype(draft: Draft, key: str) -> None:
+def settle_dtype(draft: Draft, key: str) -> None:
+    """The model's type; the checkpoint's own is judged as bfloat16, and said."""
     value = draft.value(key)
     if value is None:
         return
@@ -199,12 +204,12 @@ def _quantization(draft: Draft) -> None:
     for key in bits:
         draft.put(f"quantization.{key}", True, key)
     if bits == ["load_in_4bit"]:
-        for key, field in _BITS.items():
+        for key, field in BITS.items():
             if draft.value(key) is not None:
                 draft.put(f"quantization.{field}", draft.value(key), key)
 
 
-_BITS = {
+BITS = {
     "bnb_4bit_quant_type": "bnb_4bit_quant_type",
     "use_bnb_nested_quant": "bnb_4bit_use_double_quant",
     "bnb_4bit_quant_storage": "bnb_4bit_quant_storage",

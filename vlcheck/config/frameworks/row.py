@@ -38,6 +38,10 @@ class Framework:
     """The collator of a run with images, by its import path; empty where the user brings one."""
     supervises: Fact[Supervision]
     too_long: Fact[TooLong]
+    answers_alone: Fact[str] = Fact("", "")
+    """How it is told to supervise answers alone where it does not by itself; what was tried with rows of images."""
+    example: str = ""
+    """An official example of rows with images that leaves its supervision as it is."""
     columns: Fact[tuple[str, ...]]
     """Columns that it reads of a row with images."""
     freezes: Fact[tuple[Freezable, ...]]

@@ -7,6 +7,7 @@ from vlcheck.config.frameworks.transformers import ARGUMENTS, HEAD
 
 _MODEL = "trl/trainer/model_config.py"
 _SFT = "trl/trainer/sft_config.py"
+_EXAMPLE = "https://github.com/huggingface/trl/blob/main/examples/scripts/sft_vlm.py"
 
 TRL = Framework(
     name="trl",
@@ -14,6 +15,12 @@ TRL = Framework(
     package="trl",
     collator=Fact("trl.trainer.sft_trainer:DataCollatorForVisionLanguageModeling", "trl/trainer/sft_trainer.py:982"),
     supervises=Fact("all", "trl/trainer/sft_trainer.py:412, sft_config.py:273"),
+    answers_alone=Fact(
+        "rows of prompt and completion, with completion_only_loss; or rows of messages with assistant_only_loss, for "
+        "which trl must have a training twin of the model's chat template",
+        "trl/trainer/sft_trainer.py:500,941, with transformers 5.18 for the latter, :787; chat_template_utils.py:1157",
+    ),
+    example=_EXAMPLE,
     too_long=Fact("cut", "trl/trainer/sft_trainer.py:381; a cut image stops the run, :1631"),
     columns=Fact(("messages", "prompt", "completion", "image", "images"), "trl/trainer/sft_trainer.py:1494"),
     freezes=Fact((), "peft decides"),
@@ -51,6 +58,11 @@ TRL_0_24 = Framework(
     package="trl",
     collator=Fact("trl.trainer.sft_trainer:DataCollatorForVisionLanguageModeling", f"{_OLD}/sft_trainer.py:766"),
     supervises=Fact("all", f"{_OLD}/sft_trainer.py:378, prompt and completion apart, :451"),
+    answers_alone=Fact(
+        "rows of prompt and completion, with completion_only_loss",
+        f"{_OLD}/sft_trainer.py:451; assistant_only_loss is refused for images, :661",
+    ),
+    example=_EXAMPLE,
     too_long=Fact("cut", f"{_OLD}/sft_trainer.py:374"),
     columns=Fact(("messages", "prompt", "completion", "images"), f"{_OLD}/sft_trainer.py:1076"),
     freezes=Fact((), "peft decides"),

@@ -24,6 +24,10 @@ UNSLOTH = Framework(
     package="unsloth",
     collator=Fact("unsloth_zoo.vision_utils:UnslothVisionDataCollator", f"{_ZOO}:1807"),
     supervises=Fact("all but images", f"{_ZOO}:2107-2114,1383-1405; train_on_responses_only unset, :1830"),
+    answers_alone=Fact(
+        "train_on_responses_only=True, instruction_part and response_part of UnslothVisionDataCollator",
+        f"{_ZOO}:1830,1958",
+    ),
     too_long=Fact("cut", f"{_ZOO}:2077"),
     columns=Fact(("messages", "prompt", "completion", "images"), _ZOO),
     freezes=Fact((), "unsloth/models/vision.py:4917"),

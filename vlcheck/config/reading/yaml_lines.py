@@ -31,8 +31,18 @@ def read_yaml(path: str | os.PathLike[str]) -> tuple[dict[str, Json], Mapping[st
     Raises:
         ConfigError: with one problem, at the place where the file stops being usable.
     """
-    file = os.fsdecode(path)
-    text = read_text(path)
+    return parse_yaml(read_text(path), os.fsdecode(path))
+
+
+def parse_yaml(text: str, file: str) -> tuple[dict[str, Json], Mapping[str, Location]]:
+    """Read one YAML mapping of a text.
+
+    Args:
+        file: stands for the file in places.
+
+    Raises:
+        ConfigError: as `read_yaml`.
+    """
     root = build_tree(text, file)
     if root is None:
         emptiness = "only comments" if text.strip() else "nothing"

@@ -19,7 +19,7 @@ _NOUNS = {str: ("string", "strings"), int: ("integer", "integers"), float: ("fin
 def sections() -> Mapping[str, Any]:
     """The sections of a config and their annotations, in the order of `RunSpec`."""
     hints = get_type_hints(RunSpec, include_extras=True)
-    return {name: hint for name, hint in hints.items() if name not in ("sources", "origin")}
+    return {name: hint for name, hint in hints.items() if name not in ("sources", "origin", "ignores")}
 
 
 @cache

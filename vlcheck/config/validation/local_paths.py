@@ -34,7 +34,9 @@ def resolved_model(model: ModelRef, folder: Path) -> ModelRef:
 
 
 def resolved_data(data: Data, folder: Path) -> Data:
-    """Make the samples' path absolute."""
+    """Make the samples' path absolute, and that of a script that holds the collator."""
+    if data.collator is not None and (script := data.collator.rpartition(":")[0]).endswith((".py", ".ipynb")):
+        data = replace(data, collator=f"{_resolved(script, folder)}:{data.collator.rpartition(':')[2]}")
     return data if data.path is None else replace(data, path=str(_resolved(data.path, folder)))
 
 

@@ -1,0 +1,159 @@
+"""A team that lives with a finding: comments, a baseline, a project's settings; the exit codes stay what they mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+SELECT = ("--offline", "--select", "VLC106")
+NOTE = ("--fail-on", "note")
+RUN = "model: {{id: google/gemma-4-31B-it}}{comment}\nlora: {{target_modules: all-linear}}\n"
+
+
+@pytest.fixture
+def run(tmp_path, vlcheck):
+    """A run with one note, about line 1; its config is written with a comment, and audited."""
+
+    def audited(*options: str, comment: str = "") -> tuple[int, str, str]:
+        Path("train.yaml").write_text(RUN.format(comment=comment), "utf-8")
+        return vlcheck("audit", "train.yaml", *options)
+
+    return audited
+
+
+def summary(out: str) -> str:
+    return out.splitlines()[-1]
+
+
+def test_a_comment_ignores_its_line(run):
+    """The finding does not count, and is told with its reason."""
+    assert run(*SELECT, *NOTE)[0] == 1
+    code, out, err = run(*SELECT, *NOTE, comment="  # vlcheck: ignore[VLC106] known, see the ticket")
+
+    assert (code, err) == (0, "")
+    assert " ".join(out.split()).count("ignored: VLC106 clip-inactive train.yaml:1: ") == 1
+    assert "reason: known, see the ticket (train.yaml:1)" in " ".join(out.split())
+    assert summary(out).startswith("0 errors, 0 warnings, 0 notes; 1 finding ignored; ")
+
+
+def test_an_idle_comment_is_said(run):
+    """What it names was judged, and nothing was found there."""
+    _, out, _ = run(*SELECT, comment="\n# vlcheck: ignore[VLC106] elsewhere")
+    assert "the comment at train.yaml:2 ignores VLC106, and nothing" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("comment", "complaint"),
+    [
+        ("ignore[VLC106]", "comment \"# vlcheck: ignore[VLC106]\" gives no reason; allowed: "),
+        ("ignore[VLC996] why", "the comment ignores no rule 'VLC996'; did you mean "),
+    ],
+)  # fmt: skip
+def test_a_comment_that_cannot_be_meant_is_refused(run, comment, complaint):
+    """Before any work, with its place."""
+    code, out, err = run(*SELECT, comment=f"  # vlcheck: {comment}")
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: train.yaml:1:37: {complaint}")
+
+
+def test_a_baseline_holds_and_shrinks(run, tmp_path):
+    """Written once, it holds what is known wherever it stands; what is fixed leaves it; it is not written over."""
+    code, out, err = run(*SELECT, *NOTE, "--write-baseline", "known.json")
+    assert (code, err) == (0, "known.json holds 1 findings; --baseline known.json leaves them out\n")
+    (entry,) = json.loads(Path("known.json").read_text("utf-8"))["findings"]
+    assert (entry["config"], entry["code"]) == ("train.yaml", "VLC106")
+
+    code, out, err = run(*SELECT, *NOTE, "--baseline", "known.json", comment="\n\n")
+    assert (code, err) == (0, "")
+    assert "reason: in the baseline known.json" in " ".join(out.split())
+
+    assert run(*SELECT, "--write-baseline", "known.json")[2] == (
+        "error: known.json exists, and a baseline only shrinks: --baseline known.json takes fixed findings out of it\n"
+    )
+    known = Path("known.json").read_text("utf-8")
+    assert run("--offline", "--select", "VLC112", "--baseline", "known.json")[2] == ""  # VLC106 was not judged
+    assert Path("known.json").read_text("utf-8") == known
+
+
+def test_what_is_fixed_leaves_the_baseline(run, vlcheck):
+    """And comes back as new."""
+    run(*SELECT, "--write-baseline", "known.json")
+    Path("train.yaml").write_text(RUN.format(comment="").replace("31B", "E2B"), "utf-8")
+
+    assert vlcheck("audit", "train.yaml", *SELECT, "--baseline", "known.json")[2] == (
+        "known.json: 1 fixed and taken out, 0 left\n"
+    )
+    assert run(*SELECT, *NOTE, "--baseline", "known.json")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--baseline", "known.json"), "known.json:1:1: baseline no such file; --write-baseline writes one"),
+        (("--baseline", "a", "--write-baseline", "b"), "--baseline and --write-baseline exclude each other"),
+        (("--write-baseline", "no/where.json"), "cannot write no: no such folder"),
+    ],
+)
+def test_options_of_baselines(run, options, complaint):
+    assert run(*SELECT, *options) == (2, "", f"error: {complaint}\n")
+
+
+PROJECT = """
+[tool.vlcheck]
+select = ["VLC106", "VLC112", "delta-zero"]
+ignore = ["VLC112"]
+fail-on = "warning"
+format = "github"
+severity = { VLC1 = "error", clip-inactive = "warning" }
+"""
+
+
+def test_a_projects_settings(run):
+    """They stand where no option is given; the changed severity is said."""
+    Path("pyproject.toml").write_text(PROJECT, "utf-8")
+    code, out, err = run("--offline")
+
+    assert (code, err) == (1, "")
+    assert out.startswith("::warning file=train.yaml,line=1,col=9,title=VLC106 clip-inactive::")
+    assert "remark: severities of this project: VLC106 warning (not note)\n" in out
+    assert summary(out) == "0 errors, 1 warning, 0 notes; 0 rules passed, 0 not applicable, 0 skipped, 0 failed to run"
+
+
+def test_options_outrank_the_project(run):
+    """Each its own setting."""
+    Path("pyproject.toml").write_text(PROJECT, "utf-8")
+    code, out, _ = run("--offline", "--select", "VLC106,VLC112", "--ignore", "VLC106", "--format", "text")
+
+    assert code == 0
+    assert "passed: VLC112" in out or "not applicable: VLC112" in out
+    assert run("--offline", "--fail-on", "error")[0] == 0
+
+
+def test_a_projects_baseline(run):
+    """Relative to its file; the first one is written by the option that names it."""
+    Path("pyproject.toml").write_text('[tool.vlcheck]\nbaseline = "known.json"\nselect = ["VLC106"]\n', "utf-8")
+    assert run("--offline")[0] == 2
+    assert run("--offline", *NOTE, "--write-baseline", "known.json")[0] == 0
+    assert run("--offline", *NOTE)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('select = ["VLC999"]', "select: no rule 'VLC999'"),
+        ('severity = {VLC998 = "note"}', "severity: no rule 'VLC998'"),
+        ('format = "yaml"', "format: 'yaml' is no format; allowed: text, json, sarif, junit, github, markdown"),
+        ("selekt = []", "unknown key selekt; did you mean select?"),
+    ],
+)
+def test_a_projects_mistakes(run, tmp_path, line, complaint):
+    """One line, with the file."""
+    Path("pyproject.toml").write_text(f"[tool.vlcheck]\n{line}\n", "utf-8")
+    code, out, err = run("--offline")
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path / 'pyproject.toml'}:2:1: {complaint}")
+    assert err.count("\n") == 1

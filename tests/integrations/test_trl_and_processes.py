@@ -1,0 +1,78 @@
+"""The live door in TRL's trainer, and in two processes that accelerate launches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integrations import live_samples as live
+from tests.training.test_loss import free_port
+from vlcheck import RunCheckCallback, RunCheckFailed, Severity, check_run
+
+
+def sft(folder: Path, split: bool, callbacks: list | None = None):
+    """TRL's trainer over rows of messages, or with `split` of prompt and completion."""
+    trl = pytest.importorskip("trl", reason="trl is not installed")
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    rows = live.rows()
+    if split:
+        rows = [{"prompt": row["messages"][:1], "completion": row["messages"][1:], "images": row["images"]}
+                for row in rows]  # fmt: skip
+    arguments = trl.SFTConfig(
+        output_dir=str(folder), per_device_train_batch_size=2, max_steps=1, report_to="none", save_strategy="no",
+        use_cpu=True, bf16=False, max_length=None, disable_tqdm=True,
+    )  # fmt: skip
+    return trl.SFTTrainer(
+        model=live.base(),
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=live.processor(),
+        peft_config=live.lora(),
+        callbacks=callbacks,
+    )
+
+
+def test_trl_s_collator_supervises_everything_by_default(tmp_path):
+    """Its rows, columns dropped, and its collator; both doors say the same."""
+    trainer = sft(tmp_path, split=False)
+
+    report = check_run(trainer)
+
+    assert [o.rule.code for o in report.found(Severity.ERROR) if not o.explained_by] == ["VLC207"]
+    assert report.spec.training.framework == "trl"
+    trainer.add_callback(RunCheckCallback())
+    with pytest.raises(RunCheckFailed, match="VLC207 everything-supervised"):
+        trainer.train()
+
+
+@pytest.mark.slow
+def test_trl_with_prompt_and_completion_is_sound(tmp_path):
+    looking = RunCheckCallback()
+
+    sft(tmp_path, split=True, callbacks=[looking]).train()
+
+    assert [len(report.found(Severity.WARNING)) for report in looking.reports] == [0, 0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("none", ("trained 2 of 2", "trained 2 of 2")),
+        ("early", ("RunCheckFailed: vlcheck stopped", "RunCheckFailed: vlcheck stopped")),
+        ("one", ("RuntimeError: vlcheck stopped this run on another process", "RunCheckFailed: vlcheck stopped")),
+    ],
+)
+def test_two_processes_go_on_or_stop_together(tmp_path, fault, told):
+    """By the launcher that `accelerate launch` calls, over gloo; what one of them finds stops both."""
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()),
+         "-m", "tests.integrations.two_processes", str(tmp_path), fault],
+        check=True, timeout=300, capture_output=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+
+    said = [(tmp_path / f"rank-{rank}.txt").read_text() for rank in (0, 1)]
+    assert [line.startswith(wanted) for line, wanted in zip(said, told, strict=True)] == [True, True], said
