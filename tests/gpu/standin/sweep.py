@@ -2,13 +2,14 @@
 
     python -m tests.gpu.standin.sweep OUT --base fixtures/standin [--work DIR] [--seconds 500] [--workers 6]
 
-Resumable: what has its line in OUT/runs.jsonl or fixtures/harm/ is not run again. `settings.json` in OUT, or else in
+Resumable: what has its line in OUT/runs.jsonl, or of the same base in fixtures/harm/, is not run again. `settings.json` in OUT, or else in
 `fixtures/standin`, says how the runs are trained; without either a probe of three learning rates decides.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -46,6 +47,16 @@ def lines(*files: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for file in files if file.exists() for line in file.read_text("utf-8").splitlines()]
 
 
+def digest(base: Path) -> str:
+    """SHA-256 of a base's weights, by which a run says what it was tuned from."""
+    return hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
+
+
+def measured(base: str, folder: Path = FIXTURES / "harm") -> list[dict[str, Any]]:
+    """The runs that are kept of that base."""
+    return [line for line in lines(*sorted(folder.glob("*.jsonl"))) if line["base"] == base]
+
+
 def work(out: Path, given: argparse.Namespace) -> None:
     """One process: run whatever nobody else has taken, until the clock says stop."""
     import torch
@@ -60,6 +71,7 @@ def work(out: Path, given: argparse.Namespace) -> None:
     settings = json.loads(given.settings)
     steps, longest = settings.pop("steps"), 0.0
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    base = digest(given.base)
     done = {(line["fault"], line["seed"]) for line in lines(out / given.lines)}
     for job in json.loads(given.jobs):
         fault, seed, own = job["fault"], job["seed"], job.get("settings", {})
@@ -83,7 +95,8 @@ def work(out: Path, given: argparse.Namespace) -> None:
         longest = max(longest, time.time() - begun)
         line = {
             "fault": fault, "seed": seed, **found, "settings": {"steps": steps, **settings} | own,
-            "wall": round(time.time() - begun, 1), "card": card, "versions": installed(),
+            "wall": round(time.time() - begun, 1), "card": card, "versions": installed(), "base": base,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
         }  # fmt: skip
         with (out / given.lines).open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -129,11 +142,34 @@ def probed(given: argparse.Namespace, until: float, own: dict[str, Any]) -> dict
     return {**settings, "learning_rate": best["settings"]["learning_rate"], "steps": steps}
 
 
-def main() -> None:
+def left(base: str, seeds: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The runs of a base that fixtures/harm lacks."""
+    done = {(line["fault"], line["seed"]) for line in measured(base)}
+    return [{"fault": fault, "seed": seed} for fault, seed in wanted(seeds) if (fault, seed) not in done]
+
+
+def sweep(given: argparse.Namespace) -> None:
     """Probe where nothing is settled, then every run that the clock allows."""
     from tests.gpu.standin.faults import SEEDS
     from tests.gpu.standin.tasks import Task, base_accuracy, write_photos
 
+    until, few = time.time() + given.seconds, given.miniature
+    task = Task(breeds=4, train=4, test=2) if few else Task()
+    write_photos(task, given.work / "photos", 1 if few else 14)
+    kept = next((f for f in (given.out / "settings.json", FIXTURES / "standin" / "settings.json") if f.exists()), None)
+    if kept:
+        settings = json.loads(kept.read_text())
+    else:
+        settings = probed(given, until, {**MINIATURE, "steps": 1, "dataloader_num_workers": 0} if few else {})
+        (given.out / "settings.json").write_text(json.dumps(settings) + "\n")
+    side_by_side(given, left(digest(given.base), SEEDS[:1] if few else SEEDS), settings, "runs.jsonl", until - 8)
+    if not (given.out / "base.json").exists() and time.time() < until:
+        found = base_accuracy(given.base, given.work / "photos", given.work / "base")
+        (given.out / "base.json").write_text(json.dumps(found) + "\n")
+
+
+def main() -> None:
+    """As the module says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--base", type=Path, default=FIXTURES / "standin")
@@ -149,22 +185,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     if given.jobs:
         work(given.out, given)
-        return
-    until, few = time.time() + given.seconds, given.miniature
-    task = Task(breeds=4, train=4, test=2) if few else Task()
-    write_photos(task, given.work / "photos", 1 if few else 14)
-    kept = next((f for f in (given.out / "settings.json", FIXTURES / "standin" / "settings.json") if f.exists()), None)
-    if kept:
-        settings = json.loads(kept.read_text())
     else:
-        settings = probed(given, until, {**MINIATURE, "steps": 1, "dataloader_num_workers": 0} if few else {})
-        (given.out / "settings.json").write_text(json.dumps(settings) + "\n")
-    done = {(line["fault"], line["seed"]) for line in lines(*sorted((FIXTURES / "harm").glob("*.jsonl")))}
-    jobs = [{"fault": f, "seed": s} for f, s in wanted(SEEDS[:1] if few else SEEDS) if (f, s) not in done]
-    side_by_side(given, jobs, settings, "runs.jsonl", until - 8)
-    if not (given.out / "base.json").exists() and time.time() < until:
-        found = base_accuracy(given.base, given.work / "photos", given.work / "base")
-        (given.out / "base.json").write_text(json.dumps(found) + "\n")
+        sweep(given)
 
 
 if __name__ == "__main__":
