@@ -16,6 +16,7 @@ from unittest import mock
 
 import torch
 
+from vlcheck.library_settings import CheckpointingKwargs
 from vlcheck.model.family import CLIP_BOUNDS
 from vlcheck.processing.chat_template import RowText
 from vlcheck.processing.collator import Batch, Collated, Collator
@@ -300,7 +301,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "reentrant checkpointing": Fault(
         "reentrant checkpointing, inputs without gradient", ("VLC406",),
-        spec=_training(gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": True}),
+        spec=_training(gradient_checkpointing=True, gradient_checkpointing_kwargs=CheckpointingKwargs(use_reentrant=True)),
         training=_reentrant,
     ),
     "rate times ten": Fault("ten times the learning rate", ("VLC806",), spec=_faster),
