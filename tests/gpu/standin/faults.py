@@ -268,7 +268,10 @@ def _fourfold(spec: RunSpec) -> RunSpec:
 def _vision_whole(spec: RunSpec) -> RunSpec:
     assert spec.quantization is not None
     return replace(
-        spec, quantization=replace(spec.quantization, llm_int8_skip_modules=("lm_head", "vision_tower", "embed_vision"))
+        spec,
+        quantization=replace(
+            spec.quantization, llm_int8_skip_modules=("lm_head", "model.vision_tower", "model.embed_vision")
+        ),
     )
 
 
