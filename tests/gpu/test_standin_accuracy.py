@@ -6,7 +6,6 @@ pytest -m "slow and not gpu" tests/gpu/test_standin_accuracy.py     the smaller 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -45,13 +44,8 @@ def many(folder, jobs, seconds=SECONDS):
     found = sweep.lines(folder / "runs.jsonl")
     for line in found:
         print(json.dumps({"test": "standin"} | {key: line.get(key) for key in ("fault", "seed", "accuracy", "n")}))
+    assert not [line for line in found if "error" in line], found
     return {(line["fault"], line["seed"]): line["accuracy"] for line in found}
-
-
-@needs_base
-def test_the_base_is_the_one_that_was_measured():
-    known = json.loads((BASE / "base.json").read_text())
-    assert hashlib.sha256((BASE / "model.safetensors").read_bytes()).hexdigest() == known["sha256"]
 
 
 class TestOnACard:

@@ -2,8 +2,9 @@
 
     python -m tests.gpu.standin.sweep OUT --base fixtures/standin [--work DIR] [--seconds 500] [--workers 6]
 
-Resumable: what has its line in OUT/runs.jsonl, or of the same base in fixtures/harm/, is not run again. `settings.json` in OUT, or else in
-`fixtures/standin`, says how the runs are trained; without either a probe of three learning rates decides.
+Resumable: what has its line in OUT/runs.jsonl, or of the same base in fixtures/harm/, is not run again.
+`settings.json` in OUT, or else in `fixtures/standin`, says how the runs are trained; without either a probe of three
+learning rates decides.
 """
 
 from __future__ import annotations

@@ -141,10 +141,7 @@ def row(effect: Effect) -> str:
         told = [
             f"{effect.accuracy:.1%}", f"{points(effect.difference)} ({low} to {high})",
             f"{effect.runs[0]['losses'][-1]:.3g}",
-            " / ".join(
-                f"{mean(run['norms'].get(part, 0.0) for run in effect.runs):.2g}"
-                for part in ("vision", "projector", "language")
-            ),
+            gradient_norms(effect.runs),
         ]  # fmt: skip
     verdict = effect.verdict.replace("|", "/").replace("\n", " ")[:160]
     seeds = len(effect.runs) or len(effect.errors)
@@ -167,6 +164,8 @@ def page(found: Sequence[Effect], runs: Sequence[Run], known: Mapping[str, Any],
     settings = first["settings"]
     before = known.get("untuned")
     untuned = f" Before it is tuned it names {before['correct']} of {before['n']}." if before else ""
+    norms = gradient_norms(sound)
+    rest = f"Not run yet: {', '.join(missing)}." if missing else "None is left out."
     text = f"""# What a fault costs
 
 Each fault alone in a run that is sound otherwise, through `vlcheck train` and `vlcheck evaluate`; written by
@@ -175,30 +174,46 @@ Each fault alone in a run that is sound otherwise, through `vlcheck train` and `
 The model is a stand-in: Gemma 4's own classes with {parameters / 1e6:.1f} M parameters, pre-trained on drawn animals
 (`fixtures/standin/`). It is tuned with QLoRA on photos of 37 invented breeds, {settings["steps"]} steps of 32 at a
 learning rate of {settings["learning_rate"]:g}, and names {n} photos that it has not seen by generation. The sound run
-names {right} of {n * len(sound)} ({wilson(round(right / len(sound)), n)} for one seed) over {len(sound)} seeds.{untuned} {len(own)} runs, {" and ".join(dates)}, {first["card"]}, {versions}.
+names {right} of {n * len(sound)} over {len(sound)} seeds ({wilson(round(right / len(sound)), n)} for a seed).{untuned}
+{len(own)} runs, {" and ".join(dates)}, {first["card"]}, {versions}.
 
 - The difference is to the sound runs of the same seeds, in points of accuracy. Its 95 % interval is the wider, on each
   side, of Student's t over the seeds and Newcombe's over the {n} pictures, which are the same in every run. With one
   seed only the pictures count, and nothing is said of other seeds. Nothing is corrected for {len(found)} comparisons.
-- {len(found)} faults were run, {whole} of them on all {len(SEEDS)} seeds. {f"Not run yet: {', '.join(missing)}." if missing else "None is left out."}
+- {len(found)} faults were run, {whole} of them on all {len(SEEDS)} seeds. {rest}
 - **A model that reaches 100 % hides what only slows it.** "Not shown at this scale" says that these pictures, steps
-  and this size do not show it, while {len(harmful)} other faults of the same set-up show theirs; it does not say that the fault is
-  harmless. Those rules' severities rest on the sources that `vlcheck explain` gives.
-- The smallest effect worth detecting, {100 * LEAST_EFFECT:.0f} points, and the list of faults and seeds stood before the sweep.
+  and this size do not show it, while {len(harmful)} other faults of the same set-up show theirs; it does not say that
+  the fault is harmless. Those rules' severities rest on the sources that `vlcheck explain` gives.
+- The smallest effect worth detecting, {100 * LEAST_EFFECT:.0f} points, the faults and the seeds stood before the sweep.
+- `train` stops a run at its third step where the intent says that a part is trained and its adapters are missing or do
+  not move. So the faults that freeze a part say so in their intent: the harm is that of a run which nobody stopped.
 
 ![Accuracy against the sound run, by fault](harm.svg)
 
-| fault | what is wrong | seeds | accuracy | difference in points (95 %) | last loss | gradient norm: vision / projector / language | rule | verdict |
+| fault | what is wrong | seeds | accuracy | difference in points (95 %) | last loss | gradient norms | rule | verdict |
 | --- | --- | --: | --: | --: | --: | --- | --- | --- |
 """
     text += "".join(row(effect) + "\n" for effect in found)
     text += f"""
-Losses of faults in labels are of other labels, and not to be held against the sound run's, {first["losses"][-1]:.3g}; the norms are means
-over the last three quarters of the steps, over the seeds. The sound run's are {" / ".join(f"{mean(run['norms'].get(part, 0.0) for run in sound):.2g}" for part in ("vision", "projector", "language"))}.
+Gradient norms are of vision, projector and language, means over the last three quarters of the steps and the seeds; the
+sound run's are {norms}. Losses of faults in labels are of other labels, and not to be held against the
+sound run's, {first["losses"][-1]:.3g}.
 
-Not shown at this scale: {", ".join(effect.name for effect in silent) or "none"}.
+Not shown at this scale: {", ".join(effect.name for effect in silent) or "none"}. The clip bounds are the extremes of
+the base's own activations, so that the sound run's clamps rarely act; half of them do cut.
+
+Two results surprised most. A supervised prompt costs next to nothing here, where the end of a turn that is not learnt
+costs most names: the answer is right and runs on. And no change of the clamps costs anything, which the popular account
+holds for the main cause.
 """
     return text + again(runs, base)
+
+
+def gradient_norms(runs: Sequence[Run]) -> str:
+    """Means by part."""
+    return " / ".join(
+        f"{mean(run['norms'].get(part, 0.0) for run in runs):.2g}" for part in ("vision", "projector", "language")
+    )
 
 
 def again(runs: Sequence[Run], base: str) -> str:
@@ -212,9 +227,10 @@ def again(runs: Sequence[Run], base: str) -> str:
     if not both:
         return ""
     _, run = max(both, key=lambda pair: pair[0])
+    here = own[run["fault"], run["seed"]]
     return f"""
-A base that the same command built before this one (`{run["base"][:12]}`) had {len(both)} of these runs; furthest from the table is
-{run["fault"]} at seed {run["seed"]}: {run["accuracy"]:.1%} there, {own[run["fault"], run["seed"]]:.1%} here.
+A base that the same command built before this one (`{run["base"][:12]}`) had {len(both)} of these runs. Furthest from
+the table is {run["fault"]} at seed {run["seed"]}: {run["accuracy"]:.1%} there, {here:.1%} here.
 """
 
 
@@ -228,7 +244,8 @@ def plot(found: Sequence[Effect]) -> str:
         return round(left + scale * 100 * (1 + share), 1)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:.0f}" height="{tall}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:.0f}" height="{tall}" '
+        'font-family="sans-serif" font-size="12">',
         f'<rect width="{wide:.0f}" height="{tall}" fill="white"/>',
     ]
     for tick in (-1.0, -0.75, -0.5, -0.25, 0.0):
@@ -240,8 +257,8 @@ def plot(found: Sequence[Effect]) -> str:
         start, stop = sorted((x(effect.difference), x(0)))
         parts += [
             f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(effect.name)}</text>',
-            f'<rect x="{start}" y="{y + 2}" width="{max(1.0, stop - start):.1f}" height="12" fill="{colour}" opacity="0.7"/>',
-            f'<line x1="{x(low)}" x2="{x(min(high, 0.1))}" y1="{y + 8}" y2="{y + 8}" stroke="black" stroke-width="1.5"/>',
+            f'<rect x="{start}" y="{y + 2}" width="{max(1.0, stop - start):.1f}" height="12" fill="{colour}"/>',
+            f'<line x1="{x(low)}" x2="{x(min(high, 0.1))}" y1="{y + 8}" y2="{y + 8}" stroke="black"/>',
             f'<text x="{x(0.0) + 56}" y="{y + 12}">{points(effect.difference)}, {len(effect.runs)} '
             f"seed{'s' * (len(effect.runs) > 1)}</text>",
         ]
