@@ -26,6 +26,7 @@ ENDS = {"exit", "quit", "sys.exit", "os._exit", "typer.Exit", "SystemExit"}
 MAY_END = {
     "training/guard.py": "a second signal ends a process whose main thread is busy in a kernel",
     "processing/time_limit.py": "a child process that only tries a template ends without its parent's clean-up",
+    "rehearsal/stage.py": "a rehearsed script must not go on behind its first step, whatever it catches",
     "training/workers.py": "a process that collates ends with the run that it collates for",
 }
 

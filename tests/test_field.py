@@ -7,13 +7,14 @@ tests/data/test_row_forms.py and tests/rules/test_remedies.py, which need no fol
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vlcheck.config.load import load
 from vlcheck.engine import audit
-from vlcheck.finding import Report, Verdict
+from vlcheck.finding import Report, Severity, Verdict
 
 FIELD = Path(__file__).parents[2] / "shared" / "field" / "runs"
 RUNS = {
@@ -65,6 +66,18 @@ def test_no_run_ends_in_a_traceback(name):
     report = judged(name)
     assert not report.with_verdict(Verdict.ERROR), [o.reason for o in report.with_verdict(Verdict.ERROR)]
     assert report.exit_code() in (0, 1)
+
+
+@pytest.mark.slow
+def test_a_run_meant_for_trl_is_told_what_it_supervises():
+    """A newcomer's run names no framework (VLC901); once it names TRL, VLC207 says what TRL's default labels."""
+    if "newcomer-trl-logits" not in RUNS:
+        pytest.skip("the runs of ../shared/field are not here")
+    spec = load(RUNS["newcomer-trl-logits"])
+    report = audit(replace(spec, training=replace(spec.training, framework="trl")), offline=True, select=("VLC207",))
+
+    assert [(o.rule.code, o.severity) for o in report.found()] == [("VLC207", Severity.WARNING)]
+    assert "completion_only_loss" in report.found()[0].findings[0].fix
 
 
 def test_data_that_was_not_read_is_said():

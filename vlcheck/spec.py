@@ -43,7 +43,7 @@ from vlcheck.library_settings import (
 __all__ = [
     "AttentionByPart", "CheckpointingKwargs", "ConfigError", "Data", "Framework", "Gate", "Hardware", "Ignore",
     "Intent", "Launch", "Location", "Lora", "ModelRef", "Offload", "Origin", "Outdated", "Problem", "Quantization",
-    "RunSpec", "Training", "Unread", "ZeroOptimization",
+    "RunSpec", "Source", "Training", "Unread", "ZeroOptimization",
 ]  # fmt: skip
 
 
@@ -109,6 +109,24 @@ class ModelRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """A further data set of a run."""
+
+    dataset: Text | None = None
+    """Hub id of a dataset."""
+    path: Text | None = None
+    """Local folder or JSONL file, relative to the config file."""
+    split: Text = "train"
+    """Split to train on."""
+    samples: Count | None = None
+    """Use at most this many samples of the split."""
+
+    def __post_init__(self) -> None:
+        if (self.dataset is None) == (self.path is None):
+            raise ValueError("a further data set is a dataset or a path, one of the two")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """Where the samples come from and what they hold."""
 
@@ -144,6 +162,8 @@ class Data:
     """What becomes of a row longer than max_length: the run stops, or leaves it out and counts it."""
     max_unreadable: Share = 0.01
     """Share of training rows that may be unreadable; the run leaves them out, lists them, and stops beyond it."""
+    more: Annotated[tuple[Source, ...], Len(0, 100)] = ()
+    """Further data sets; their rows are trained behind those of the first, which the keys above describe."""
     collator: Function | None = None
     """`package.module:function`, your own collator, or what makes one of a processor; or `script.py:function`, that of
     a training script, with what it needs of it. Runs only with --allow-code."""
@@ -152,6 +172,8 @@ class Data:
         check_function("collator", self.collator, scripts=True)
         if sum(source is not None for source in (self.dataset, self.path, self.generated)) > 1:
             raise ValueError("dataset, path and generated exclude each other")
+        if self.more and self.dataset is None and self.path is None:
+            raise ValueError("more names further data sets; the first is a dataset or a path")
 
 
 @dataclass(frozen=True, kw_only=True)

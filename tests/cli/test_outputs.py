@@ -10,15 +10,15 @@ import pytest
 
 from vlcheck.reports import FORMATS, SUFFIXES, destination
 
-CHEAP = ("--offline", "--select", "VLC106")
-LAST = "0 errors, 0 warnings, 1 note; 0 rules passed, 0 not applicable, 0 skipped, 0 failed to run"
+CHEAP = ("--offline", "--select", "VLC901")  # a rule that needs no model
+LAST = "0 errors, 1 warning, 0 notes; 0 rules passed, 0 not applicable, 0 skipped, 0 failed to run"
 
 
 @pytest.fixture
 def config(tmp_path):
-    """A note about line 1: this model's clipping is inactive."""
+    """A warning about line 1: no framework is named."""
     path = tmp_path / "train.yaml"
-    path.write_text("model: {id: google/gemma-4-31B-it}\nlora: {target_modules: all-linear}\n")
+    path.write_text("model: {id: a/b}\nlora: {target_modules: all-linear}\n")
     return "train.yaml"
 
 
@@ -32,18 +32,18 @@ def test_one_audit_writes_every_format(vlcheck, config):
     assert out == f"{LAST}; report written to {', '.join(files)}\n"
     sarif, summary, document, junit, notes, text = (Path(name).read_text("utf-8") for name in files)
     (result,) = json.loads(sarif)["runs"][0]["results"]
-    assert result["ruleId"] == "VLC106"
+    assert result["ruleId"] == "VLC901"
     assert summary.startswith("## vlcheck: train.yaml\n")
     assert json.loads(document)["schema"] == "vlcheck-report"
     assert ElementTree.fromstring(junit).get("failures") == "0"
-    assert notes.startswith("::notice file=train.yaml,line=1,col=9,title=VLC106 clip-inactive::")
+    assert notes.startswith("::warning file=train.yaml,line=1,col=1,title=VLC901 framework-unnamed::")
     assert text.endswith(f"{LAST}\n")
 
 
 @pytest.mark.parametrize(
     ("options", "first"),
     [
-        (("--format", "github", "--output", "r.sarif"), "::notice file=train.yaml"),  # no file has it: it is printed
+        (("--format", "github", "--output", "r.sarif"), "::warning file=train.yaml"),  # no file has it: it is printed
         (("--format", "sarif", "--output", "r.sarif"), LAST),
         (
             ("--format", "json", "--output", "report"),
@@ -62,8 +62,8 @@ def test_what_stdout_gets(vlcheck, config, options, first):
 
 
 def test_failures_of_junit_are_those_of_the_exit_code(vlcheck, config):
-    """--fail-on note makes the note a failure in both."""
-    code, _, _ = vlcheck("audit", config, *CHEAP, "--fail-on", "note", "--output", "j.xml")
+    """--fail-on warning makes the warning a failure in both."""
+    code, _, _ = vlcheck("audit", config, *CHEAP, "--fail-on", "warning", "--output", "j.xml")
 
     assert (code, ElementTree.fromstring(Path("j.xml").read_text("utf-8")).get("failures")) == (1, "1")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlcheck.config.load import load
@@ -106,6 +106,7 @@ def documents(draw) -> tuple[str, list[int]]:
     return "\n".join(lines) + "\n", ignored
 
 
+@settings(max_examples=max(20, settings.default.max_examples // 3))
 @given(documents())
 def test_only_comments_ignore(document):
     """Whatever values hold, exactly the comments are found, and YAML reads the same with them."""

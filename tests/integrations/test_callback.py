@@ -106,6 +106,7 @@ def test_a_fault_stops_the_run_before_its_first_step(plant, tmp_path):
     assert all(torch.equal(before[name], p) for name, p in parts.model.named_parameters())
 
 
+@pytest.mark.slow
 def test_a_step_in_evaluation_mode_is_stopped_at_its_first_forward(tmp_path):
     """The trainer's own step sets the mode, so only the forward itself can tell."""
     trainer = trainer_of(live.sound(), tmp_path, RunCheckCallback(rows=2, select=("VLC007",)), kind=Forgetful)
@@ -137,7 +138,7 @@ def test_stopping_is_left_to_the_caller(tmp_path, caplog):
     looking = RunCheckCallback(None, rows=2, select=("VLC003",))
 
     with caplog.at_level(logging.WARNING, logger="vlcheck"):
-        trainer_of(parts, tmp_path, looking).train()
+        trainer_of(parts, tmp_path, looking, max_steps=1).train()
 
     assert [o.rule.code for o in looking.reports[0].found(Severity.ERROR)] == ["VLC003"]
     assert "VLC003 parameter-in-no-group" in caplog.text

@@ -12,7 +12,7 @@ import pytest
 
 import vlcheck
 from tests.gpu.runs import RUNS
-from tests.launch.runs import JOBS, judged, spec_for
+from tests.launch.runs import JOBS, codes, judged, spec_for
 from vlcheck.evidence.launch import work_of
 from vlcheck.gpus import gpu
 from vlcheck.launch.cost import cost_of
@@ -25,6 +25,7 @@ from vlcheck.memory.project import Simulation
 from vlcheck.memory.shape import Shape
 from vlcheck.model import catalogue
 from vlcheck.model.families import family_of
+from vlcheck.processing.lengths import Lengths, RowLength
 from vlcheck.spec import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -163,7 +164,37 @@ def test_evaluations_and_checkpoints_take_their_time():
 
     assert "evaluating" in whole.findings[0].message
     assert "saving" in whole.findings[0].message
-    assert "without evaluations, whose rows are not counted" in part.findings[0].message
+    assert "without evaluations, whose rows are not known" in part.findings[0].message
+
+
+def test_a_run_that_may_stop_early_fails_no_job():
+    """Its least is not known, so a short timeout is a warning."""
+    spec = spec_for("kubernetes")
+    job = read_job(JOBS / "kubernetes" / "603-deadline.yaml")
+    training = replace(spec.training, eval_strategy="epoch", early_stopping_patience=1)
+
+    assert codes(judged(job, spec)) == {"VLC603"}
+    assert codes(judged(job, replace(spec, training=training))) == {"VLC604"}
+
+
+def test_the_basis_says_what_steps_were_counted_from():
+    spec = spec_for("kubernetes")
+    job = read_job(JOBS / "kubernetes" / "603-deadline.yaml")
+    rows = Lengths((RowLength(512, 1, 280, 8),) * 640)
+    limited = replace(spec, training=replace(spec.training, max_steps=400))
+    told = [
+        judged(job, run, select=("VLC603",), lengths=given).outcomes[0].findings[0].message
+        for run, given in ((spec, Lengths()), (spec, rows), (limited, rows))
+    ]
+
+    for message, steps, basis in zip(
+        told,
+        (132, 120, 400),
+        ("the 700 rows of data.train_samples", "640 rows that were read", "max_steps"),
+        strict=True,
+    ):
+        assert f"{steps} steps of " in message
+        assert basis in message
 
 
 @pytest.mark.parametrize(
@@ -173,7 +204,9 @@ def test_steps_are_counted_as_the_trainer_does(rows, batch, epochs, steps):
     assert steps_of(rows, batch=batch, epochs=epochs) == steps
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(0.5, "0.5 s"), (45, "45 s"), (600, "10 min"), (21600, "6.0 h")])
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.5, "0.5 s"), (45, "45 s"), (600, "10 min"), (21600, "6 h"), (9000, "2.5 h")]
+)
 def test_times_are_said_as_people_do(seconds, shown):
     assert show_time(seconds) == shown
 

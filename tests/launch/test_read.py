@@ -8,6 +8,7 @@ from tests.launch.runs import FILES, JOBS
 from vlcheck.config.load import load
 from vlcheck.gpus import GIB
 from vlcheck.launch.job import Job
+from vlcheck.launch.mounted import load_for
 from vlcheck.launch.read import job_of_mapping, read_job, with_requirements
 from vlcheck.spec import ConfigError
 
@@ -184,3 +185,24 @@ def test_a_modal_app_hands_its_image_on(tmp_path):
     assert (job.gpu.value, job.gpu_count.value, job.timeout_seconds.value) == ("H100", 2, 7200)
     assert [each.text for each in job.requirements] == ["trl>=1.0", "peft==0.21.2"]
     assert job.env["OUT"].value == "/x"
+
+
+def test_paths_of_a_config_are_those_of_its_job(tmp_path):
+    """A model that lies on a mount is the model of that name; rows on a mount are not looked for here."""
+    text = (JOBS / "launch" / "sound-cloud-run.yaml").read_text()
+    text = text.replace("google/gemma-4-31B-it", "/mnt/gcs/google/gemma-4-31b-it/").replace(
+        "dataset: timm/oxford-iiit-pet", "path: /mnt/gcs/pets"
+    )
+    (tmp_path / "run.yaml").write_text(text)
+    job = read_job(JOBS / "upstream" / "gemma4.sh")
+    spec, told = load_for(tmp_path / "run.yaml", job)
+
+    assert (spec.model.id, spec.data.path) == ("google/gemma-4-31B-it", "/mnt/gcs/pets")
+    assert [sentence.partition(" lies on a mount")[0] for sentence in told] == [
+        "/mnt/gcs/google/gemma-4-31b-it/", "/mnt/gcs/pets"
+    ]  # fmt: skip
+    assert spec.where("model.id").line == 2
+    with pytest.raises(ConfigError, match=r"/mnt/gcs/pets.* does not exist"):
+        load(tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_text(text.replace("[/mnt/out]", "[/mnt/out, /mnt/gcs]"))
+    assert load_for(tmp_path / "run.yaml")[0].model.id == "google/gemma-4-31B-it"

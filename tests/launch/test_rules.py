@@ -269,7 +269,7 @@ def test_another_card_is_simulated():
         hardware=Hardware(gpu="t4"),
     )
     known = {"config": ModelConfig(config, "test"), "projection": tiny.no_projection}
-    report = vlcheck.preflight(spec, SOUND, select=["VLC601", "VLC602", "VLC603"], offline=True, **known)
+    report = vlcheck.preflight(spec, SOUND, select=["VLC601", "VLC602", "VLC603"], offline=True, today=TODAY, **known)
     verdicts = {o.rule.code: o.verdict for o in report.outcomes}
 
     assert verdicts == {"VLC601": Verdict.FOUND, "VLC602": Verdict.PASSED, "VLC603": Verdict.PASSED}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import vlcheck
+from tests.launch.runs import TODAY
 from tests.launch.runs import judged as preflight
 from vlcheck.finding import Report, Verdict
 from vlcheck.launch.read import read_job
@@ -20,7 +21,7 @@ CONFIGS = ROOT / "fixtures" / "configs" / "native" / "history"
 def judged(config: str, job: str, rows: int) -> Report:
     spec = vlcheck.load(CONFIGS / config)
     spec = replace(spec, data=replace(spec.data, train_samples=rows))
-    return vlcheck.preflight(spec, read_job(SAMPLE / job), select=["VLC6"], offline=True)
+    return vlcheck.preflight(spec, read_job(SAMPLE / job), select=["VLC6"], offline=True, today=TODAY)
 
 
 def of_literals(config: str, job: str, rows: int) -> Report:

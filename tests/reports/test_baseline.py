@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reports.sample import SPEC, built
@@ -24,6 +24,7 @@ findings = st.builds(
     st.builds(Location, st.just("train.yaml"), st.integers(1, 4), key=st.sampled_from(["lora.r", "data.path"])),
     severity=st.none() | st.sampled_from(Severity),
 )
+few = settings(max_examples=max(15, settings.default.max_examples // 3))
 silent = st.sampled_from([verdict for verdict in Verdict if verdict not in (Verdict.FOUND, Verdict.IGNORED)])
 
 
@@ -70,6 +71,7 @@ def everything(report: Report) -> Counter[tuple[str, str, str]]:
     return counted(report) + apart(report)
 
 
+@few
 @given(reports())
 def test_ignoring_loses_nothing(report):
     """What a comment ignores is what it names at its line, and it is still told, with its reason, in every format."""
@@ -87,6 +89,7 @@ def test_ignoring_loses_nothing(report):
         assert render(after).count("meant") >= len({rule.code for rule, _ in after.ignored}), form
 
 
+@few
 @given(reports(), st.sampled_from(Severity), st.booleans())
 def test_a_report_with_everything_ignored_is_clean(report, fail_on, strict):
     """Its exit code is that of the same rules without findings; what was ignored is listed."""
@@ -102,6 +105,7 @@ def test_a_report_with_everything_ignored_is_clean(report, fail_on, strict):
     assert after.exit_code(fail_on=fail_on, strict=strict) == without.exit_code(fail_on=fail_on, strict=strict)
 
 
+@few
 @given(reports(), reports())
 def test_a_baseline_never_hides_a_new_finding(before, now):
     """Of each finding as many are held as were known, and every other one counts."""
@@ -113,6 +117,7 @@ def test_a_baseline_never_hides_a_new_finding(before, now):
     assert everything(after) == everything(now)
 
 
+@few
 @given(reports(), reports())
 def test_a_baseline_only_shrinks(before, now):
     """It loses exactly what rules that judged no longer find, before or after it was applied, and gains nothing."""
@@ -133,6 +138,7 @@ def test_a_baseline_only_shrinks(before, now):
     assert apart(held(now, smaller)) == apart(held(now, known))
 
 
+@few
 @given(reports(), st.dictionaries(st.sampled_from(CODES), st.sampled_from(Severity)), st.sampled_from(Severity))
 def test_severities_move_nothing_else(report, graded, fail_on):
     """The exit code is that of the severities that were asked for, whatever the evidence gave a finding."""
@@ -148,6 +154,7 @@ def test_severities_move_nothing_else(report, graded, fail_on):
     assert all(code in after.remarks[0] for code in changed)
 
 
+@few
 @given(reports())
 def test_a_baseline_is_read_as_it_was_written(report):
     """The file says all, sorted, and moved lines change nothing in it."""

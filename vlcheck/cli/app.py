@@ -12,6 +12,7 @@ import typer
 
 from vlcheck.cli.audit import audit, check_adapter
 from vlcheck.cli.convert import convert
+from vlcheck.cli.dry_run import dry_run
 from vlcheck.cli.evaluate import compare, evaluate
 from vlcheck.cli.fit import fit, probe
 from vlcheck.cli.init import init, schema
@@ -30,7 +31,6 @@ EXIT_CODES = (
 app = typer.Typer(
     help="Find what silently ruins a vision-language QLoRA run, before it reaches a GPU.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,6 +39,11 @@ app = typer.Typer(
 
 for command in (audit, preflight, show, check_adapter):
     app.command(epilog=None if command is show else EXIT_CODES)(command)
+app.command(
+    "dry-run",
+    epilog=EXIT_CODES,
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)(dry_run)
 for command in (fit, probe, train, evaluate, compare, snapshot, rules, explain, init, convert, schema):
     app.command()(command)
 

@@ -193,7 +193,7 @@ def settle(  # noqa: PLR0913, PLR0917  what the options of a command with a repo
     return Terms(
         rules=rules,
         severities=graded,
-        fail_on=Severity[fail_on.name] if fail_on else project.fail_on or Severity.ERROR,
+        fail_on=Severity[fail_on.name] if fail_on else project.threshold,
         delivery=destined(output, form, config, usual=project.format),
         baseline=_baseline(None if write_baseline else baseline or project.baseline),
         new_baseline=_new_file(write_baseline),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,24 +79,26 @@ def preflight(  # noqa: PLR0913, PLR0917  one parameter an option
 
     --select and --ignore take lists with commas and can be repeated.
     """
-    from vlcheck.config.load import load
     from vlcheck.config.project import read_project
     from vlcheck.launch.arguments import pinned_version
     from vlcheck.launch.earlier import read_step_seconds
+    from vlcheck.launch.mounted import load_for
     from vlcheck.launch.native import job_of_config
     from vlcheck.launch.read import read_job, with_requirements
 
     hardware: dict[str, Any] = {"gpu": gpu, "memory_gib": memory_gib, "gpus": gpus, "settings": settings or ()}
     project = read_project(config.parent)
-    spec = load(config, framework_version=framework_version, project=project, **hardware)
+    started = None if job is None else read_job(job)
+    spec, told = load_for(config, started, framework_version=framework_version, project=project, **hardware)
     terms = settle(
         spec, project, config, form, output, fail_on, select, ignore, baseline, write_baseline, launched=True
     )
-    started = job_of_config(spec) if job is None else read_job(job)
+    started = started or job_of_config(spec)
     for file in requirements or ():
         started = with_requirements(started, file)
     if framework_version is None and (pinned := pinned_version(spec, started)):
-        spec = load(config, framework_version=pinned, project=project, **hardware)
+        spec, told = load_for(config, started, framework_version=pinned, project=project, **hardware)
+    started = replace(started, remarks=(*started.remarks, *told))
     earlier = {} if metrics is None else {"earlier_seconds": read_step_seconds(metrics)}
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import preflight as judge

@@ -69,6 +69,31 @@ def build_batch_model(values: Values, family: Family, processor: Any) -> nn.Modu
     return model.eval()
 
 
+def miniature_values(values: Values, family: Family) -> dict[str, Any]:
+    """The config.json of a miniature that takes the batches of the full model's own processor: every id, every image.
+
+    Layers are few and narrow; vocabulary, special ids and the geometry of images are the full model's.
+
+    Raises:
+        Unavailable: if the family has no tiny run.
+    """
+    if family.layer_kinds is None or family.shrink is None:
+        raise Unavailable(f"vlcheck knows no miniature of {family.name}")
+    full = transformers_config(values).to_dict()
+    tiny = family.shrink(full, {path: _few(kinds, 2) for path, kinds in family.layer_kinds(full).items()})
+    _restore(tiny, full)
+    _restore_ids(tiny, full)
+    return tiny
+
+
+def _restore_ids(tiny: dict[str, Any], full: Mapping[str, Any]) -> None:
+    for key in tiny.keys() & full.keys():
+        if isinstance(tiny[key], dict) and isinstance(full[key], Mapping):
+            _restore_ids(tiny[key], full[key])
+        elif str(key).startswith("vocab_size") or str(key).endswith(("_token_id", "_token_index")):
+            tiny[key] = full[key]
+
+
 def _few(kinds: Sequence[Any], least: int) -> tuple[int, ...]:
     """The first layer of each kind; where all are alike, as many as must be."""
     firsts = tuple(list(kinds).index(kind) for kind in dict.fromkeys(kinds))

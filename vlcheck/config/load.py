@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -44,6 +44,7 @@ def load(
     framework_version: str | None = None,
     settings: Sequence[str] = (),
     project: ProjectSettings | None = None,
+    prepare: Callable[[dict[str, Json]], dict[str, Json]] = lambda document: document,
 ) -> RunSpec:
     """Read a config of vlcheck or of another tool, a script or notebook that trains, or a finished adapter's folder.
 
@@ -54,6 +55,7 @@ def load(
         framework_version: of the tool whose file it is; by default the installed one, else the newest that is known.
         settings: fields that outrank the file's, as `lora.r=16`; see `read_typed`.
         project: whose card a run has that names none.
+        prepare: changes the document of a YAML or JSON file before it is validated.
 
     Raises:
         ConfigError: if it is no usable config; holds every problem found, each at its line.
@@ -71,7 +73,7 @@ def load(
     else:
         refuse_text(path)
         document, sources = read_yaml(path)
-        spec = _to_spec(document, sources, folder, framework_version, typed)
+        spec = _to_spec(prepare(document), sources, folder, framework_version, typed)
     ignores = [
         ignore for file in sorted({where.file for where in spec.sources.values()}) for ignore in read_ignores(file)
     ]

@@ -40,6 +40,11 @@ class ProjectSettings:
     baseline: Path | None = None
     places: Mapping[str, Location] = field(default_factory=dict)
 
+    @property
+    def threshold(self) -> Severity:
+        """The least severity that fails; an error where nothing is said."""
+        return Severity.ERROR if self.fail_on is None else self.fail_on  # a note is 0
+
     def refuse(self, key: str, problem: str) -> ConfigError:
         """The error about a value that only its reader could judge."""
         return ConfigError(Problem(self.places[key], f"{key}: {problem}"))

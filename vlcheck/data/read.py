@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from vlcheck.data.sources import folders, generated, hub, tables
 from vlcheck.data.sources.row import NoSuchSplit, Row, RowProblem, capped
 from vlcheck.finding import NotApplicable, Unavailable
-from vlcheck.spec import Data
+from vlcheck.spec import Data, Source
 
 __all__ = ["NoSuchSplit", "Row", "RowProblem", "count_pictures", "read_rows", "splits"]
 
@@ -34,8 +35,9 @@ def splits(data: Data) -> tuple[str, ...]:
 def read_rows(data: Data, split: str, *, offline: bool = False) -> Iterator[Row | RowProblem]:
     """Yield the rows of a split that the run uses, in the data's own order, and what is wrong with others.
 
-    Nothing is decoded and nothing but a folder's listing is held. `train_samples` and `eval_samples` cut
-    the stream, broken rows counted; a row that cannot be trained is a `RowProblem`, never an exception.
+    Nothing is decoded and nothing but a folder's listing is held. `train_samples` and `eval_samples` cut the stream of
+    the first data set, broken rows counted; the training rows of `data.more` follow, each called by its own data set. A
+    row that cannot be trained is a `RowProblem`, never an exception.
 
     Args:
         split: one of `splits(data)`.
@@ -46,6 +48,33 @@ def read_rows(data: Data, split: str, *, offline: bool = False) -> Iterator[Row 
         NotApplicable: if the run names no data.
         Unavailable: if the data cannot be had here; the exception says what would change that.
     """
+    rows = _first(data, split, offline=offline)
+    return _with_more(data, rows, offline=offline) if data.more and split == data.train_split else rows
+
+
+def _with_more(data: Data, first: Iterator[Row | RowProblem], *, offline: bool) -> Iterator[Row | RowProblem]:
+    """Rows of the first data set, then those of each other, called by the data set that they are of."""
+    sources = [(Source(dataset=data.dataset, path=data.path), first)]
+    for source in data.more:
+        own = replace(data, dataset=source.dataset, path=source.path, train_split=source.split, eval_split=None,
+                      train_samples=source.samples, more=())  # fmt: skip
+        sources.append((source, _first(own, source.split, offline=offline)))
+    files = [Path(source.path).name for source, _ in sources if source.path is not None]
+    for source, rows in sources:
+        path = None if source.path is None else Path(source.path)
+        alike = path is not None and files.count(path.name) > 1
+        title = f"{source.dataset}: " if path is None else f"{path.parent.name}/" if alike else ""
+        for row in rows:
+            yield _called(row, f"{title}{row.name}", data.train_split)
+
+
+def _called(row: Row | RowProblem, name: str, split: str) -> Row | RowProblem:
+    if isinstance(row, RowProblem):
+        return replace(row, name=name, split=split)
+    return replace(row, split=split, conversation=replace(row.conversation, name=name))
+
+
+def _first(data: Data, split: str, *, offline: bool) -> Iterator[Row | RowProblem]:
     most = _most(data, split)
     if data.generated is not None:
         return capped(generated.draw_rows(data, split), most)
@@ -64,7 +93,7 @@ def count_pictures(data: Data) -> int | None:
 
     Of a file with more than `COUNTED` rows of a split, by its first rows and its lines.
     """
-    if data.path is None or _holds_bytes(Path(data.path)):
+    if data.path is None or data.more or _holds_bytes(Path(data.path)):
         return None
     count = 0
     for split in splits(data):

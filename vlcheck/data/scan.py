@@ -251,7 +251,8 @@ def _note(scan: Scan, row: int, picture: Picture, look: _Look | str, root: str |
 
 
 def _root(data: Data) -> str | None:
-    if data.path is None:
+    """The folder that holds all images of rows that lie in one; None where the rows lie in several places."""
+    if data.path is None or data.more:
         return None
     path = os.path.abspath(data.path)  # noqa: PTH100  a link stays the name it has
     return path if Path(path).is_dir() else str(Path(path).parent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from vlcheck.finding import NotApplicable, Unavailable, collector
@@ -172,22 +172,28 @@ def duration(  # noqa: PLR0913, PLR0917  one parameter a piece of evidence
     if earlier_seconds is not None:
         step = banded(earlier_seconds, EARLIER_BAND)
         basis = f"an earlier run's median step, off by a factor of {EARLIER_BAND} at most"
-    steps = _steps(spec, lengths)
+    steps, counted = _steps(spec, lengths)
+    whole = step * steps
+    if training.early_stopping_patience is not None:
+        whole, counted = replace(whole, low=0.0), f"{counted}; it may stop early"
     parts = {
         "starting": STARTING,
         "loading": moved(host.checkpoint_bytes, BUCKET_RATE),
         "compiling": FIRST_STEP,
-        "training": step * steps,
+        "training": whole,
     }
     left_out = []
     each = _evaluation(spec, micro)
     if training.eval_strategy != "no" and each is None:
-        left_out.append("evaluations, whose rows are not counted")
+        generating = training.metric_for_best_model == "accuracy"
+        left_out.append(
+            "evaluations, which generate answers" if generating else "evaluations, whose rows are not known"
+        )
     elif training.eval_strategy != "no" and each is not None:
         parts["evaluating"] = each * _evaluations(spec, steps)
     if every := _save_every(spec, steps):
         parts["saving"] = _written(saving_size, output) * (steps // every)
-    return Duration(parts=parts, step=step, steps=steps, basis=basis, left_out=tuple(left_out))
+    return Duration(parts=parts, step=step, steps=steps, basis=f"{basis}; {counted}", left_out=tuple(left_out))
 
 
 @collector("adding up a checkpoint")
@@ -219,18 +225,21 @@ def _micro_batch(spec: RunSpec, card: Gpu, plan: MemoryPlan, work: StepWork) -> 
     return micro_batch(work, card), f"projected for the {card.title}, off by a factor of {factor} at most"
 
 
-def _steps(spec: RunSpec, lengths: Lengths) -> int:
+def _steps(spec: RunSpec, lengths: Lengths) -> tuple[int, str]:
+    """Optimizer steps of the run, and what they were counted from."""
     training = spec.training
     if training.max_steps > 0:
-        return training.max_steps
-    rows = len(lengths.rows) if lengths.rows and not lengths.unread else spec.data.train_samples
+        return training.max_steps, "max_steps"
+    known = len(lengths.rows) if lengths.rows and not lengths.unread else None
+    rows = known if known is not None else spec.data.train_samples
     if rows is None:
         raise Unavailable(
             "how many rows the training split has is not known, so neither is how long the run takes",
             "set data.train_samples or training.max_steps, or give the data",
         )
     batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * spec.hardware.count
-    return steps_of(rows, batch=batch, epochs=training.num_train_epochs)
+    told = f"{rows:,} rows that were read" if known is not None else f"the {rows:,} rows of data.train_samples"
+    return steps_of(rows, batch=batch, epochs=training.num_train_epochs), told
 
 
 def _evaluation(spec: RunSpec, micro: Span) -> Span | None:

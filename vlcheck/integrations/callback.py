@@ -71,7 +71,7 @@ class RunCheckCallback(TrainerCallback):  # type: ignore[misc]  # transformers d
     def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         """Judge model, rows and optimizer."""
         self._step_seen = False
-        self._job = _begun(self._trainer, args, parts)
+        self._job = begun(self._trainer, args, parts)
         self._look(self._job, ignore=("VLC007", "VLC009", "VLC010"))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -148,8 +148,8 @@ class RunCheckCallback(TrainerCallback):  # type: ignore[misc]  # transformers d
             return None
 
 
-def _begun(trainer: Any, args: Any, parts: dict[str, Any]) -> Job:
-    """What a callback is told of a run; the trainer's own data, where it was handed in."""
+def begun(trainer: Any, args: Any, parts: dict[str, Any]) -> Job:
+    """What a callback is told of a run that begins; the rows of its evaluation split, where its trainer is known."""
     loader = parts.get("train_dataloader")
     job = of_trainer(trainer) if trainer is not None else None
     framework: Framework = "transformers"

@@ -11,7 +11,7 @@ import pytest
 
 from vlcheck.config.load import load
 from vlcheck.config.project import ProjectSettings, read_project
-from vlcheck.finding import Outcome, Report, Rule, Severity, Verdict
+from vlcheck.finding import Outcome, Report, Rule, Verdict
 from vlcheck.gpus import show_gib
 from vlcheck.reports.baseline import held, read_baseline
 from vlcheck.reports.units import show_measured
@@ -94,7 +94,7 @@ class RuleTest(ConfigTest):
         match outcome.verdict:
             case Verdict.ERROR:
                 raise Failed(f"{self.code} failed to run, which is a fault of vlcheck\n{outcome.reason}")
-            case Verdict.FOUND if outcome.severity >= (self.project.fail_on or Severity.ERROR):
+            case Verdict.FOUND if outcome.severity >= self.project.threshold:
                 raise Failed(shown)
             case Verdict.SKIPPED | Verdict.NOT_APPLICABLE | Verdict.IGNORED:
                 unlock = f"; to unlock: {outcome.unlock}" if outcome.unlock else ""

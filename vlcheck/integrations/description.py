@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
 
 import torch
@@ -16,6 +17,7 @@ from vlcheck.spec import (
     Data,
     Framework,
     Intent,
+    Location,
     Lora,
     ModelRef,
     Quantization,
@@ -46,6 +48,7 @@ def describe(
     framework: Framework = "other",
     intent: Intent | None = None,
     modalities: tuple[Any, ...] = ("image", "text"),
+    sources: Mapping[str, Location] = MappingProxyType({}),
 ) -> RunSpec:
     """The description of a running job.
 
@@ -53,15 +56,17 @@ def describe(
         model: as it is trained, with or without PEFT around it.
         arguments: a trainer's `args`; without them, fields keep their defaults.
         optimizer: of which the class is read, where there are no arguments.
+        sources: places that findings name, by section.
     """
     base: Any = base_of(model)
     return RunSpec(
         model=ModelRef(id=str(getattr(base, "name_or_path", "") or type(base).__name__), dtype=_dtype(base)),
         lora=_lora(model) or Lora(),
-        quantization=_quantization(base),
+        quantization=quantization_of(getattr(getattr(base, "config", None), "quantization_config", None)),
         data=Data(max_length=getattr(arguments, "max_length", None), modalities=modalities),
         training=_training(base, arguments, optimizer, framework),
         intent=intent or Intent(),
+        sources=sources,
     )
 
 
@@ -89,8 +94,8 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _quantization(base: Any) -> Quantization | None:
-    found: Any = getattr(base.config, "quantization_config", None) if hasattr(base, "config") else None
+def quantization_of(found: Any) -> Quantization | None:
+    """The quantisation that a `BitsAndBytesConfig` or its values ask for; None where they ask for none."""
     values = found.to_dict() if hasattr(found, "to_dict") else found
     if not isinstance(values, Mapping) or not (values.get("load_in_4bit") or values.get("load_in_8bit")):
         return None

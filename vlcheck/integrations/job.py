@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -18,7 +19,7 @@ from vlcheck.integrations.description import adapted, describe
 from vlcheck.integrations.first_rows import Collate, collate_again, from_batches, from_dataset
 from vlcheck.integrations.undisturbed import undisturbed
 from vlcheck.rules import choose_live
-from vlcheck.spec import Framework, Intent, RunSpec
+from vlcheck.spec import Framework, Intent, Location, RunSpec
 
 BATCH = 4
 """Rows of a batch that is made to be judged, at most."""
@@ -56,6 +57,7 @@ def judge(
     rows: int,
     intent: Intent | None = None,
     modalities: tuple[Any, ...] = ("image", "text"),
+    sources: Mapping[str, Location] = MappingProxyType({}),
     select: tuple[str, ...] = (),
     ignore: tuple[str, ...] = (),
     progress: Callable[[str], None] = lambda step: None,
@@ -65,6 +67,7 @@ def judge(
     Args:
         rows: how many rows of each split are collated.
         intent, modalities: what the run means to train, and what its samples hold.
+        sources: places that findings name, by section.
         select, ignore, progress: as for `vlcheck.audit`.
 
     Raises:
@@ -79,6 +82,7 @@ def judge(
         framework=job.framework,
         intent=intent,
         modalities=modalities,
+        sources=sources,
     )
     with undisturbed(*(part for split in (job.training, job.evaluation) for part in vars(split).values())):
         return report_on(spec, rules, evidence_of(job, spec, rows=rows, progress=progress))

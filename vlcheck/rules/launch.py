@@ -181,16 +181,15 @@ def accelerator_minimum(job: Job, platform: Platform, job_card: Gpu, today: date
     """
     told = platform.minimums.get(job_card.name)
     if told is None:
-        raise NotApplicable(f"no minimum of {platform.title} is known for a {job_card.title}")
+        raise NotApplicable(f"no minimum of {platform.title} is known for the {job_card.title}")
     if unsure := told.why_unsure(today):
         raise Unavailable(f"what {platform.title} demands is not certain: {unsure}", "look it up")
     cpu, memory, least = job.cpu, job.memory_bytes, told.value
     if cpu is None and memory is None:
         raise Unavailable("the job says neither how many CPUs nor how much memory it has", "set both in the job")
     yield Examined((cpu is not None) + (memory is not None), "CPUs and memory")
-    place = (
-        f"beside a {job_card.title}; {platform.title} demands at least {least.cpu:g} CPUs and {least.memory_gib:g} GiB"
-    )
+    demanded = f"{platform.title} demands at least {least.cpu:g} CPUs and {least.memory_gib:g} GiB"
+    place = f"beside the {job_card.title}; {demanded} ({told.source}, read {told.read})"
     if cpu is not None and cpu.value < least.cpu:
         yield Finding(f"{cpu.value:g} CPUs {place}", where=cpu.where, measured={"cpu": cpu.value},
                       fix=f"{least.cpu:g} CPUs")  # fmt: skip

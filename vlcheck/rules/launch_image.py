@@ -88,7 +88,7 @@ def cuda_without_card(job: Job, job_card: Gpu) -> Iterator[Finding | Examined]:
     from vlcheck.launch.image import cuda_of
 
     if job_card.amd:
-        raise NotApplicable(f"a {job_card.title} has no CUDA")
+        raise NotApplicable(f"the {job_card.title} has no CUDA")
     told = [(held, version) for held in (job.base, job.image) if held and (version := cuda_of(held.value))]
     if not told:
         raise NotApplicable("no image of the job names its CUDA")
@@ -101,7 +101,7 @@ def cuda_without_card(job: Job, job_card: Gpu) -> Iterator[Finding | Examined]:
             f"needs {least[0]}.{least[1]} or later" if version < least else f"was last compiled for by {_dots(last)}"
         )
         yield Finding(
-            f"{held.value} has CUDA {_dots(version)}; a {job_card.title} (compute capability {job_card.major}."
+            f"{held.value} has CUDA {_dots(version)}; the {job_card.title} (compute capability {job_card.major}."
             f"{job_card.minor}) {bound}",
             where=held.where,
             measured={"cuda": _dots(version), "compute_capability": f"{job_card.major}.{job_card.minor}"},

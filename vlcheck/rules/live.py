@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vlcheck.spec import RunSpec
 
 
-@rule("VLC001", "attached-twice", Severity.ERROR)
+@rule("VLC001", "attached-twice", Severity.ERROR, explains=("VLC415",))
 def attached_twice(spec: RunSpec, attached_adapters: Attached) -> Iterator[Finding | Examined]:
     """Adapters were attached twice.
 

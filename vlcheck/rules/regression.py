@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from vlcheck.evidence.snapshot import Snapshot, moved
 from vlcheck.finding import Examined, Finding, Severity, Unavailable, rule
 from vlcheck.gpus import show_gib
 from vlcheck.spec import RunSpec
+
+if TYPE_CHECKING:
+    from vlcheck.evidence.snapshot import Snapshot
 
 SECTIONS = {"adapters": "lora", "labels": "data", "lengths": "data", "memory": "hardware.gpu"}
 """The section of the config that a finding about each subject points at."""
@@ -26,6 +29,8 @@ def measured_values_moved(spec: RunSpec, earlier: Snapshot, snapshot: Snapshot) 
 
     Source: https://github.com/huggingface/transformers/blob/main/MIGRATION_GUIDE_V5.md
     """
+    from vlcheck.evidence.snapshot import moved
+
     subjects = [subject for subject in earlier.values if subject in snapshot.values]
     if not subjects:
         raise Unavailable(f"the snapshot holds {', '.join(earlier.values) or 'nothing'}, which cannot be measured here")

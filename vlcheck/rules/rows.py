@@ -72,6 +72,8 @@ def outside_folder(spec: RunSpec, scan: Scan) -> Iterator[Finding | Examined]:
     """
     if spec.data.path is None:
         raise NotApplicable("the data is not local")
+    if spec.data.more:
+        raise NotApplicable("the data lies in several places")
     yield Examined(scan.looked_at, "images")
     if scan.outside.count:
         yield Finding(

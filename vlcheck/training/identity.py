@@ -99,6 +99,8 @@ def _shown(identity: Identity, path: str) -> str:
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     if dataclasses.is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+        value = {str(number): inner for number, inner in enumerate(value)}
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)

@@ -85,7 +85,7 @@ def test_what_a_key_means(read, tmp_path, text, path, value):
         ("train_on_inputs: true", ("labels",)),
         ("datasets: [{path: a/b, train_on_eos: none}]", ("labels",)),
         ("datasets: [{path: a/b, field_messages: dialogue}]", ("data",)),
-        ("datasets: [{path: a/b}, {path: c/d}]", ("data",)),
+        ("datasets: [{path: a/b}, {path: 3}]", ("data",)),
         ("plugins: [mine.Plugin]", ("memory", "labels", "placement", "data")),
         ("micro_batchsize: 2", ("memory", "labels", "placement", "data")),
     ],

@@ -119,7 +119,6 @@ def test_rows_that_its_reader_reads_otherwise_are_told(read, demo, message):
         ("adapter_name_or_path: x", ("placement",)),
         ("deepspeed: gone.json", ("memory",)),
         ("quantization_bit: 4\nquantization_method: hqq", ("memory",)),
-        ("dataset: [demo, other]", ("data",)),
         ("lora_ranks: 8", ("memory", "labels", "placement", "data")),
     ],
 )

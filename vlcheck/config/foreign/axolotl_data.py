@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Unjudged, idle, together, unjudged
-from vlcheck.config.foreign.rows import held_back, put_source, several
+from vlcheck.config.foreign.rows import Rows, held_back, put_rows
 from vlcheck.config.reading.quoting import quoted
 
 _ROWS: Mapping[str, Fate] = {
@@ -34,26 +34,25 @@ def settle_data(draft: Draft) -> None:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
         draft.refuse("datasets", f"datasets is {quoted(entries)}; allowed: a list of mappings with a path")
         return
-    if len(entries) > 1:
-        several(draft, "datasets")
-    else:
-        _entry(draft, "datasets.0")
+    put_rows(
+        draft, [rows for number in range(len(entries)) for rows in _entry(draft, f"datasets.{number}")], "datasets"
+    )
     _evaluation(draft)
 
 
-def _entry(draft: Draft, key: str) -> None:
+def _entry(draft: Draft, key: str) -> Iterator[Rows]:
+    """The data sets of one entry: one for each of its files."""
     draft.read(_ROWS, prefix=f"{key}.")
     kind, files = draft.value(f"{key}.type"), draft.value(f"{key}.data_files")
     if kind not in (None, "chat_template"):
         draft.doubt(f"{key}.type", "labels", "data")
     named = f"{key}.data_files" if files else f"{key}.path"
-    source = files[0] if isinstance(files, list) and len(files) == 1 else files or draft.value(f"{key}.path")
-    if files and not isinstance(source, str):
-        several(draft, named)
-    else:
-        put_source(draft, source, named)
-    if draft.value(f"{key}.split") is not None:
-        draft.put("data.train_split", draft.value(f"{key}.split"), f"{key}.split")
+    split = draft.value(f"{key}.split")
+    for name in files if files and isinstance(files, list) else [files or draft.value(f"{key}.path")]:
+        if isinstance(name, str) and name:
+            yield Rows(name, named, split, f"{key}.split")
+        else:
+            draft.doubt(named, "data")
     field = draft.value(f"{key}.field_messages")
     if field not in (None, "messages", "conversations"):
         draft.doubt(f"{key}.field_messages", "data", message=f"rows were read by messages, not by {quoted(field)}")

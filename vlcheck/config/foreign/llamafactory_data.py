@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.config.foreign.draft import Draft
-from vlcheck.config.foreign.rows import exists, held_back, put_source, several
+from vlcheck.config.foreign.rows import Rows, exists, held_back, put_rows
 from vlcheck.config.reading.quoting import closest, quoted
 from vlcheck.config.reading.yaml_lines import read_yaml
 from vlcheck.spec import ConfigError
@@ -24,49 +24,44 @@ def settle_data(draft: Draft) -> None:
     names = _names(draft, "dataset")
     if not names:
         draft.refuse("dataset", "dataset names nothing; LLaMA-Factory asks for a name that dataset_info.json knows")
-    elif len(names) > 1:
-        several(draft, "dataset")
     else:
-        _named(draft, names[0])
+        put_rows(draft, [rows for name in names if (rows := _named(draft, name)) is not None], "dataset")
 
 
-def _named(draft: Draft, name: str) -> None:
+def _named(draft: Draft, name: str) -> Rows | None:
+    """The rows behind a name; None, and a doubt, where they are not read."""
     wanted = draft.value("dataset_dir")
     if wanted == "ONLINE":
-        put_source(draft, name, "dataset")
-        return
+        return Rows(name, "dataset", samples=draft.value("max_samples"))
     written = wanted if isinstance(wanted, str) else "data"
     folder = next((here / written for here in (draft.folder, Path()) if exists(here / written / INFO)), None)
     if folder is None:
         draft.doubt("dataset", "data", message=f"{written}/{INFO} is not here, so no row was read")
-        return
+        return None
     try:
         known, _ = read_yaml(folder / INFO)
     except ConfigError as unreadable:
         draft.doubt("dataset", "data", message=f"{INFO} cannot be read: {unreadable.problems[0]}")
-        return
+        return None
     entry = known.get(name)
     if not isinstance(entry, dict):
         near = closest(name, known)
         hint = f"; did you mean {near}?" if near else ""
         draft.refuse("dataset", f"dataset {quoted(name)} is not in {folder / INFO}, where LLaMA-Factory stops{hint}")
-        return
-    _entry(draft, entry, folder)
+        return None
+    return _entry(draft, entry, folder)
 
 
-def _entry(draft: Draft, entry: Mapping[str, Any], folder: Path) -> None:
-    for key in ("hf_hub_url", "file_name"):
-        if entry.get(key):
-            put_source(draft, entry[key], "dataset", folders=(folder,))
-            break
-    else:
-        draft.doubt("dataset", "data", message=f"is {quoted(next(iter(entry), None))} in {INFO}, and was not read")
-    if entry.get("split"):
-        draft.put("data.train_split", entry["split"], "dataset")
-    if isinstance(entry.get("num_samples"), int) and draft.value("max_samples") is None:
-        draft.put("data.train_samples", entry["num_samples"], "dataset")
+def _entry(draft: Draft, entry: Mapping[str, Any], folder: Path) -> Rows | None:
     for fault in _faults(entry):
         draft.doubt("dataset", "data", message=fault)
+    name = next((entry[key] for key in ("hf_hub_url", "file_name") if entry.get(key)), None)
+    if not isinstance(name, str):
+        draft.doubt("dataset", "data", message=f"is {quoted(next(iter(entry), None))} in {INFO}, and was not read")
+        return None
+    most, count = draft.value("max_samples"), entry.get("num_samples")  # the former counts for each data set
+    samples = most if most is not None else count if isinstance(count, int) else None
+    return Rows(name, "dataset", entry.get("split") or None, samples=samples, folders=(folder,))
 
 
 def _faults(entry: Mapping[str, Any]) -> list[str]:

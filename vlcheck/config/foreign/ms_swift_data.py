@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vlcheck.config.foreign.draft import Draft
-from vlcheck.config.foreign.rows import counted, held_back, put_source, several
+from vlcheck.config.foreign.rows import Rows, counted, held_back, put_rows, source
 from vlcheck.config.reading.quoting import quoted
 
 
@@ -16,15 +16,20 @@ def settle_data(draft: Draft) -> None:
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not names:
         draft.refuse("dataset", f"dataset is {quoted(names)}; allowed: one data set or more, by name or path")
-    elif len(names) > 1:
-        several(draft, "dataset")
     else:
-        name, subset, count = counted(str(names[0]).removeprefix("HF::"))
-        put_source(draft, name, "dataset")
-        if "data.dataset" in draft.sources and not (draft.on("use_hf") or str(names[0]).startswith("HF::")):
-            del draft.document["data"]["dataset"], draft.sources["data.dataset"]
+        put_rows(draft, [rows for name in names if (rows := _named(draft, str(name))) is not None], "dataset")
+
+
+def _named(draft: Draft, written: str) -> Rows | None:
+    """The rows behind a name; None, and a doubt, where they are on ModelScope."""
+    name, subset, count = counted(written.removeprefix("HF::"))
+    if not name:
+        draft.doubt("dataset", "data")
+        return None
+    if source(draft, name)[0] == "dataset":
+        if not (draft.on("use_hf") or written.startswith("HF::")):
             draft.doubt("dataset", "data", message=f"{name} is looked for on ModelScope, which vlcheck does not ask")
-        elif subset:
+            return None
+        if subset:
             draft.doubt("dataset", "data", message=f"subset {quoted(subset)} of {name} was not told from the others")
-        if count:
-            draft.put("data.train_samples", count, "dataset")
+    return Rows(name, "dataset", samples=count or None)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.finding import Json
@@ -23,13 +26,18 @@ def put_source(draft: Draft, name: Json, key: str, *, folders: tuple[Path, ...] 
     if not isinstance(name, str) or not name:
         draft.doubt(key, "data")
         return
+    field, value = source(draft, name, folders=folders)
+    draft.put(f"data.{field}", value, key)
+
+
+def source(draft: Draft, name: str, *, folders: tuple[Path, ...] = ()) -> tuple[Literal["path", "dataset"], str]:
+    """What a name stands for: a file or folder, else a data set of the Hub; arguments as of `put_source`."""
     found = next((path for folder in folders or (draft.folder, Path()) if exists(path := folder / name)), None)
     if found is not None:
-        draft.put("data.path", str(found.absolute()), key)
-    elif name.startswith((".", "/", "~")) or name.endswith(FILES):
-        draft.put("data.path", name if name.startswith((".", "/", "~")) else f"./{name}", key)
-    else:
-        draft.put("data.dataset", name, key)
+        return "path", str(found.absolute())
+    if name.startswith((".", "/", "~")):
+        return "path", name
+    return ("path", f"./{name}") if name.endswith(FILES) else ("dataset", name)
 
 
 def exists(path: Path) -> bool:
@@ -40,9 +48,44 @@ def exists(path: Path) -> bool:
         return False
 
 
-def several(draft: Draft, key: str) -> None:
-    """Keep a mixture of data sets as not understood: a run's description names one."""
-    draft.doubt(key, "data", message="several data sets are mixed, and none was read")
+@dataclass(frozen=True)
+class Rows:
+    """One of a run's data sets, as its file names it."""
+
+    name: str
+    key: str
+    """Of the file."""
+    split: Json = None
+    split_key: str = ""
+    samples: Json = None
+    folders: tuple[Path, ...] = ()
+    """What a relative name may be relative to, as for `source`."""
+
+
+def put_rows(draft: Draft, found: Sequence[Rows], key: str) -> None:
+    """Set the run's data sets; rows of the second and later ones are trained behind those of the first.
+
+    Args:
+        key: of the file, that names them all.
+    """
+    if not found:
+        return
+    first, *others = found
+    put_source(draft, first.name, first.key, folders=first.folders)
+    if first.split is not None:
+        draft.put("data.train_split", first.split, first.split_key or first.key)
+    if first.samples is not None and "data.train_samples" not in draft.sources:
+        draft.put("data.train_samples", first.samples, first.key)
+    if not others:
+        return
+    more: list[dict[str, Json]] = []
+    for number, rows in enumerate(others):
+        field, value = source(draft, rows.name, folders=rows.folders)
+        told = {field: value, "split": rows.split, "samples": rows.samples}
+        more.append({name: said for name, said in told.items() if said is not None})
+        draft.sources[f"data.more.{number}"] = draft.place(rows.key)
+    draft.document.setdefault("data", {})["more"] = more
+    draft.sources["data.more"] = draft.place(key)
 
 
 def held_back(draft: Draft, key: str) -> None:

@@ -7,11 +7,13 @@ releases read for what went: 0.9.6, 0.12.2, 0.14.0, 0.16.1, 0.19.1, 0.21.0, 0.24
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
+from vlcheck.config.foreign.rows import Rows, put_rows
 from vlcheck.config.foreign.transformers import ARGUMENTS, local_or_hub, settle_arguments
 from vlcheck.config.foreign.translate import Format, translated
 from vlcheck.config.reading.quoting import quoted
@@ -220,15 +222,11 @@ def _data(draft: Draft) -> None:
     if draft.on("completion_only_loss"):  # rows of prompt and completion: earlier answers are part of the prompt
         draft.put("intent.answers", "last", "completion_only_loss")
     mixture = draft.value("datasets")
-    if isinstance(mixture, list) and len(mixture) == 1 and isinstance(mixture[0], dict):
-        _source(draft, mixture[0].get("path"), "datasets.0.path")
-        for name, value in mixture[0].items():
-            if name == "split":
-                draft.put("data.train_split", value, "datasets.0.split")
-            elif name != "path" and value is not None:
-                draft.doubt(f"datasets.0.{name}", "data")
+    if mixture and isinstance(mixture, list) and all(isinstance(entry, dict) for entry in mixture):
+        entries = [rows for number, entry in enumerate(mixture) for rows in _entry(draft, entry, f"datasets.{number}")]
+        put_rows(draft, entries, "datasets")
     elif mixture:
-        draft.doubt("datasets", "data", message="several data sets are mixed, and none was read")
+        draft.doubt("datasets", "data")
     else:
         _source(draft, draft.value("dataset_name"), "dataset_name")
         split = draft.value("dataset_train_split")
@@ -240,6 +238,17 @@ def _data(draft: Draft) -> None:
     if draft.value("eval_strategy") not in (None, False, "no"):
         split = draft.value("dataset_test_split")
         draft.put("data.eval_split", "test" if split is None else split, "dataset_test_split")
+
+
+def _entry(draft: Draft, entry: Any, key: str) -> Iterator[Rows]:
+    """One data set of a mixture, trl/scripts/utils.py: DatasetConfig."""
+    for name, value in entry.items():
+        if name not in ("path", "split") and value is not None:
+            draft.doubt(f"{key}.{name}", "data")
+    if isinstance(entry.get("path"), str) and entry["path"]:
+        yield Rows(entry["path"], f"{key}.path", entry.get("split"), f"{key}.split")
+    else:
+        draft.doubt(f"{key}.path", "data")
 
 
 def _source(draft: Draft, value: Json, key: str) -> None:

@@ -14,18 +14,29 @@ from vlcheck.spec import Data, ModelRef
 _HUB_ID = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 
 
-def path_problems(document: Mapping[str, Json], folder: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield the key and what is wrong with it, for `model.id` and `data.path` as they were written."""
+def path_problems(document: Mapping[str, Json], folder: Path) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the key and what is wrong with it, for `model.id` and the data's paths as they were written."""
     model, data = document.get("model"), document.get("data")
     if isinstance(model, dict) and isinstance(model.get("id"), str) and model["id"]:
         message = _model_problem(str(model["id"]), folder)
         if message:
             yield ("model", "id"), message
-    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
-        path = _resolved(str(data["path"]), folder)
+    for where, held in _sources(data):
+        path = _resolved(held, folder)
         if not _exists(path):
-            shown = quoted(data["path"])
-            yield ("data", "path"), f"data.path is {shown}; allowed: an existing folder or file; {_seen(path)}"
+            key = ".".join(map(str, where))
+            yield where, f"{key} is {quoted(held)}; allowed: an existing folder or file; {_seen(path)}"
+
+
+def _sources(data: Json) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Each path of the data section, with its own key path."""
+    if not isinstance(data, dict):
+        return
+    more = data.get("more")
+    held: list[tuple[tuple[str | int, ...], Json]] = [(("data", "path"), data.get("path"))]
+    for number, source in enumerate(more if isinstance(more, list) else []):
+        held.append((("data", "more", number, "path"), source.get("path") if isinstance(source, dict) else None))
+    yield from ((where, path) for where, path in held if isinstance(path, str) and path)
 
 
 def resolved_model(model: ModelRef, folder: Path) -> ModelRef:
@@ -34,10 +45,14 @@ def resolved_model(model: ModelRef, folder: Path) -> ModelRef:
 
 
 def resolved_data(data: Data, folder: Path) -> Data:
-    """Make the samples' path absolute, and that of a script that holds the collator."""
+    """Make the samples' paths absolute, and that of a script that holds the collator."""
     if data.collator is not None and (script := data.collator.rpartition(":")[0]).endswith((".py", ".ipynb")):
         data = replace(data, collator=f"{_resolved(script, folder)}:{data.collator.rpartition(':')[2]}")
-    return data if data.path is None else replace(data, path=str(_resolved(data.path, folder)))
+    more = tuple(
+        source if source.path is None else replace(source, path=str(_resolved(source.path, folder)))
+        for source in data.more
+    )
+    return replace(data, path=None if data.path is None else str(_resolved(data.path, folder)), more=more)
 
 
 def _model_problem(model_id: str, folder: Path) -> str | None:

@@ -112,7 +112,7 @@ def _doubt(draft: Draft, key: str, text: str, table: Mapping[str, Fate], typed: 
         message = f"rows come from {text}, which was not run, so none was read"
         draft.doubt(key, "data", "labels", "memory", message=message)
         return
-    touches: tuple[Concern, ...] = ()
+    touches: tuple[Concern, ...] = ("data", "labels", "memory") if "load_dataset." in key else ()
     decides = ""
     if isinstance(fate, To):
         decides, touches = f"; it decides {fate.path}", SECTION_TOUCHES[fate.path.partition(".")[0]]

@@ -1,0 +1,93 @@
+"""`vlcheck dry-run`: run a training script up to its first step, and judge what it holds there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlcheck.cli.options import (
+    FailOn,
+    Format,
+    Ignore,
+    MemoryGib,
+    OneGpu,
+    Output,
+    ReportFormat,
+    Rows,
+    Select,
+    Strict,
+    Threshold,
+)
+from vlcheck.cli.streams import fail, guarded, say, write
+
+if TYPE_CHECKING:
+    from vlcheck.rehearsal.parent import Rehearsal
+
+UNCONTAINED = (
+    "Writing outside the rehearsal's folder, network and other programs were refused as far as Python's audit hooks "
+    "see them; native code is not contained."
+)
+
+
+@guarded
+def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
+    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="Training script.", show_default=False)],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its own arguments.", show_default=False)
+    ] = None,
+    form: Format = ReportFormat.TEXT,
+    output: Output = None,
+    strict: Strict = False,
+    fail_on: FailOn = Threshold.ERROR,
+    select: Select = None,
+    ignore: Ignore = None,
+    rows: Rows = 32,
+    gpu: OneGpu = None,
+    memory_gib: MemoryGib = None,
+    seconds: Annotated[int, typer.Option(min=1, max=86_400, metavar="N", help="The script is killed then.")] = 300,
+    script_gib: Annotated[float, typer.Option(min=0.5, max=4096, metavar="N", help="Memory that it may have.")] = 8.0,
+) -> None:
+    """Run SCRIPT up to its first step, offline and in miniature, and report what it holds there.
+
+    This runs the code of SCRIPT, in a child process. Models are answered with the same architecture in miniature and
+    random weights, data with its first rows; the report says what was replaced and what was refused. Options stand
+    before SCRIPT.
+    """
+    from vlcheck.rehearsal.parent import rehearse
+
+    if not script.is_file():
+        fail(f"{script} is no file; allowed: a Python script")
+    if script.suffix == ".ipynb":
+        fail(f"{script} is a notebook; allowed: a Python script, as `jupyter nbconvert --to script` writes one")
+    if sys.platform != "linux":
+        fail("vlcheck dry-run limits its child process as Linux does, and runs nowhere else")
+    options = {"form": form.value, "fail_on": fail_on.name, "strict": strict,
+               "select": _codes(select), "ignore": _codes(ignore), "gpu": gpu, "memory_gib": memory_gib}  # fmt: skip
+    typer.echo(f"dry-run: running the code of {script} in a child process, at most {seconds} s", err=True)
+    done = rehearse(script, arguments or (), seconds=seconds, memory_gib=script_gib, rows=rows, options=options)
+    if not done.report:
+        if done.output.strip():
+            typer.echo(done.output.rstrip()[-2000:], err=True)
+        typer.echo(_told(done), err=True, nl=False)
+        fail(done.failure)
+    text = done.report if form is ReportFormat.JSON else f"{done.report}\n{_told(done)}"
+    if output is None:
+        say(text, utf8=form is ReportFormat.JSON)
+    else:
+        write(output, text)
+    if form is ReportFormat.JSON:
+        typer.echo(_told(done), err=True, nl=False)
+    raise typer.Exit(done.code)
+
+
+def _told(done: Rehearsal) -> str:
+    """What a reader must know of how the script ran."""
+    lines = [f"replaced: {line}" for line in done.replaced] + [f"refused: {line}" for line in done.refused]
+    return "\n".join([*lines, UNCONTAINED]) + "\n"
+
+
+def _codes(given: list[str] | None) -> list[str]:
+    return [code.strip() for entry in given or () for code in entry.split(",") if code.strip()]

@@ -1,0 +1,74 @@
+"""What a rehearsal notes while the script runs, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlcheck.spec import Location
+
+
+@dataclass
+class Stage:
+    """One rehearsal, in the child process."""
+
+    script: Path
+    shown: str
+    """What the report calls it."""
+    scratch: Path
+    """Folder that the script may write to."""
+    rows: int
+    options: dict[str, Any]
+    replaced: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    lines: dict[str, int] = field(default_factory=dict)
+    """Line of the script that made a section of the run."""
+    prepared: tuple[Any, ...] = ()
+    """What the script handed to accelerate."""
+    over: bool = False
+    process: int = field(default_factory=os.getpid)
+
+    def replace(self, what: str) -> None:
+        """Note that something was answered in another's place."""
+        if what not in self.replaced:
+            self.replaced.append(what)
+
+    def refuse(self, what: str) -> None:
+        """Note that something was not allowed."""
+        if what not in self.refused and len(self.refused) < 100:
+            self.refused.append(what)
+
+    def mark(self, section: str) -> None:
+        """Note which line of the script is making a section of the run."""
+        if (line := self.line()) is not None:
+            self.lines[section] = line
+
+    def line(self) -> int | None:
+        """The line that the script is at; None outside of it."""
+        frame = sys._getframe(1)
+        name = str(self.script)
+        while frame is not None and frame.f_code.co_filename != name:
+            frame = frame.f_back  # type: ignore[assignment]
+        return None if frame is None else frame.f_lineno
+
+    def sources(self) -> dict[str, Location]:
+        """Places of the run's sections, for findings."""
+        places = {section: Location(self.shown, line, 1, section) for section, line in self.lines.items()}
+        return {"": Location(self.shown), **places}
+
+    def end(self, judged: Callable[[], dict[str, Any]]) -> None:
+        """Write what was found, and end the process before the script can go on; a fork of it ends without a word."""
+        if os.getpid() == self.process and not self.over:
+            self.over = True
+            self.write(judged())
+        os._exit(0)
+
+    def write(self, result: dict[str, Any]) -> None:
+        """Leave the result where the parent reads it."""
+        told = {**result, "replaced": self.replaced, "refused": self.refused}
+        (self.scratch / "result.json").write_text(json.dumps(told), "utf-8")
