@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from vlcheck.finding import Rule
+from vlcheck.reports.harm import harm_of
 
 
 def list_rules(rules: Sequence[Rule]) -> str:
@@ -24,7 +25,7 @@ def list_rules_json(rules: Sequence[Rule]) -> str:
 
 
 def explain_rule(rule: Rule, rules: Sequence[Rule]) -> str:
-    """A rule's docstring, and the rules that it explains or is explained by."""
+    """A rule's docstring, the rules that it explains or is explained by, and what its fault was measured to cost."""
     paragraphs = [f"{rule.code} {rule.name} ({rule.severity})", rule.doc]
     if rule.weighs:
         others = [f"{weight.severity} where {weight.when}" for weight in rule.weighs]
@@ -35,6 +36,8 @@ def explain_rule(rule: Rule, rules: Sequence[Rule]) -> str:
         paragraphs.append(f"Explains: {', '.join(consequences)}")
     if causes:
         paragraphs.append(f"Explained by: {', '.join(causes)}")
+    if harm := harm_of(rule.code):
+        paragraphs.append(f"Measured: {harm}")
     return "\n\n".join(paragraphs) + "\n"
 
 
