@@ -128,7 +128,8 @@ def test_documents_are_those_of_the_raw_runs():
 
 def test_explain_shows_what_was_measured():
     from vlcheck.reports.rulebook import explain_rule
-    from vlcheck.rules import every_rule, find
+    from vlcheck.rules import every_rule
+    from vlcheck.rules.choosing import find
 
     (found,) = measured()["rules"]["VLC212"]
     text = explain_rule(find("VLC212"), every_rule())

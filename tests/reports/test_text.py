@@ -7,7 +7,8 @@ import re
 import pytest
 
 from tests.reports.sample import EVERYTHING, SPEC, built, found, said
-from vlcheck.finding import Finding, Outcome, Report, Severity, Verdict, told_by
+from vlcheck.evidence.judged import told_by
+from vlcheck.finding import Finding, Outcome, Report, Severity, Verdict
 from vlcheck.reports import RENDERERS
 from vlcheck.reports.text import render
 from vlcheck.spec import Hardware, Location, Lora, ModelRef, RunSpec

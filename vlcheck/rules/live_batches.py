@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 from vlcheck.rules.row_checks import names, quoted, rows_of, where
-from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
     from vlcheck.collators.pixels import ImageFaults
     from vlcheck.collators.rows import RowCheck
     from vlcheck.evidence.live_batches import PictureFlow
+    from vlcheck.spec import RunSpec
 
 
 @rule("VLC005", "labels-of-another-text", Severity.ERROR,

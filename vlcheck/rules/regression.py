@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, Severity, Unavailable, rule
 from vlcheck.gpus import show_gib
-from vlcheck.spec import RunSpec
 
 if TYPE_CHECKING:
     from vlcheck.evidence.snapshot import Snapshot
+    from vlcheck.spec import RunSpec
 
 SECTIONS = {"adapters": "lora", "labels": "data", "lengths": "data", "memory": "hardware.gpu"}
 """The section of the config that a finding about each subject points at."""

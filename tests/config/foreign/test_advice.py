@@ -17,8 +17,12 @@ from vlcheck.config.load import load
 from vlcheck.finding import Finding, Outcome, Severity, Verdict, rule
 
 HOME = Path(vlcheck.__file__).parent
-SPEAKERS = (*sorted(HOME.glob("rules/*.py")), HOME / "model/target_fixes.py", HOME / "memory/alternatives.py")
-"""Files whose texts advise settings."""
+SPEAKERS = (
+    *(path for path in sorted(HOME.glob("rules/*.py")) if not path.name.startswith(("launch", "live"))),
+    HOME / "model/target_fixes.py",
+    HOME / "memory/alternatives.py",
+)
+"""Files whose texts advise settings of a run; those about jobs advise in the words of jobs."""
 
 RUNS = {
     "trl": "model_name_or_path: a/b\nuse_peft: true\nload_in_4bit: true\n",

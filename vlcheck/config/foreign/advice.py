@@ -102,7 +102,9 @@ _OR = re.compile(r"(; or |, or )")
 
 def in_own_keys(outcome: Outcome, origin: Origin) -> Outcome:
     """The outcome of a rule with what its findings advise in the words of the file that the run was read from."""
-    form = FORMATS[origin.format]
+    form = FORMATS.get(origin.format)
+    if form is None:  # arguments of a script's calls are called as the fields are
+        return outcome
     return replace(
         outcome, findings=tuple(replace(found, fix=rewritten(found.fix, form)) for found in outcome.findings)
     )
@@ -170,7 +172,8 @@ def _pairs(read: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
 
 @cache
 def homes() -> Mapping[str, str]:
-    """Name of a field to its dotted path, where one section alone has it."""
-    found = [(name, f"{section}.{name}") for section, hint in sections().items() for name in keys(hint)]
+    """Name of a field to its dotted path, where one section alone has it; no other tool's file has those of a job."""
+    fields = {section: keys(hint) for section, hint in sections().items() if section not in ("launch", "gate")}
+    found = [(name, f"{section}.{name}") for section, names in fields.items() for name in names]
     names = [name for name, _ in found]
     return {name: path for name, path in found if names.count(name) == 1}

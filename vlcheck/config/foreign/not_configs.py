@@ -17,7 +17,7 @@ ENOUGH = 64 * 1024
 
 _ALLOWED = "allowed: a run's config, as YAML or JSON"
 _PACKAGES = f"is a list of packages; {_ALLOWED}"
-_JOB = "`vlcheck preflight` reads jobs; name the config of the run that it starts"
+JOB = "`vlcheck preflight` reads jobs; name the config of the run that it starts"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _rows(head: str) -> bool:
 
 
 TEXTS = (
-    Text(f"is a job; {_JOB}", _pattern(r"^(import|from) +modal\b")),
+    Text(f"is a job; {JOB}", _pattern(r"^(import|from) +modal\b")),
     Text(f"is a data set; {_ALLOWED}, which names the data", _rows, (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")),
     Text(f"is a page of text; {_ALLOWED}", _pattern(r"^(```|<!DOCTYPE|<html)"), (".md", ".rst", ".html", ".ipynb")),
     Text(_PACKAGES, _pattern(r'^\[\[package\]\]|"lockfileVersion"|^[\w.\[\]-]+==\d'), (".lock",)),
@@ -80,15 +80,15 @@ KEYS = (
         frozenset(("distributed_type",)),
         lacks=_RUN,
     ),
-    Keys(f"is a job; {_JOB}", frozenset(("kind", "apiVersion"))),
-    Keys(f"is a job; {_JOB}", frozenset(("run",)), frozenset(("resources", "setup", "num_nodes")), _RUN),
-    Keys(f"is a job; {_JOB}", frozenset(("services",)), lacks=_RUN),
-    Keys(f"is a job; {_JOB}", frozenset(("terraform_version",))),
-    Keys(f"is a job; {_JOB}", frozenset(("jobDefinitionName",))),
-    Keys(f"is a job; {_JOB}", frozenset(("AlgorithmSpecification", "ResourceConfig"))),
-    Keys(f"is a job; {_JOB}", frozenset(("imageName",)), frozenset(("gpuTypeIds", "gpuTypeId", "gpuCount"))),
-    Keys(f"is a job; {_JOB}", frozenset(("image", "gpu", "name")), lacks=_RUN),
-    Keys(f"is a job; {_JOB}", frozenset(("template",)), frozenset(("launchStage", "name")), _RUN),
+    Keys(f"is a job; {JOB}", frozenset(("kind", "apiVersion"))),
+    Keys(f"is a job; {JOB}", frozenset(("run",)), frozenset(("resources", "setup", "num_nodes")), _RUN),
+    Keys(f"is a job; {JOB}", frozenset(("services",)), lacks=_RUN),
+    Keys(f"is a job; {JOB}", frozenset(("terraform_version",))),
+    Keys(f"is a job; {JOB}", frozenset(("jobDefinitionName",))),
+    Keys(f"is a job; {JOB}", frozenset(("AlgorithmSpecification", "ResourceConfig"))),
+    Keys(f"is a job; {JOB}", frozenset(("imageName",)), frozenset(("gpuTypeIds", "gpuTypeId", "gpuCount"))),
+    Keys(f"is a job; {JOB}", frozenset(("image", "gpu", "name")), lacks=_RUN),
+    Keys(f"is a job; {JOB}", frozenset(("template",)), frozenset(("launchStage", "name")), _RUN),
     Keys(f"is a CI workflow; {_ALLOWED}", frozenset(("jobs",)), lacks=_RUN),
     Keys(f"is the state of a finished run; {_ALLOWED}", frozenset(("log_history",))),
     Keys(
