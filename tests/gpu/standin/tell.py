@@ -203,8 +203,8 @@ Not shown at this scale: {", ".join(effect.name for effect in silent) or "none"}
 the base's own activations, so that the sound run's clamps rarely act; half of them do cut.
 
 Two results surprised most. A supervised prompt costs next to nothing here, where the end of a turn that is not learnt
-costs most names: the answer is right and runs on. And no change of the clamps costs anything, which the popular account
-holds for the main cause.
+costs most of the names: the answer is right and runs on. And no change of the clamps costs anything, which the
+popular account holds for the main cause.
 """
     return text + again(runs, base)
 
