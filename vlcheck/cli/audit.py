@@ -36,7 +36,7 @@ from vlcheck.cli.options import (
     Verbose,
 )
 from vlcheck.cli.quiet import working
-from vlcheck.cli.streams import Delivery, deliver, destined, fail, guarded, tell, write
+from vlcheck.cli.streams import Delivery, codes, deliver, destined, fail, guarded, tell, write
 
 if TYPE_CHECKING:
     from vlcheck.config.project import ProjectSettings
@@ -233,7 +233,7 @@ def _rules(
     """The rules to run, which must be rules that there are, at least one; and severities by code."""
     from vlcheck.rules.choosing import choose, matching, severities
 
-    wanted = {"select": _codes("--select", select), "ignore": _codes("--ignore", ignore)}
+    wanted = {"select": codes("--select", select), "ignore": codes("--ignore", ignore)}
     key = ""
     try:
         for key in ("select", "ignore"):
@@ -277,11 +277,3 @@ def _new_file(path: Path | None) -> Path | None:
     except OSError as refused:
         fail(f"cannot write {refused.filename or path}: {refused.strerror}")
     return path
-
-
-def _codes(option: str, given: Sequence[str] | None) -> tuple[str, ...]:
-    """Split lists with commas; an option that was given but holds nothing is a mistake, not `all`."""
-    codes = tuple(code.strip() for entry in given or () for code in entry.split(",") if code.strip())
-    if given and not codes:
-        fail(f"{option} holds no code")
-    return codes

@@ -20,7 +20,7 @@ from vlcheck.cli.options import (
     Strict,
     Threshold,
 )
-from vlcheck.cli.streams import destined, fail, guarded, say, write
+from vlcheck.cli.streams import codes, destined, fail, guarded, say, write
 
 if TYPE_CHECKING:
     from vlcheck.integrations.rehearsal.parent import Rehearsal
@@ -65,8 +65,10 @@ def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
         fail("vlcheck dry-run limits its child process as Linux does, and runs nowhere else")
     delivery = destined(output, form, script)
     forms = sorted({wanted for wanted, _ in delivery.files} | {delivery.printed or "text"})
-    options = {"forms": forms, "fail_on": (fail_on or Threshold.ERROR).name, "strict": strict,
-               "select": _codes(select), "ignore": _codes(ignore), "gpu": gpu, "memory_gib": memory_gib}  # fmt: skip
+    options = {
+        "forms": forms, "fail_on": (fail_on or Threshold.ERROR).name, "strict": strict, "gpu": gpu,
+        "memory_gib": memory_gib, "select": codes("--select", select), "ignore": codes("--ignore", ignore),
+    }  # fmt: skip
     typer.echo(f"dry-run: running the code of {script} in a child process, at most {seconds} s", err=True)
     done = rehearse(script, arguments or (), seconds=seconds, memory_gib=script_gib, rows=rows, options=options)
     if not done.reports:
@@ -90,7 +92,3 @@ def _told(done: Rehearsal) -> str:
     """What a reader must know of how the script ran."""
     lines = [f"replaced: {line}" for line in done.replaced] + [f"refused: {line}" for line in done.refused]
     return "\n".join([*lines, UNCONTAINED]) + "\n"
-
-
-def _codes(given: list[str] | None) -> list[str]:
-    return [code.strip() for entry in given or () for code in entry.split(",") if code.strip()]

@@ -165,6 +165,14 @@ def deliver(report: Report, delivery: Delivery, *, verbose: bool = False, fail_o
         say(RENDERERS[printed](report, **options.get(printed, {}), **terminal), utf8=printed != "text")
 
 
+def codes(option: str, given: Sequence[str] | None) -> tuple[str, ...]:
+    """Split lists with commas; an option that was given but holds nothing is a mistake, not `all`."""
+    found = tuple(code.strip() for entry in given or () for code in entry.split(",") if code.strip())
+    if given and not found:
+        fail(f"{option} holds no code")
+    return found
+
+
 def json_text(content: Any) -> str:
     """A document for programs, as every command prints it."""
     import json

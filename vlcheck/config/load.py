@@ -16,7 +16,6 @@ from vlcheck.config.foreign.commands import completed
 from vlcheck.config.foreign.commands import is_script as is_command
 from vlcheck.config.foreign.commands import read_script as read_command
 from vlcheck.config.foreign.not_configs import refuse_keys, refuse_text
-from vlcheck.config.foreign.scripts.script import read_script
 from vlcheck.config.foreign.scripts.source import is_python
 from vlcheck.config.hardware import on_hardware
 from vlcheck.config.project import ProjectSettings, on_project
@@ -67,6 +66,8 @@ def load(
         dialect = next(dialect for dialect in DIALECTS if command.dialect == dialect.NAME)
         spec = completed(dialect.to_spec(command.document, command.sources, folder, stated=framework_version), command)
     elif is_python(path):
+        from vlcheck.config.foreign.scripts.script import read_script
+
         spec = read_script(path, stated=framework_version, typed=typed)
     elif huggingface.is_folder(path):
         spec = huggingface.read_folder(path, stated=framework_version)

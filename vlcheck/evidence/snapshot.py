@@ -11,13 +11,14 @@ from typing import Any, TypeAlias
 
 from vlcheck.collators.batch import Candidate
 from vlcheck.collators.probes import built_in
+from vlcheck.config.reading.kept import read_kept
 from vlcheck.data.conversation import Conversation
 from vlcheck.finding import NotApplicable, Unavailable, collector
 from vlcheck.memory.plan import MemoryPlan
 from vlcheck.model.modules import ModuleTable
 from vlcheck.processing.labels import IGNORE_INDEX
 from vlcheck.processing.lengths import Lengths
-from vlcheck.spec import ConfigError, Location, Problem, RunSpec
+from vlcheck.spec import RunSpec
 from vlcheck.versions import installed
 
 SCHEMA, VERSION = "vlcheck-snapshot", 1
@@ -82,19 +83,13 @@ def read_snapshot(path: Path) -> Snapshot:
     Raises:
         ConfigError: if there is none, or it is none of ours.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if (document["schema"], document["version"]) != (SCHEMA, VERSION):
-            raise ValueError(f"schema {document['schema']!r} version {document['version']!r}")
-        if not all(isinstance(values, dict) for values in document["values"].values()):
-            raise TypeError("values are no mappings")
-        return Snapshot(document["model"], dict(document["versions"]), document["values"])
-    except FileNotFoundError:
-        raise _unusable(path, "no such file; `vlcheck snapshot` writes one") from None
-    except OSError as refused:
-        raise _unusable(path, f"cannot be read: {refused.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unusable(path, f"is no snapshot of version {VERSION} ({type(error).__name__}: {error})") from None
+    return read_kept(path, "snapshot", "`vlcheck snapshot`", (SCHEMA, VERSION), _snapshot_of)
+
+
+def _snapshot_of(document: Any) -> Snapshot:
+    if not all(isinstance(values, dict) for values in document["values"].values()):
+        raise TypeError("values are no mappings")
+    return Snapshot(document["model"], dict(document["versions"]), document["values"])
 
 
 def moved(before: Values, now: Values) -> Iterator[tuple[str, int | str | None, int | str | None]]:
@@ -153,10 +148,6 @@ def _memory(plan: MemoryPlan) -> Values:
 
 def _digest(rows: Iterable[Any]) -> str:
     return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16]
-
-
-def _unusable(path: Path, problem: str) -> ConfigError:
-    return ConfigError(Problem(Location(str(path)), f"snapshot {problem}"))
 
 
 SNAPSHOT_COLLECTORS = (snapshot, earlier)

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from vlcheck.config.reading.kept import read_kept
 from vlcheck.finding import Finding, Ignored, Outcome, Report, Rule, Verdict
 from vlcheck.reports.fingerprints import same_finding
 from vlcheck.reports.json import encodable
 from vlcheck.reports.summary import config_file
-from vlcheck.spec import ConfigError, Location, Problem
 
 SCHEMA, VERSION = "vlcheck-baseline", 1
 JUDGED = (Verdict.PASSED, Verdict.FOUND, Verdict.IGNORED, Verdict.NOT_APPLICABLE)
@@ -52,19 +52,12 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         ConfigError: if there is none, or it is none of ours.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["schema"] != SCHEMA or document["version"] != VERSION:
-            raise ValueError(f"schema {document['schema']!r} version {document['version']!r}")
-        return Baseline(
-            path, tuple(Entry(**{key: str(value) for key, value in e.items()}) for e in document["findings"])
-        )
-    except FileNotFoundError:
-        raise _unusable(path, "no such file; --write-baseline writes one") from None
-    except OSError as refused:
-        raise _unusable(path, f"cannot be read: {refused.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unusable(path, f"is no baseline of version {VERSION} ({type(error).__name__}: {error})") from None
+
+    def baseline_in(document: Any) -> Baseline:
+        entries = (Entry(**{key: str(value) for key, value in each.items()}) for each in document["findings"])
+        return Baseline(path, tuple(entries))
+
+    return read_kept(path, "baseline", "--write-baseline", (SCHEMA, VERSION), baseline_in)
 
 
 def render_baseline(baseline: Baseline) -> str:
@@ -136,7 +129,3 @@ def _name(report: Report, path: Path) -> str:
     """The config as the baseline names it."""
     file = config_file(report)
     return file if file.startswith("<") else Path(os.path.relpath(file, path.absolute().parent)).as_posix()
-
-
-def _unusable(path: Path, problem: str) -> ConfigError:
-    return ConfigError(Problem(Location(str(path)), f"baseline {problem}"))

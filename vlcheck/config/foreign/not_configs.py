@@ -59,8 +59,13 @@ def _rows(head: str) -> bool:
         return False
 
 
+def is_modal(head: str) -> bool:
+    """Whether a file is a Python script of Modal's, by its imports."""
+    return re.search(r"^(?:import|from) +modal\b", head, re.MULTILINE) is not None
+
+
 TEXTS = (
-    Text(f"is a job; {JOB}", _pattern(r"^(import|from) +modal\b")),
+    Text(f"is a job; {JOB}", is_modal),
     Text(f"is a data set; {_ALLOWED}, which names the data", _rows, (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")),
     Text(f"is a page of text; {_ALLOWED}", _pattern(r"^(```|<!DOCTYPE|<html)"), (".md", ".rst", ".html", ".ipynb")),
     Text(_PACKAGES, _pattern(r'^\[\[package\]\]|"lockfileVersion"|^[\w.\[\]-]+==\d'), (".lock",)),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from vlcheck.config.foreign.not_configs import is_modal
 from vlcheck.config.reading.quoting import quoted
 from vlcheck.finding import Json
 from vlcheck.launch.image import requirement_of
@@ -19,11 +19,7 @@ from vlcheck.spec import ConfigError, Location, Problem
 NAME = "Modal function"
 RECOGNISED_BY = "a Python file with `@app.function(gpu=...)`"
 Names: TypeAlias = dict[str, ast.expr]
-
-
-def recognises(head: str) -> bool:
-    """Whether a file is a Python script of Modal's, by its imports."""
-    return re.search(r"^(?:import|from) +modal\b", head, re.MULTILINE) is not None
+recognises = is_modal
 
 
 def read(script: str, file: str) -> Job:

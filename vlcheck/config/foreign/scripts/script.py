@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -11,7 +10,7 @@ from types import MappingProxyType
 
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Unjudged
-from vlcheck.config.foreign.not_configs import JOB
+from vlcheck.config.foreign.not_configs import JOB, is_modal, read_head
 from vlcheck.config.foreign.scripts.document import Document
 from vlcheck.config.foreign.scripts.gather import document_of
 from vlcheck.config.foreign.scripts.rows import settle_collator, settle_rows
@@ -87,20 +86,13 @@ def read_script(
     return spec
 
 
-def _imported(source: Source) -> set[str]:
-    """Packages that a script imports at its top."""
-    named = {name.name for node in source.body if isinstance(node, ast.Import) for name in node.names}
-    named |= {node.module or "" for node in source.body if isinstance(node, ast.ImportFrom)}
-    return {name.partition(".")[0] for name in named}
-
-
 def _trained(source: Source) -> tuple[Training, Document]:
     script, module = read(source)
     training = find_training(script)
     uncalled = follow_uncalled(script, module) if training is None else []
     training = training or find_training(script)
     if training is None:
-        told = f"is a job; {JOB}" if "modal" in _imported(source) else f"trains nothing; {_ALLOWED}"
+        told = f"is a job; {JOB}" if is_modal(read_head(source.file)) else f"trains nothing; {_ALLOWED}"
         raise ConfigError(Problem(source.at(1, 1), told))
     document = document_of(script, training)
     if uncalled:
