@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vlcheck.config.load import load
     from vlcheck.data.conversation import Conversation, Picture, Turn
     from vlcheck.engine import assert_collator, audit, check_adapter, check_collator, preflight, train_run
+    from vlcheck.evaluation.merge import check_merged, merge
     from vlcheck.evaluation.run import evaluate_run
     from vlcheck.finding import Finding, Report, Severity
     from vlcheck.integrations.callback import RunCheckCallback, RunCheckFailed
@@ -34,9 +35,11 @@ __all__ = [
     "audit",
     "check_adapter",
     "check_collator",
+    "check_merged",
     "check_run",
     "evaluate_run",
     "load",
+    "merge",
     "preflight",
     "read_job",
     "strategies",
@@ -51,7 +54,9 @@ _HOMES = {
     "check_run": "vlcheck.integrations.check_run",
     "RunCheckCallback": "vlcheck.integrations.callback",
     "RunCheckFailed": "vlcheck.integrations.callback",
+    "check_merged": "vlcheck.evaluation.merge",
     "evaluate_run": "vlcheck.evaluation.run",
+    "merge": "vlcheck.evaluation.merge",
     "train_run": "vlcheck.engine",
     "load": "vlcheck.config.load",
     "preflight": "vlcheck.engine",

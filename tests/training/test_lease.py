@@ -65,7 +65,7 @@ def lost(lease: Lease) -> bool:
 
 def test_one_at_a_time(tmp_path):
     with Lease(tmp_path, silent) as first:
-        with pytest.raises(FolderTaken, match=rf"another run \(process {os.getpid()}\) trains into it"):
+        with pytest.raises(FolderTaken, match=rf"another run \(process {os.getpid()}\) writes into it"):
             Lease(tmp_path, silent).__enter__()
         first.check()
     with Lease(tmp_path, silent) as second:

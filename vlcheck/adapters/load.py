@@ -150,11 +150,21 @@ def load_into(saved: SavedAdapter, expected: ExpectedAdapter, family: Family) ->
     )
 
 
-def _load(peft: Any, name: str, tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, str], set[str]]:
-    """Where each tensor arrives, and which places get one that was made of several.
+def arrivals(expected: ExpectedAdapter, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Where PEFT would put each tensor of a file: by the name of the parameter, with what it makes of several."""
+    return _arrivals(expected.model, expected.name, tensors)
 
-    PEFT's loader runs whole, but its last step is written down, not taken.
-    """
+
+def _load(peft: Any, name: str, tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, str], set[str]]:
+    """Where each tensor arrives, and which places get one that was made of several."""
+    arrived = _arrivals(peft, name, tensors)
+    keys = {id(tensor): key for key, tensor in tensors.items()}
+    whole = {place: keys[id(tensor)] for place, tensor in arrived.items() if id(tensor) in keys}
+    return {key: place for place, key in whole.items()}, set(arrived) - set(whole)
+
+
+def _arrivals(peft: Any, name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """PEFT's loader runs whole, but its last step is written down, not taken."""
     from peft import set_peft_model_state_dict
 
     arrived: dict[str, torch.Tensor] = {}
@@ -170,9 +180,7 @@ def _load(peft: Any, name: str, tensors: Mapping[str, torch.Tensor]) -> tuple[di
             set_peft_model_state_dict(peft, dict(tensors), adapter_name=name)
     finally:
         del peft.load_state_dict
-    keys = {id(tensor): key for key, tensor in tensors.items()}
-    whole = {place: keys[id(tensor)] for place, tensor in arrived.items() if id(tensor) in keys}
-    return {key: place for place, key in whole.items()}, set(arrived) - set(whole)
+    return arrived
 
 
 def _empty(shape: tuple[int, ...]) -> torch.Tensor:

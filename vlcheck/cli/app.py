@@ -16,6 +16,7 @@ from vlcheck.cli.dry_run import dry_run
 from vlcheck.cli.evaluate import compare, evaluate
 from vlcheck.cli.fit import fit, probe
 from vlcheck.cli.init import init, schema
+from vlcheck.cli.merge import merge
 from vlcheck.cli.preflight import preflight
 from vlcheck.cli.rulebook import explain, rules
 from vlcheck.cli.show import show
@@ -44,7 +45,7 @@ app.command(
     epilog=EXIT_CODES,
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )(dry_run)
-for command in (fit, probe, train, evaluate, compare, snapshot, rules, explain, init, convert, schema):
+for command in (fit, probe, train, evaluate, compare, merge, snapshot, rules, explain, init, convert, schema):
     app.command()(command)
 
 

@@ -19,6 +19,10 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
         Path | None,
         typer.Option(metavar="DIR", help="Folder of a saved adapter; left out, the base alone.", show_default=False),
     ] = None,
+    merged: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of a merged model, asked in the base's place.", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +64,8 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
     from vlcheck.config.load import load
 
     spec = own_loop(load(config), force=force)
-    folder = output or Path(spec.training.output_dir) / ("evaluation-base" if adapter is None else "evaluation")
+    usual = "evaluation-merged" if merged else "evaluation-base" if adapter is None else "evaluation"
+    folder = output or Path(spec.training.output_dir) / usual
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.evaluation.run import evaluate_run
         from vlcheck.evidence.options import Options
@@ -70,6 +75,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  one parameter an option
             spec,
             folder,
             adapter=adapter,
+            merged=merged,
             max_new_tokens=max_new_tokens,
             limit=limit,
             class_list=class_list,

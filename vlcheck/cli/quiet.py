@@ -79,6 +79,7 @@ def refusals() -> tuple[type[Exception], ...]:
 
     from vlcheck.data.conversation import BadRow
     from vlcheck.data.sources.row import NoSuchSplit
+    from vlcheck.evaluation.merge_folder import MergeFailed
     from vlcheck.finding import NotApplicable, Unavailable
     from vlcheck.model.build import AdapterRefused, UnbuildableConfig
     from vlcheck.training.checkpoint import CheckpointNotWritten, OtherRun
@@ -89,7 +90,7 @@ def refusals() -> tuple[type[Exception], ...]:
 
     return (
         AdapterRefused, UnbuildableConfig, NotApplicable, Unavailable, NoSuchSplit, BadRow, CheckpointNotWritten,
-        OtherRun, ForeignFiles, FolderTaken, StateMismatch, RunStopped, torch.OutOfMemoryError,
+        OtherRun, ForeignFiles, FolderTaken, MergeFailed, StateMismatch, RunStopped, torch.OutOfMemoryError,
     )  # fmt: skip
 
 

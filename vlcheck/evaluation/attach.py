@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vlcheck.adapters.load import LoadedAdapter, expect, load_into
+from vlcheck.adapters.load import ExpectedAdapter, LoadedAdapter, expect, load_into
 from vlcheck.adapters.safetensors import open_regular, refusal, shown
 from vlcheck.adapters.saved import SETTINGS, SavedAdapter
 from vlcheck.finding import Unavailable
@@ -84,6 +84,26 @@ def attach(base: nn.Module, saved: SavedAdapter, family: Family, *, device: str 
     """
     from peft import set_peft_model_state_dict
 
+    expected = fit_adapter(base, saved, family, device=device)
+    tensors = read_tensors(saved)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = set_peft_model_state_dict(expected.model, tensors, adapter_name=expected.name)
+    required = {name for name, place in expected.places.items() if place.required}
+    if unset := sorted(required & set(loaded.missing_keys)) or sorted(loaded.unexpected_keys):
+        raise refusal(saved.file, f"was not loaded whole by PEFT: {_listed(unset)}")
+    return expected.model
+
+
+def fit_adapter(base: nn.Module, saved: SavedAdapter, family: Family, *, device: str) -> ExpectedAdapter:
+    """Put PEFT's layers into a base as a saved adapter has them, once all of its tensors are known to fit; read none.
+
+    Args:
+        base: the model without adapters, live or on meta.
+
+    Raises:
+        ConfigError: as `attach`.
+    """
     settings = _peft_config(saved)
     _check_patterns(saved, base)
     try:
@@ -95,18 +115,21 @@ def attach(base: nn.Module, saved: SavedAdapter, family: Family, *, device: str 
     expected = expect(model, ModuleTable(()), family)
     if fault := _misfit(load_into(saved, expected, family)):
         raise refusal(saved.file, f"does not fit this model: {fault}")
+    return expected
+
+
+def read_tensors(saved: SavedAdapter) -> dict[str, torch.Tensor]:
+    """The tensors of a saved adapter, on the CPU, as far as they are looked at: files are mapped, not copied.
+
+    Raises:
+        ConfigError: if one holds a value that is not finite.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted({tensor.file for tensor in saved.tensors}):
         tensors |= load_file(file)
     if broken := [name for name, values in tensors.items() if not values.isfinite().all()]:
         raise refusal(saved.file, f"holds values that are not finite in {_listed(broken)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loaded = set_peft_model_state_dict(model, tensors, adapter_name=expected.name)
-    required = {name for name, place in expected.places.items() if place.required}
-    if unset := sorted(required & set(loaded.missing_keys)) or sorted(loaded.unexpected_keys):
-        raise refusal(saved.file, f"was not loaded whole by PEFT: {_listed(unset)}")
-    return model
+    return tensors
 
 
 def differences(spec: RunSpec, saved: SavedAdapter, model: nn.Module, targeted: Sequence[str] | None) -> list[str]:

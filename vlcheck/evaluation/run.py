@@ -15,6 +15,7 @@ from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import Row, RowProblem
 from vlcheck.evaluation import files
 from vlcheck.evaluation.attach import build_evaluated, differences, digest
+from vlcheck.evaluation.merge_plan import merged_spec
 from vlcheck.evaluation.prompting import prompting_of
 from vlcheck.evaluation.rows import Quarantine, Survey, survey, wanted_rows
 from vlcheck.evaluation.scores import Scores, score
@@ -31,6 +32,7 @@ from vlcheck.processing.processor import FoundProcessor, check_tokenizer
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 from vlcheck.training.charts import draw_confusion
+from vlcheck.training.content import base_digest
 from vlcheck.versions import installed
 
 ALLOW_NOTHING = Options()
@@ -45,6 +47,7 @@ def evaluate_run(  # noqa: PLR0913  one parameter an option
     folder: Path,
     *,
     adapter: Path | None = None,
+    merged: Path | None = None,
     max_new_tokens: int | None = None,
     limit: int | None = None,
     class_list: bool = False,
@@ -58,6 +61,7 @@ def evaluate_run(  # noqa: PLR0913  one parameter an option
     Args:
         folder: of the evaluation; one that was interrupted there under equal settings is taken up.
         adapter: folder of a saved adapter; None evaluates the base alone.
+        merged: folder of a merged model that is asked in the base's place, unquantised, without an adapter.
         max_new_tokens: most tokens of an answer; None takes those of the longest label and `MARGIN` more.
         limit: evaluate so many rows only, every label in turn.
         class_list: list the split's labels behind each question.
@@ -74,6 +78,8 @@ def evaluate_run(  # noqa: PLR0913  one parameter an option
         Unavailable: if data, processor or weights cannot be had here.
     """
     check_patch(spec, allow_code=options.allow_code)
+    if merged is not None:
+        spec = _of_merged(spec, merged, adapter)
     files.claim(folder)
     saved = None if adapter is None else _adapter(spec, adapter)
     progress("reading rows")
@@ -87,6 +93,7 @@ def evaluate_run(  # noqa: PLR0913  one parameter an option
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = {
+        **({} if merged is None else {"merged": base_digest(spec, run.config.values)}),
         **_settings(spec, saved, run.processor, device),
         "limit": limit,
         "max_new_tokens": tokens,
@@ -142,6 +149,16 @@ def evaluate_run(  # noqa: PLR0913  one parameter an option
     }
     files.finish(folder, document)
     return document
+
+
+def _of_merged(spec: RunSpec, merged: Path, adapter: Path | None) -> RunSpec:
+    """The run with a merged model in its base's place."""
+    if adapter is not None:
+        raise ConfigError(Problem(Location(str(adapter)), "is an adapter, and a merged model holds its own: name one"))
+    if not (merged / "config.json").is_file():
+        fault = "holds no config.json; name the folder that vlcheck merge wrote"
+        raise ConfigError(Problem(Location(str(merged)), fault if merged.is_dir() else "is no folder"))
+    return merged_spec(spec, merged)
 
 
 def _adapter(spec: RunSpec, folder: Path) -> SavedAdapter:

@@ -94,7 +94,7 @@ def stored_tensors(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError, safe_open
 
     found: dict[str, torch.Tensor] = {}
-    for file in _files(folder):
+    for file in weight_files(folder):
         try:
             with safe_open(file, framework="pt") as opened:
                 for name in opened.keys():  # noqa: SIM118  no mapping
@@ -117,8 +117,12 @@ def not_a_number(model: nn.Module) -> list[str]:
     return found
 
 
-def _files(folder: Path) -> Sequence[Path]:
-    """The files that transformers reads: one of the usual name, or those that the index names."""
+def weight_files(folder: Path) -> Sequence[Path]:
+    """The files that transformers reads: one of the usual name, or those that the index names.
+
+    Raises:
+        Unavailable: if there are none, or the index is damaged or names what is not there.
+    """
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
     try:

@@ -27,7 +27,7 @@ def render_evaluation(document: Document, folder: str, *, width: int = 100, colo
     """An evaluation: accuracy, macro-F1, classes from the worst on, the confusion, notes."""
     console, settings = _console(width, color), document["settings"]
     adapter = settings["adapter"]
-    asked = f"with {adapter['folder']}" if adapter else "without an adapter"
+    asked = f"with {adapter['folder']}" if adapter else "merged" if "merged" in settings else "without an adapter"
     _say(console, f"{settings['model']} {asked}, split {settings['split']}")
     _say(console, f"accuracy {_share(document)}", "bold")
     _say(console, f"macro-F1 {document['macro_f1']:.3f} over {len(document['classes'])} labels")

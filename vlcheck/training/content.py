@@ -42,7 +42,7 @@ def content_of(
     rows = counted(conversations, "Comparing rows", progress, len(conversations))
     found = {
         "data.rows": digest_of(map(row_digest, rows)),
-        "model.base": digest_of(_base(spec, config)),
+        "model.base": base_digest(spec, config),
         "model.processor": digest_of(_processor(processor)),
     }
     if judges := list(map(row_digest, evaluation)):
@@ -50,6 +50,11 @@ def content_of(
     if patch is not None:
         found["model.patch.source"] = digest_of([_source(patch)])
     return found
+
+
+def base_digest(spec: RunSpec, config: Mapping[str, Any]) -> str:
+    """Digest of a run's base: its config and, where it lies in a folder, name, size and ends of each weights' file."""
+    return digest_of(_base(spec, config))
 
 
 def row_digest(row: Conversation, *, whole: bool = False) -> bytes:

@@ -104,7 +104,7 @@ class Lease:
                     break
                 continue
             if owner is not None and (alive(owner, self._folder) or _renewed(seen, number, owner)):
-                raise FolderTaken(f"{self._folder}: {_told(owner)} trains into it; wait for it, or end it")
+                raise FolderTaken(f"{self._folder}: {_told(owner)} writes into it; wait for it, or end it")
             if seen[0] != number:
                 since = time.monotonic()
                 self._say(
