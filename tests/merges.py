@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny import small_vocabulary
 from vlcheck.adapters.saved import SETTINGS, WEIGHTS
+from vlcheck.model.base_weights import INDEX
 from vlcheck.model.build import adapt, build_base
 from vlcheck.model.family import CLIP_BOUNDS
 from vlcheck.model.random_weights import materialise
@@ -35,6 +36,46 @@ def write_base(folder: Path, values: dict[str, Any], *, shard: str = SHARD, dtyp
     return folder
 
 
+def write_large_base(folder: Path, values: dict[str, Any], shard_bytes: int) -> Path:
+    """A base of any size with random weights, written a piece at a time; the model takes no memory."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    model: Any = build_base(values)
+    own = {key: tensor for key, tensor in model.state_dict().items() if key not in model.all_tied_weights_keys}
+    stored = revert_weight_conversion(model, own)
+    shards: list[dict[str, torch.Tensor]] = [{}]
+    for key, tensor in stored.items():
+        if sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > shard_bytes and shards[-1]:
+            shards.append({})
+        shards[-1][key] = tensor
+    folder.mkdir(parents=True)
+    names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    piece = (torch.randn(2**22) * 0.02).bfloat16().view(torch.uint8).numpy().tobytes()
+    for name, shard in zip(names, shards, strict=True):
+        _write_shard(folder / name, shard, piece)
+    weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "config.json").write_text(json.dumps(values))
+    return folder
+
+
+def _write_shard(file: Path, shard: dict[str, torch.Tensor], piece: bytes) -> None:
+    header, start = {}, 0
+    for key, tensor in shard.items():
+        assert tensor.dtype == torch.bfloat16, key
+        header[key] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [start, start + tensor.nbytes]}
+        start += tensor.nbytes
+    text = json.dumps(header).encode()
+    with file.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for key, tensor in shard.items():
+            if (bound := key.rpartition(".")[2]) in BOUNDS:
+                out.write(torch.tensor([BOUNDS[bound]]).bfloat16().view(torch.uint8).numpy().tobytes())
+            else:
+                for first in range(0, tensor.nbytes, len(piece)):
+                    out.write(piece[: tensor.nbytes - first])
+
+
 def write_adapter(folder: Path, base: Path, lora: Lora, *, std: float = 0.1) -> Path:
     """An adapter on a stored base as PEFT saves it, every tensor drawn; the model takes no memory."""
     model: Any = adapt(build_base(json.loads((base / "config.json").read_text())), lora, device="meta")
@@ -43,11 +84,14 @@ def write_adapter(folder: Path, base: Path, lora: Lora, *, std: float = 0.1) -> 
         key: torch.randn(tensor.shape) * std
         for key, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
     }
-    lengths = {key: tensor.abs() + 0.5 for key, tensor in tensors.items() if "magnitude" in key}
+    tensors |= {key: tensor.abs() + 0.5 for key, tensor in tensors.items() if "magnitude" in key}
+    if lora.ensure_weight_tying:
+        heads, words = ([key for key in tensors if f"{name}.weight" in key] for name in ("lm_head", "embed_tokens"))
+        tensors |= {head: tensors[word].clone() for head, word in zip(heads, words, strict=True)}
     settings = model.peft_config["default"]
     settings.base_model_name_or_path, settings.inference_mode = str(base), True
     settings.save_pretrained(folder)
-    save_file(tensors | lengths, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     return folder
 
 

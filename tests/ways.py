@@ -30,6 +30,17 @@ SMALL = (
 JOBS = {
     "train": ("train", "tiny.yaml", "--offline"),
     "evaluate": ("evaluate", "tiny.yaml", "--adapter", "tiny-shapes/adapter", "--offline"),
+    "merge": (
+        "merge",
+        "tiny.yaml",
+        "--adapter",
+        "tiny-shapes/adapter",
+        "--base",
+        "base",
+        "--out",
+        "merged",
+        "--offline",
+    ),
     "check-adapter": ("check-adapter", "tiny-shapes/adapter", "tiny.yaml", "--offline"),
     "audit": ("audit", "tiny.yaml", "--offline"),
     "fit": ("fit", "tiny.yaml", "--gpu", "t4", "--offline"),
@@ -107,11 +118,22 @@ def ways(folder: Path) -> Iterator[tuple[str, list[str]]]:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     (folder / "tiny.yaml").write_text(text, encoding="utf-8")
+    _write_base(folder / "base")
     import_module("bitsandbytes")  # before anybody follows: code that runs because a module is imported does not count
     import_module("vlcheck.evidence.collectors")
     import_module("peft")
     for job, arguments in JOBS.items():
         yield job, _way(folder, arguments)
+
+
+def _write_base(folder: Path) -> None:
+    """The recipe's base on a disk, where a merge needs it, with a small vocabulary."""
+    import json
+
+    from tests.merges import with_processor, write_base
+    from tests.tiny import small_vocabulary
+
+    with_processor(write_base(folder, json.loads((small_vocabulary() / "config.json").read_text())))
 
 
 def _way(folder: Path, arguments: tuple[str, ...]) -> list[str]:

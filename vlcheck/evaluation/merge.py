@@ -18,10 +18,10 @@ from vlcheck.data.atomic_write import write_whole
 from vlcheck.evaluation.attach import digest
 from vlcheck.evaluation.merge_folder import REPORT, SCHEMA, MergeFailed, check_output, check_room, drafted
 from vlcheck.evaluation.merge_plan import MergePlan, merged_spec, plan_merge
-from vlcheck.evaluation.merged_logits import Logits, compare_logits
+from vlcheck.evaluation.merged_logits import Logits, asked_run, compare_logits
 from vlcheck.evidence.options import Options
 from vlcheck.evidence.resolve import Evidence
-from vlcheck.model.base_weights import INDEX, weight_files
+from vlcheck.model.base_weights import INDEX, SINGLE, weight_files
 from vlcheck.model.build import check_patch
 from vlcheck.spec import RunSpec
 from vlcheck.training.lease import on_object_storage
@@ -74,21 +74,22 @@ def merge(  # noqa: PLR0913  one parameter an option
     """
     check_output(out)
     plan, evidence = _planned(spec, adapter, base, other_base, options, progress)
-    beside = sorted(_beside(plan.base), key=lambda file: file.name)
+    beside = list(_beside(plan))
+    run = asked_run(plan, evidence) if logits else None
     check_room(out, plan.bytes + sum(file.stat().st_size for file in beside))
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     weights = [file.name for file in plan.files]
     with drafted(out, [*weights, *(file.name for file in beside)], say) as draft:
         tell = _counter(progress, "writing", plan.bytes)
         digests = {file.name: write_shard(file, draft / file.name, plan.changes, tell) for file in plan.files}
-        for file in beside:  # behind the weights: a folder without config.json is no model to anybody
-            _copy(file, draft / file.name)
         comparison = compare(
             plan.files, [draft / name for name in weights], plan.changes, _counter(progress, "comparing", plan.bytes)
         )
         if comparison.faults:
             raise MergeFailed(f"{out}: what was written is not base plus adapter: {'; '.join(comparison.faults)}")
-        found = compare_logits(plan, draft, evidence.get("resolved_run"), progress) if logits else None
+        for file in beside:  # behind the weights: a folder without config.json is no model to anybody
+            _copy(file, draft / file.name)
+        found = compare_logits(plan, draft, run, progress) if run is not None else None
         if found is not None and not found.right and not plan.outside:
             raise MergeFailed(f"{out}: merged and unmerged differ: {_told(found)}")
         sizes = {name: {"bytes": (draft / name).stat().st_size, "sha256": digests[name]} for name in weights}
@@ -122,10 +123,11 @@ def check_merged(
         ConfigError, Unavailable: as `merge`.
     """
     plan, evidence = _planned(spec, adapter, base, other_base, options, progress)
+    run = asked_run(plan, evidence) if logits else None
     comparison = compare(plan.files, weight_files(merged), plan.changes, _counter(progress, "comparing", plan.bytes))
     found = None
-    if logits and not comparison.faults:
-        found = compare_logits(plan, merged, evidence.get("resolved_run"), progress)
+    if run is not None and not comparison.faults:
+        found = compare_logits(plan, merged, run, progress)
     document = _document(plan, merged, comparison, found)
     if found is not None and not found.right and not plan.outside:
         document["faults"].append(f"merged and unmerged differ: {_told(found)}")
@@ -196,12 +198,15 @@ def _told(found: Logits) -> str:
     )
 
 
-def _beside(folder: Path) -> Iterator[Path]:
-    """What belongs to a base beside its weights."""
-    for file in folder.iterdir():
-        copied = file.suffix in BESIDE and file.name != REPORT
-        of_others = file.name.endswith(".index.json") and file.name != INDEX
-        if copied and not of_others and file.is_file() and file.stat().st_size <= LARGEST_BESIDE_BYTES:
+def _beside(plan: MergePlan) -> Iterator[Path]:
+    """What belongs to a base beside its weights; nothing of an adapter, which `from_pretrained` would attach."""
+    divided = plan.files[0].name != SINGLE
+    for file in sorted(plan.base.iterdir(), key=lambda file: file.name):
+        index = file.name.endswith(".index.json")
+        left_out = file.name == REPORT or file.name.startswith("adapter_") or (index and file.name != INDEX)
+        if file.suffix not in BESIDE or left_out or (index and not divided):
+            continue
+        if file.is_file() and file.stat().st_size <= LARGEST_BESIDE_BYTES:
             yield file
 
 

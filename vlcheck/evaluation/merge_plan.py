@@ -115,7 +115,7 @@ def plan_merge(spec: RunSpec, merged: RunSpec, saved: SavedAdapter, evidence: Ev
     files = tuple(dict.fromkeys(tensor.file for tensor in tensors))
     stored_as = {FLOATS[tensor.dtype] for tensor in tensors if tensor.name in by_key}
     coarsest: Any = max(stored_as - {"float64"}, key=lambda n: torch.finfo(getattr(torch, n)).eps, default="float32")
-    merged = replace(merged, model=replace(merged.model, dtype=coarsest))
+    merged = replace(merged, model=replace(merged.model, dtype=coarsest, attn_implementation=None))
     return MergePlan(merged, config, family, saved, folder, files, by_key, outside, tuple(told))
 
 

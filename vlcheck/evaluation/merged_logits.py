@@ -1,8 +1,8 @@
 """Do merged and unmerged answer alike? Logits of both on pictures and text, one model in memory at a time.
 
-What the two may differ by is measured, not assumed. PEFT's own merge, in memory and in the same number type, rounds the
-delta and then the sum, where the file was rounded once: the file may be no further from the unmerged model than twice
-what that merge is, and two units in the last place. A tensor that is wrong moves logits by what the adapter moves them
+What the two may differ by is measured, not assumed. PEFT's own merge, in memory and in the same number type, rounds at
+least once, as the file was: the file may be no further from the unmerged model than twice what that merge is, and two
+units in the last place. A tensor that is wrong moves logits by what the adapter moves them
 by, which is measured too; where that is no more than the tolerance, the logits prove nothing, and it is said.
 """
 
@@ -22,11 +22,14 @@ from vlcheck.data.read import Row
 from vlcheck.data.sources.generated import draw_rows
 from vlcheck.evaluation.attach import attach
 from vlcheck.evaluation.merge_plan import MergePlan, unwrapped
-from vlcheck.finding import Unavailable
+from vlcheck.evidence.resolve import Evidence
+from vlcheck.finding import NotApplicable, Unavailable
+from vlcheck.gpus import show_gib
 from vlcheck.model.build import UnbuildableConfig, Weights, build_unadapted, load_base
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.spec import ConfigError, Data, Problem
 
+WITHOUT = "leave the logits out: --no-logits"
 ROWS = 2
 POSITIONS = 32
 """Last positions of each row whose logits are compared: the answer, and what stands before it."""
@@ -58,6 +61,27 @@ class Logits:
         return self.effect > self.tolerance
 
 
+def asked_run(plan: MergePlan, evidence: Evidence) -> ResolvedRun:
+    """The run whose collator makes the batch, found before anything is written, as is that the model fits.
+
+    Args:
+        evidence: of the merged model's run.
+
+    Raises:
+        Unavailable: if the batch cannot be made, or the memory of card or host is smaller than the model.
+    """
+    try:
+        run: ResolvedRun = evidence.get("resolved_run")
+    except (Unavailable, NotApplicable) as lacking:
+        raise Unavailable(f"the logits cannot be compared: {lacking}", WITHOUT) from lacking
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else _free_on_host()
+    if free is not None and free < plan.bytes:
+        where = "card" if torch.cuda.is_available() else "host"
+        reason = f"the model takes {show_gib(plan.bytes)}, and the {where} has {show_gib(free)} free"
+        raise Unavailable(f"the logits cannot be compared: {reason}", WITHOUT)
+    return run
+
+
 def compare_logits(
     plan: MergePlan, merged: Path, run: ResolvedRun, progress: Callable[[str], None] = lambda step: None
 ) -> Logits:
@@ -69,7 +93,7 @@ def compare_logits(
         run: of the merged model; its collator makes the batch.
 
     Raises:
-        Unavailable: if the batch cannot be made, or the memory does not hold the model once.
+        Unavailable: if the memory does not hold the model once.
         ConfigError: if either model cannot be loaded.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -86,9 +110,7 @@ def compare_logits(
         with _freed(load_base(replace(plan.spec, model=replace(plan.spec.model, id=str(merged))), device)) as model:
             found = _asked(model, batch)
     except torch.OutOfMemoryError as full:
-        raise Unavailable(
-            f"no memory for the model: {str(full).splitlines()[0]}", "leave the logits out: --no-logits"
-        ) from full
+        raise Unavailable(f"no memory for the model: {str(full).splitlines()[0]}", WITHOUT) from full
     except UnbuildableConfig as error:
         raise ConfigError(Problem(plan.spec.where("model.id"), str(error))) from error
     eps = torch.finfo(getattr(torch, plan.spec.model.dtype)).eps
@@ -102,6 +124,15 @@ def compare_logits(
         agree=float(same.float().mean()),
         positions=same.numel(),
     )
+
+
+def _free_on_host() -> int | None:
+    """Bytes of memory that a process could have; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return None
 
 
 def _probe(run: ResolvedRun) -> dict[str, torch.Tensor]:
