@@ -11,11 +11,11 @@ import pytest
 
 from vlcheck.config.load import load
 from vlcheck.config.project import ProjectSettings, read_project
-from vlcheck.finding import Outcome, Report, Rule, Verdict
+from vlcheck.finding import Outcome, Report, Verdict
 from vlcheck.gpus import show_gib
-from vlcheck.reports.baseline import held, read_baseline
+from vlcheck.reports.project import weighing
 from vlcheck.reports.units import show_measured
-from vlcheck.rules.choosing import choose, graded, matching, severities
+from vlcheck.rules.choosing import asked, choose
 from vlcheck.rules.ignores import check_ignores
 from vlcheck.spec import ConfigError, RunSpec
 
@@ -31,7 +31,7 @@ class ConfigFile(pytest.File):
             project = read_project(self.path.parent)
             spec = load(self.path, project=project)
             check_ignores(spec)
-            rules = chosen(project)
+            rules = choose(*asked(project))
         except ConfigError as unusable:
             return [self._marked(UnusableConfig.from_parent(self, name="config", problem=str(unusable)))]
         items: list[pytest.Item] = [
@@ -39,9 +39,9 @@ class ConfigFile(pytest.File):
             for rule in rules
         ]
         if re.search(r"\bgpu\b", self.config.option.markexpr):
-            items.append(self._on_a_card(ProbeTest.from_parent(self, name="probe", spec=spec)))
+            items.append(self._on_a_card(ProbeTest.from_parent(self, name="probe", spec=spec, project=project)))
             if spec.gate is not None:
-                items.append(self._on_a_card(GateTest.from_parent(self, name="gate", spec=spec)))
+                items.append(self._on_a_card(GateTest.from_parent(self, name="gate", spec=spec, project=project)))
         return [self._marked(item) for item in items]
 
     def _marked(self, item: pytest.Item) -> pytest.Item:
@@ -111,9 +111,9 @@ class RuleTest(ConfigTest):
 class CardTest(ConfigTest):
     """A test that needs this machine's card."""
 
-    def __init__(self, *, spec: RunSpec, **node: Any) -> None:
+    def __init__(self, *, spec: RunSpec, project: ProjectSettings, **node: Any) -> None:
         super().__init__(**node)
-        self.spec = spec
+        self.spec, self.project = spec, project
 
     def setup(self) -> None:
         """Skip without a card."""
@@ -157,18 +157,22 @@ class GateTest(CardTest):
         from vlcheck.finding import Unavailable
 
         gate, allow_code = self.spec.gate, self.config.option.vlcheck_allow_code
+        select, ignore = asked(self.project)
         assert gate is not None
         with tempfile.TemporaryDirectory(prefix="vlcheck-gate-") as folder:
             training = replace(self.spec.training, output_dir=f"{folder}/run")
             spec = own_loop(replace(self.spec, training=training), force=False)
             try:
-                train_run(spec, allow_code=allow_code)
+                train_run(
+                    spec, select=select, ignore=ignore, fail_on=self.project.threshold, weighed=weighing(self.project),
+                    allow_code=allow_code,
+                )  # fmt: skip
                 document = evaluate_run(
                     spec, Path(folder, "evaluation"), adapter=Path(folder, "run", "adapter"), limit=gate.rows,
                     options=Options(allow_code=allow_code),
                 )  # fmt: skip
             except NotStarted:
-                raise Failed("the audit found errors, so nothing was trained") from None
+                raise Failed("the audit failed, so nothing was trained") from None
             except Unavailable as missing:
                 pytest.skip(f"{missing.reason}{missing.unlock and f'; to unlock: {missing.unlock}'}")
         low, high = document["interval"]
@@ -184,32 +188,15 @@ class GateTest(CardTest):
 # --------------------------------------------------------------------------- the audit
 
 
-def chosen(project: ProjectSettings) -> tuple[Rule, ...]:
-    """The rules that a project runs, with its severities held against those that there are.
-
-    Raises:
-        ConfigError: if the project names a rule that there is not.
-    """
-    for key in ("select", "ignore", "severity"):
-        try:
-            matching(getattr(project, key))
-        except ValueError as unknown:
-            raise project.refuse(key, str(unknown)) from None
-    return choose(matching(project.select), matching(project.ignore))
-
-
 def audited(config: pytest.Config, spec: RunSpec, path: Path, project: ProjectSettings) -> Report:
     """The report on a config as its project wants it, made once a process."""
     from vlcheck.engine import audit
 
     kept = config.stash.setdefault(AUDITS, {})
     if path not in kept:
-        report = audit(
-            spec, select=matching(project.select), ignore=matching(project.ignore),
-            allow_code=config.option.vlcheck_allow_code,
-        )  # fmt: skip
-        report = graded(report, severities(project.severity))
-        kept[path] = report if project.baseline is None else held(report, read_baseline(project.baseline))
+        select, ignore = asked(project)
+        report = audit(spec, select=select, ignore=ignore, allow_code=config.option.vlcheck_allow_code)
+        kept[path] = weighing(project)(report)
     return kept[path]
 
 
