@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from vlcheck.config.load import load
 from vlcheck.config.project import ProjectSettings, read_project
-from vlcheck.finding import Outcome, Report, Verdict
+from vlcheck.finding import Outcome, Report, Unavailable, Verdict
 from vlcheck.gpus import show_gib
 from vlcheck.reports.project import weighing
 from vlcheck.reports.units import show_measured
 from vlcheck.rules.choosing import asked, choose
 from vlcheck.rules.ignores import check_ignores
 from vlcheck.spec import ConfigError, RunSpec
+
+if TYPE_CHECKING:
+    from vlcheck.memory.probe import ProbeResult
 
 AUDITS = pytest.StashKey[dict[Path, Report]]()
 
@@ -132,14 +135,11 @@ class ProbeTest(CardTest):
         from vlcheck.memory.probe import probe
 
         evidence = Evidence(self.spec, {})
-        found = probe(evidence.get("aimed"), evidence.get("config").values, evidence.get("family"))
-        if found.measured is None:
-            raise Failed(f"the steps were not finished: {found.failure}")
-        measured, upper = found.measured.allocated_bytes, found.plan.upper_bytes
-        said = f"peak {show_gib(measured)} allocated, the plan's upper bound {show_gib(upper)}"
-        if measured > upper:
-            raise Failed(said)
-        self.add_report_section("call", "vlcheck", said)
+        try:
+            found = probe(evidence.get("aimed"), evidence.get("config").values, evidence.get("family"))
+        except Unavailable as missing:
+            pytest.skip(reason_of(missing))
+        self.add_report_section("call", "vlcheck", against_plan(found))
 
 
 class GateTest(CardTest):
@@ -154,7 +154,6 @@ class GateTest(CardTest):
         from vlcheck.engine import NotStarted, train_run
         from vlcheck.evaluation.run import evaluate_run
         from vlcheck.evidence.options import Options
-        from vlcheck.finding import Unavailable
 
         gate, allow_code = self.spec.gate, self.config.option.vlcheck_allow_code
         select, ignore = asked(self.project)
@@ -174,7 +173,7 @@ class GateTest(CardTest):
             except NotStarted:
                 raise Failed("the audit failed, so nothing was trained") from None
             except Unavailable as missing:
-                pytest.skip(f"{missing.reason}{missing.unlock and f'; to unlock: {missing.unlock}'}")
+                pytest.skip(reason_of(missing))
         low, high = document["interval"]
         said = (
             f"{gate.metric} {document[gate.metric]:.4f} on {document['n']:,} rows, the gate asks for {gate.at_least} "
@@ -183,6 +182,26 @@ class GateTest(CardTest):
         if document[gate.metric] < gate.at_least:
             raise Failed(said)
         self.add_report_section("call", "vlcheck", said)
+
+
+def against_plan(found: ProbeResult) -> str:
+    """What a probe measured, beside the upper bound of its plan.
+
+    Raises:
+        Failed: if it measured more, or did not finish its steps.
+    """
+    if found.measured is None:
+        raise Failed(f"the steps were not finished: {found.failure}")
+    measured, upper = found.measured.allocated_bytes, found.plan.upper_bytes
+    said = f"peak {show_gib(measured)} allocated, the plan's upper bound {show_gib(upper)}"
+    if measured > upper:
+        raise Failed(said)
+    return said
+
+
+def reason_of(missing: Unavailable) -> str:
+    """Why a test is skipped, and what would let it run."""
+    return f"{missing.reason}{missing.unlock and f'; to unlock: {missing.unlock}'}"
 
 
 # --------------------------------------------------------------------------- the audit
