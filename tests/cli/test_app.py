@@ -18,7 +18,9 @@ from vlcheck import __version__
 from vlcheck.cli.options import ReportFormat, Threshold
 from vlcheck.finding import Severity
 from vlcheck.reports import RENDERERS
+from vlcheck.reports.rulebook import explain_rule
 from vlcheck.rules import RULES, every_rule
+from vlcheck.rules.choosing import find
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -156,13 +158,21 @@ def test_rules_lists_every_rule(vlcheck):
 
 
 @pytest.mark.parametrize("rule", every_rule(), ids=lambda rule: rule.code)
-def test_explain_by_code_and_by_name(vlcheck, rule):
-    """Code and name lead to the same text, which holds the docstring."""
-    code, out, _ = vlcheck("explain", rule.code.lower())
+def test_explain_by_code_and_by_name(rule):
+    """Code and name lead to the same rule, whose page holds the docstring."""
+    assert find(rule.code.lower()) is find(rule.name) is rule
+    assert explain_rule(rule, every_rule()).startswith(f"{rule.code} {rule.name} ({rule.severity})\n\n{rule.doc}\n")
 
-    assert code == 0
-    assert out.startswith(f"{rule.code} {rule.name} ({rule.severity})\n\n{rule.doc}\n")
-    assert vlcheck("explain", rule.name) == (0, out, "")
+
+def test_explain_prints_the_page(vlcheck):
+    """By code and by name, from the command line."""
+    rule = every_rule()[0]
+
+    assert (
+        vlcheck("explain", rule.code.lower())
+        == vlcheck("explain", rule.name)
+        == (0, explain_rule(rule, every_rule()), "")
+    )
 
 
 def test_explain_names_consequences_and_causes(vlcheck):

@@ -14,7 +14,7 @@ from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
 from vlcheck.gpus import Gpu, gpu, show_gib
 from vlcheck.memory.alternatives import changes
-from vlcheck.memory.plan import FitVerdict
+from vlcheck.memory.plan import FitVerdict, MemoryPlan
 from vlcheck.memory.probe import ProbeResult, probe_document
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.search import fit, largest, needed
@@ -39,6 +39,11 @@ def folder(tmp_path):
     tiny.write_folder(tmp_path / "model", GEMMA)
     (tmp_path / "run.yaml").write_text(CONFIG)
     return tmp_path
+
+
+def planned(shape: Shape, **training) -> MemoryPlan:
+    """The plan that a search around a run begins with."""
+    return Simulation(spec(**training), GEMMA, family_of(GEMMA)).plan(CARD, shape)
 
 
 def test_largest_micro_batch_fits_and_a_larger_one_does_not():
@@ -176,9 +181,7 @@ def test_rows_of_the_data_decide(vlcheck, folder):
 def test_what_is_recommended_can_be_typed():
     """With room for some layers' activations and not for all, checkpointing is on: a share is no setting."""
     shape = Shape(rows=1, tokens=128, soft_tokens=70)
-    simulated = [fit(spec(gradient_checkpointing=on), GEMMA, family_of(GEMMA), CARD, (), shape).plan
-                 for on in (True, False)]  # fmt: skip
-    with_, without = map(needed, simulated)
+    with_, without = (needed(planned(shape, gradient_checkpointing=on)) for on in (True, False))
     card = replace(CARD, total_bytes=(with_ + without) // 2)
     best = fit(spec(), GEMMA, family_of(GEMMA), card, (H100,), shape)
     assert best.recommended.checkpointed is True
@@ -188,7 +191,7 @@ def test_what_is_recommended_can_be_typed():
 
 
 def test_probe_of_a_run_that_does_not_fit_says_so():
-    plan = fit(spec(), GEMMA, family_of(GEMMA), CARD, (), Shape(tokens=128, soft_tokens=70)).plan
+    plan = planned(Shape(tokens=128, soft_tokens=70))
     document = probe_document(ProbeResult(plan, None, "CUDA out of memory.", 1.0, 0, 1), 3)
     shown = render_probe(document, "run.yaml")
     assert "does not fit" in shown
