@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vlcheck import rules
-from vlcheck.config.project import ProjectSettings
 from vlcheck.finding import Report, Rule, Severity
+
+if TYPE_CHECKING:
+    from vlcheck.config.project import ProjectSettings
 
 
 def choose(
