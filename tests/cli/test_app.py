@@ -346,7 +346,7 @@ def test_patch_cannot_speak_or_end_the_audit(vlcheck, config, tmp_path, monkeypa
         "def leave():\n    sys.exit(0)\n"
         "def interrupt():\n    signal.raise_signal(signal.SIGINT)\n"
     )
-    sound = config.read_text()
+    sound = config.read_text().replace("google/gemma-4-E2B-it", "vlcheck/tiny-gemma4")
 
     def audit(function: str) -> tuple[int, str, str]:
         config.write_text(sound.replace("lora:", f"  patch: fixes:{function}\nlora:"))
@@ -359,8 +359,12 @@ def test_patch_cannot_speak_or_end_the_audit(vlcheck, config, tmp_path, monkeypa
     assert audit("interrupt") == (130, "", "interrupted\n")
 
 
+@pytest.mark.slow
 def test_terminal_shows_spinner_and_colour(config):
-    """On a terminal the slow import is bridged by a spinner, which is gone when the report comes in colour."""
+    """On a terminal the slow import is bridged by a spinner, which is gone when the report comes in colour.
+
+    By default test_quiet.py looks at the spinner of a terminal, and test_text.py at the colours.
+    """
     ours, theirs = pty.openpty()
     environment = {k: v for k, v in ENVIRONMENT.items() if k != "NO_COLOR"} | {"TERM": "xterm", "COLUMNS": "100"}
     command = [sys.executable, "-m", "vlcheck", "audit", config.name, *CHEAP]

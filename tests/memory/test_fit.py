@@ -108,13 +108,6 @@ def test_fit_prints_the_ledger(vlcheck, folder):
     assert "recommended: micro-batch 4 x accumulation 1" in out
 
 
-def test_fit_document_adds_up(vlcheck, folder):
-    _, out, _ = vlcheck("fit", "run.yaml", "--gpu", "h100", "--offline", "--format", "json", "--tokens", "128")
-    document = json.loads(out)
-    assert sum(line["bytes"] for line in document["plan"]["lines"]) == document["plan"]["allocated_bytes"]
-    assert document["plan"]["shape"] == {"rows": 1, "tokens": 128, "soft_tokens": 70}
-
-
 def test_unknown_card_is_one_clear_error(vlcheck, folder):
     """It names the known cards and what takes any other; a card of another size is not suggested."""
     code, _out, err = vlcheck("fit", "run.yaml", "--gpu", "h1000")
@@ -137,10 +130,13 @@ def test_unknown_card_in_a_config_skips_the_memory_rules_alone(vlcheck, folder):
     assert "VLC101" not in skipped
 
 
-def test_memory_alone_is_a_card(vlcheck, folder):
+def test_memory_alone_is_a_card_and_the_document_adds_up(vlcheck, folder):
     """`--memory-gib` and `--gpus` outrank the file; the doubt about an unnamed card's kernels is told."""
-    _code, out, _err = vlcheck("fit", "run.yaml", "--memory-gib", "48", "--gpus", "2", "--offline", "--format", "json")
+    _code, out, _err = vlcheck("fit", "run.yaml", "--memory-gib", "48", "--gpus", "2", "--offline", "--format", "json",
+                               "--tokens", "128")  # fmt: skip
     plan = json.loads(out)["plan"]
+    assert sum(line["bytes"] for line in plan["lines"]) == plan["allocated_bytes"]
+    assert plan["shape"] == {"rows": 1, "tokens": 128, "soft_tokens": 70}
     assert (plan["gpu"], plan["basis"], plan["total_bytes"]) == ("unnamed", "extrapolated", 48 * 2**30)
     assert any("compute capability 8.9" in doubt for doubt in plan["doubts"])
 
