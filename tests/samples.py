@@ -90,6 +90,17 @@ def adapted_model(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {"reference": reference, **gathered(evidence, ADAPTED)}
 
 
+@cache
+def model_on_a_card(model: Callable[[], dict[str, Any]], training: Training, attn: str | None) -> dict[str, Any]:
+    """What the rules see of the base's adapted model and of its simulated steps: the same on every card."""
+    spec = replace(BASE, model=replace(BASE.model, attn_implementation=attn), training=training)
+    card = Gpu(name="any", title="Any", total_bytes=2**40, major=9, teraflops=1.0, source="made up")
+    known = {"config": ModelConfig(model(), "test"), "reference": _judged_labels(model)["reference"],
+             "gpu": card, "lengths": LENGTHS}  # fmt: skip
+    evidence = Evidence(spec, known, offline=True)
+    return {"reference": known["reference"], **gathered(evidence, (*ADAPTED, "simulation"))}
+
+
 def gathered(evidence: Evidence, names: Iterable[str]) -> dict[str, Any]:
     """Evidence by name, as far as it can be had."""
     found = {}
@@ -149,6 +160,8 @@ class Run:
         shared: dict[str, Any] = {}
         if self.changes.keys() <= {"data", "given", "origin"}:
             shared |= adapted_model(self.model)
+        if "gpu" in self.given:
+            shared |= model_on_a_card(self.model, self.changes["training"], self.changes["attn"])
         other_collator = getattr(self.changes.get("data"), "collator", None) is not None
         if not (other_collator or self.changes.keys() & {"patch", "framework", "given"}):
             shared |= judged_labels(self.model, with_rows="data" not in self.changes)
@@ -215,7 +228,7 @@ def on_card(mib: int, *, model: Callable[[], dict[str, Any]] = tiny.gemma4, majo
     """The sound base in mixed precision on a card of this size, which holds nothing else."""
     card = Gpu(name="toy", title="Toy", total_bytes=mib * 2**20, major=major, minor=5, teraflops=1.0, source="made up",
                measured=True, context_bytes=0)  # fmt: skip
-    settings = {"gradient_checkpointing": True, "bf16": True, "optim": "paged_adamw_8bit",
+    settings = {"framework": "vlcheck", "gradient_checkpointing": True, "bf16": True, "optim": "paged_adamw_8bit",
                 "per_device_train_batch_size": 8} | training  # fmt: skip
     changes = {
         "training": Training(**settings),

@@ -59,7 +59,8 @@ class Trail:
         self._leaves = _leaves()
         self._thread = threading.local()
         self._now: FrameType | None = None
-        self._places: dict[CodeType, str] = {}
+        self._places: dict[int, tuple[CodeType, str]] = {}
+        """By identity of the code, which its entry keeps: a code's hash is computed anew whenever it is asked for."""
 
     def __enter__(self) -> Trail:
         threading.settrace(self._called)
@@ -73,10 +74,12 @@ class Trail:
     def _called(self, frame: FrameType, event: str, _: Any) -> Any:
         """Told of every call; whoever returns nothing is told of no line, and of no return."""
         code = frame.f_code
-        place = self._places.get(code)
-        if place is None:
+        known = self._places.get(id(code))
+        if known is None:
             ours = code.co_filename.startswith(f"{PRODUCT}{os.sep}")
-            place = self._places[code] = Path(code.co_filename).relative_to(PRODUCT).as_posix() if ours else ""
+            known = code, Path(code.co_filename).relative_to(PRODUCT).as_posix() if ours else ""
+            self._places[id(code)] = known
+        place = known[1]
         if not place:
             if not hasattr(self._thread, "leaf"):
                 self._thread.leaf = self._now  # a thread that was started below a leaf stays below it

@@ -36,7 +36,7 @@ LEFT_OUT = ("VLC501",)
 
 
 class NotStarted(Exception):
-    """The audit found errors, so nothing was trained."""
+    """The audit failed, so nothing was trained."""
 
 
 def audit(
@@ -190,26 +190,32 @@ def train_run(  # noqa: PLR0913  one parameter an option
     allow_code: bool = False,
     offline: bool = False,
     stream: bool = False,
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+    fail_on: Severity = Severity.ERROR,
     origin: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[str], None] = lambda step: None,
+    weighed: Callable[[Report], Report] = lambda report: report,
     judged: Callable[[Report], None] = lambda report: None,
 ) -> Trained:
-    """Judge a run, then train it with the objects that were judged; errors that are found stop it.
+    """Judge a run, then train it with the objects that were judged; what fails the audit stops it.
 
     Under `accelerate launch` every process calls this; the main one judges and speaks.
 
     Args:
-        force: train in spite of errors.
+        force: train in spite of what fails the audit.
         auto_batch: let the memory plan split the effective batch for the card.
-        allow_code, offline, stream: as for `audit`.
+        allow_code, offline, stream, select, ignore: as for `audit`.
+        fail_on: the least severity of a finding that stops the run.
         origin: checkpoint of a shorter run that this one goes on from.
         say: told one line at a time.
         progress: told what is being worked on until training begins; an empty step is the end of that.
-        judged: told the report where errors stand in it.
+        weighed: makes the report that counts of the audit's: other severities, findings set apart.
+        judged: told the report where something in it stops the run.
 
     Raises:
-        NotStarted: if the audit found errors and `force` is off.
+        NotStarted: if the audit failed and `force` is off.
         Unavailable: if a part of the run cannot be had, or `auto_batch` finds no card or no plan that fits.
         ConfigError, RunStopped, OtherRun, CheckpointNotWritten, BadRow, AdapterRefused, UnbuildableConfig: as
             `vlcheck.training.loop.train` does.
@@ -234,7 +240,11 @@ def train_run(  # noqa: PLR0913  one parameter an option
     evidence = Evidence(spec, {"projection": left_to_fit}, progress=shown, **options)
     if main and (known := begun_before(spec)):
         voice("audit: this run was begun before, by the same settings and versions; it is not judged again")
-    if not agreed(main and (known or _may_start(report_on(spec, choose(), evidence), force, voice, judged))):
+    rules = choose(tuple(select), tuple(ignore))
+    may_start = main and (
+        known or _may_start(weighed(report_on(spec, rules, evidence)), fail_on, force=force, say=voice, judged=judged)
+    )
+    if not agreed(may_start):
         raise NotStarted
     reached = accelerator.num_processes > 1 and agreed(main and every_adapter_reached(evidence))
     run: ResolvedRun = evidence.get("resolved_run")
@@ -244,16 +254,20 @@ def train_run(  # noqa: PLR0913  one parameter an option
     )
 
 
-def _may_start(report: Report, force: bool, say: Callable[[str], None], judged: Callable[[Report], None]) -> bool:
+def _may_start(
+    report: Report, fail_on: Severity, *, force: bool, say: Callable[[str], None], judged: Callable[[Report], None]
+) -> bool:
     """Whether training may begin; what speaks against it is told."""
-    errors = [outcome for outcome in report.found(Severity.ERROR) if outcome.rule.code not in LEFT_OUT]
-    warnings = len(report.found(Severity.WARNING)) - len(report.found(Severity.ERROR))
-    found = ", ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((len(errors), "error"), (warnings, "warning")))
+    counted = [outcome for outcome in report.found() if outcome.rule.code not in LEFT_OUT]
+    errors = sum(outcome.severity is Severity.ERROR for outcome in counted)
+    warnings = sum(outcome.severity is Severity.WARNING for outcome in counted)
+    found = ", ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((errors, "error"), (warnings, "warning")))
     say(f"audit: {found}; `vlcheck audit` tells all")
-    if errors:
+    failing = any(outcome.severity >= fail_on for outcome in counted)
+    if failing:
         judged(report)
         say("forced: the run starts all the same" if force else "not started; --force starts the run all the same")
-    return force or not errors
+    return force or not failing
 
 
 def report_on(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Report:

@@ -18,7 +18,9 @@ from vlcheck import __version__
 from vlcheck.cli.options import ReportFormat, Threshold
 from vlcheck.finding import Severity
 from vlcheck.reports import RENDERERS
+from vlcheck.reports.rulebook import explain_rule
 from vlcheck.rules import RULES, every_rule
+from vlcheck.rules.choosing import find
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -156,13 +158,21 @@ def test_rules_lists_every_rule(vlcheck):
 
 
 @pytest.mark.parametrize("rule", every_rule(), ids=lambda rule: rule.code)
-def test_explain_by_code_and_by_name(vlcheck, rule):
-    """Code and name lead to the same text, which holds the docstring."""
-    code, out, _ = vlcheck("explain", rule.code.lower())
+def test_explain_by_code_and_by_name(rule):
+    """Code and name lead to the same rule, whose page holds the docstring."""
+    assert find(rule.code.lower()) is find(rule.name) is rule
+    assert explain_rule(rule, every_rule()).startswith(f"{rule.code} {rule.name} ({rule.severity})\n\n{rule.doc}\n")
 
-    assert code == 0
-    assert out.startswith(f"{rule.code} {rule.name} ({rule.severity})\n\n{rule.doc}\n")
-    assert vlcheck("explain", rule.name) == (0, out, "")
+
+def test_explain_prints_the_page(vlcheck):
+    """By code and by name, from the command line."""
+    rule = every_rule()[0]
+
+    assert (
+        vlcheck("explain", rule.code.lower())
+        == vlcheck("explain", rule.name)
+        == (0, explain_rule(rule, every_rule()), "")
+    )
 
 
 def test_explain_names_consequences_and_causes(vlcheck):
@@ -336,7 +346,7 @@ def test_patch_cannot_speak_or_end_the_audit(vlcheck, config, tmp_path, monkeypa
         "def leave():\n    sys.exit(0)\n"
         "def interrupt():\n    signal.raise_signal(signal.SIGINT)\n"
     )
-    sound = config.read_text()
+    sound = config.read_text().replace("google/gemma-4-E2B-it", "vlcheck/tiny-gemma4")
 
     def audit(function: str) -> tuple[int, str, str]:
         config.write_text(sound.replace("lora:", f"  patch: fixes:{function}\nlora:"))
@@ -349,8 +359,12 @@ def test_patch_cannot_speak_or_end_the_audit(vlcheck, config, tmp_path, monkeypa
     assert audit("interrupt") == (130, "", "interrupted\n")
 
 
+@pytest.mark.slow
 def test_terminal_shows_spinner_and_colour(config):
-    """On a terminal the slow import is bridged by a spinner, which is gone when the report comes in colour."""
+    """On a terminal the slow import is bridged by a spinner, which is gone when the report comes in colour.
+
+    By default test_quiet.py looks at the spinner of a terminal, and test_text.py at the colours.
+    """
     ours, theirs = pty.openpty()
     environment = {k: v for k, v in ENVIRONMENT.items() if k != "NO_COLOR"} | {"TERM": "xterm", "COLUMNS": "100"}
     command = [sys.executable, "-m", "vlcheck", "audit", config.name, *CHEAP]

@@ -141,6 +141,25 @@ def test_a_projects_baseline(run):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("audit", "train.yaml"), ("preflight", "train.yaml"), ("check-adapter", "adapter", "train.yaml"),
+        ("train", "train.yaml"), ("fit", "train.yaml"), ("snapshot", "train.yaml"), ("dry-run", "train.py"),
+    ],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_every_command_that_judges_reads_the_project(vlcheck, words):
+    """A key that there is not is refused before anything is looked at."""
+    Path("train.yaml").write_text(RUN.format(comment=""), "utf-8")
+    Path("train.py").write_text("raise SystemExit\n", "utf-8")
+    Path("pyproject.toml").write_text("[tool.vlcheck]\nselekt = []\n", "utf-8")
+    code, out, err = vlcheck(*words)
+
+    assert (code, out) == (2, "")
+    assert err == f"error: {Path.cwd() / 'pyproject.toml'}:2:1: unknown key selekt; did you mean select?\n"
+
+
+@pytest.mark.parametrize(
     ("line", "complaint"),
     [
         ('select = ["VLC999"]', "select: no rule 'VLC999'"),

@@ -8,14 +8,22 @@ import re
 import stat
 import subprocess
 import sys
+import tomllib
+from datetime import date
 from pathlib import Path
 
 import pytest
 import typer
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from ruamel.yaml import YAML
 
+from tests.launch.runs import judged
 from vlcheck.cli.app import app
 from vlcheck.config.load import load
+from vlcheck.finding import Verdict
+from vlcheck.launch.native import job_of_config
+from vlcheck.launch.read import with_requirements
 
 ROOT = Path(__file__).parents[2]
 ACTION = YAML(typ="safe").load((ROOT / ".github/actions/audit/action.yml").read_text("utf-8"))
@@ -134,6 +142,57 @@ def test_image_trains_a_config_of_the_mount():
     assert spec.training.save_steps
     for copied in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE):
         assert all((ROOT / name).exists() for name in copied.split())
+
+
+BASES = {"python:3.12-slim": ("github.com/docker-library/python, 3.12/slim-trixie and others", date(2026, 11, 27))}
+"""Images that a Dockerfile here may begin with, and where and when their sources were seen."""
+
+
+def test_image_is_built_as_docker_would_read_it():
+    """Instructions and a base that there are, folders from the root, commands in exec form, every version pinned."""
+    text = (ROOT / "docs/serverless/Dockerfile").read_text("utf-8")
+    steps = [line.partition(" ")[::2] for line in re.sub(r"\\\n", "", text).splitlines() if line and line[0] != "#"]
+    by_name = {name: [rest for other, rest in steps if other == name] for name, _ in steps}
+    pinned = (ROOT / "constraints.txt").read_text("utf-8")
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+    assert by_name.keys() <= {"FROM", "ENV", "WORKDIR", "COPY", "RUN", "STOPSIGNAL", "ENTRYPOINT", "CMD"}
+    assert steps[0] == ("FROM", *BASES)
+    assert SpecifierSet(wanted["requires-python"]).contains(re.search(r":(\d+\.\d+)", steps[0][1])[1])
+    assert all(folder.startswith("/") for folder in by_name["WORKDIR"])
+    assert by_name["STOPSIGNAL"] == ["SIGTERM"]
+    assert all(isinstance(json.loads(form), list) for kind in ("ENTRYPOINT", "CMD") for form in by_name[kind])
+    (run,) = by_name["RUN"]
+    assert re.match(r"pip install -c constraints\.txt \. ", run)
+    assert "PIP_NO_CACHE_DIR=1" in by_name["ENV"][0]
+    for requirement in map(Requirement, wanted["dependencies"]):
+        version = re.search(rf"^{re.escape(requirement.name)}==(\S+)$", pinned, re.MULTILINE)
+        assert version is not None, requirement.name
+        assert requirement.specifier.contains(version[1]), requirement.name
+
+
+def test_image_starts_a_command_line_that_parses():
+    """Entry point and arguments, as the command line itself reads them."""
+    text = (ROOT / "docs/serverless/Dockerfile").read_text("utf-8")
+    entry, command = (json.loads(re.search(rf"^{kind} (.*)$", text, re.MULTILINE)[1]) for kind in ("ENTRYPOINT", "CMD"))
+    called = typer.main.get_command(app).commands[command[0]]
+    with called.make_context(command[0], command[1:]) as read:
+        assert read.params["config"] == Path("/mnt/runs/run.yaml")
+
+    assert (entry, called.name) == (["vlcheck"], "train")
+
+
+def test_image_is_accepted_by_preflight():
+    """The run beside the Dockerfile, with its `launch:` block and what the image installs: nothing is found."""
+    path = ROOT / "docs/serverless/run.yaml"
+    spec = load(path)
+    job = with_requirements(job_of_config(spec), path.with_name("Dockerfile"))
+    report = judged(job, spec)
+
+    assert [outcome.rule.code for outcome in report.found()] == []
+    assert not report.with_verdict(Verdict.ERROR)
+    passed = {outcome.rule.code for outcome in report.with_verdict(Verdict.PASSED)}
+    assert passed >= {"VLC601", "VLC607", "VLC608", "VLC610", "VLC612", "VLC613", "VLC614", "VLC615", "VLC616"}
 
 
 def test_schema_line_is_for_a_file_that_the_docs_write():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.launch.runs import plan_of
 from vlcheck.config.load import load_mapping
 from vlcheck.engine import audit
+from vlcheck.gpus import GIB, gpu
+from vlcheck.integrations.config_tests import Failed, against_plan
+from vlcheck.memory.measure import Measured
+from vlcheck.memory.probe import ProbeResult
 from vlcheck.rules import RULES
 
 pytest_plugins = ["pytester"]
@@ -197,6 +203,39 @@ def test_a_config_is_audited_once(project, workers):
 
 
 CARDLESS = "from vlcheck.integrations import config_tests; config_tests.CardTest.setup = lambda self: None"
+
+
+def test_a_probe_that_cannot_measure_is_skipped(project):
+    """With the check for a card taken away the probe says itself what it needs."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("the probe would run here")
+    project.makeconftest(CARDLESS)
+    Path("run.yaml").write_text((ROOT / "vlcheck/recipes/tiny.yaml").read_text("utf-8"), "utf-8")
+    done = project.runpytest_inprocess(*PLUGIN, "--vlcheck", "run.yaml", "-m", "gpu", "-rs")
+
+    done.assert_outcomes(skipped=1, deselected=3)
+    done.stdout.fnmatch_lines(
+        ["*this machine has no CUDA GPU; to unlock: run `vlcheck probe` where the run will train"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("allocated_gib", "failure", "sound", "told"),
+    [
+        (30, "", True, "peak 30.0 GiB allocated, the plan's upper bound 3"),
+        (90, "", False, "peak 90.0 GiB allocated, the plan's upper bound 3"),
+        (None, "out of memory", False, "the steps were not finished: out of memory"),
+    ],
+)
+def test_a_probe_is_held_against_its_plan(allocated_gib, failure, sound, told):
+    """More than the upper bound fails, and so do steps that were not finished."""
+    measured = None if allocated_gib is None else Measured(allocated_bytes=allocated_gib * GIB)
+    found = ProbeResult(plan_of(gpu("h100")), measured, failure, 1.0, 1, 1)
+
+    with contextlib.nullcontext() if sound else pytest.raises(Failed, match=told):
+        assert against_plan(found).startswith(told)
 
 
 @pytest.mark.slow

@@ -219,7 +219,9 @@ def test_a_price_has_its_day():
     assert "2026-10-07" in cost_of(duration, runpod, "h200", 2)
     assert "2.69 in the Community Cloud" in cost_of(duration, runpod, "h100", 1)
     assert cost_of(duration, runpod, "h200", 2, 5.0) == "5.00 to 10.00 at 5 an hour (hardware.price_per_hour)"
-    assert cost_of(duration, platform_of("cloud-run"), "rtx-pro-6000", 1) == ""
+    machine = "at 1.31 an hour and card, 1.87 for 20 CPUs and 80 GiB beside it (us-central1, without zonal redundancy"
+    assert cost_of(duration, platform_of("cloud-run"), "rtx-pro-6000", 1).startswith(f"3.18 to 6.36 USD {machine}")
+    assert cost_of(duration, platform_of("cloud-run"), "h100", 1) == ""
 
 
 def test_an_earlier_run_gives_its_median_step(tmp_path):

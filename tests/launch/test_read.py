@@ -109,6 +109,21 @@ def test_a_mapping_is_read_as_its_file_would_be():
     assert (job.retries.value, job.retries.where.key) == (2, "spec.backoffLimit")
 
 
+def test_what_a_decorator_unpacks_is_read_where_it_stands_in_the_file(tmp_path):
+    """What does not is not taken for unset: the job is judged as one of which a part is known."""
+    script = (
+        "import modal\napp = modal.App()\nMORE = {{'timeout': 1200}}\n@app.function(gpu='H100', **{0})\ndef f(): ...\n"
+    )
+    (tmp_path / "known.py").write_text(script.format("MORE"))
+    (tmp_path / "unknown.py").write_text(script.format("options()"))
+    known, unknown = read_job(tmp_path / "known.py"), read_job(tmp_path / "unknown.py")
+
+    assert known.timeout_seconds is not None
+    assert (known.timeout_seconds.value, known.timeout_seconds.where.line, known.whole) == (1200, 3, True)
+    assert (unknown.timeout_seconds, unknown.whole, unknown.mounts_told) == (None, False, False)
+    assert unknown.remarks == ("what the decorator unpacks (**) is known only when the file runs",)
+
+
 def test_a_dockerfile_gives_base_folder_packages_and_entry_point(tmp_path):
     (tmp_path / "requirements.txt").write_text(
         "torch==2.11.0  # pinned\n-r other.txt\ntrl >= 1.0 ; python_version > '3'\n"

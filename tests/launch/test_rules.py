@@ -70,6 +70,11 @@ RULES: dict[str, Pair] = {
     "VLC610": Pair(
         {"env": {}}, ((4, "things that are held in memory"),), given={"host": replace(HOST, checkpoint_bytes=90 * GIB)}
     ),
+    "VLC611": Pair(
+        {"disk_bytes": at(50 * GIB), "env": {}, "memory_bytes": at(128 * GIB)},
+        ((2, "things that lie on the disk"),),
+        {"disk_bytes": at(50 * GIB)},
+    ),
     "VLC612": Pair(
         {"mounts": (), "retries": at(0), "memory_bytes": at(128 * GIB)}, ((1, "mounts"), (1, "output folder"))
     ),
@@ -195,6 +200,14 @@ def test_what_is_not_known_is_skipped_and_never_passes():
 
     assert {"VLC612", "VLC613", "VLC615"} <= skipped
     assert codes(report) == set()
+
+
+def test_where_tasks_write_is_told_or_asked():
+    """An array of tasks whose folder only the job knows is no pass."""
+    job = replace(SOUND, tasks=at(4), command=words("python train.py --output_dir $OUT"))
+    (outcome,) = judged(job, spec_for("cloud-run"), select=("VLC624",)).outcomes
+
+    assert outcome.verdict is Verdict.SKIPPED
 
 
 def test_an_earlier_run_narrows_the_projection():

@@ -64,7 +64,7 @@ def drawn(rows, logits):
     return simulation(logits).plan(H100, shape).allocated_bytes
 
 
-@pytest.mark.parametrize("logits", ["supervised", "all"])
+@pytest.mark.parametrize("logits", [pytest.param("supervised", marks=pytest.mark.slow), "all"])
 @FEW
 @given(rows=ROWS, data=st.data())
 def test_no_micro_batch_takes_more_than_the_worst(logits, rows, data):
@@ -77,7 +77,7 @@ def test_no_micro_batch_takes_more_than_the_worst(logits, rows, data):
     assert own <= planned(rows, logits)
 
 
-@pytest.mark.parametrize("logits", ["supervised", "all"])
+@pytest.mark.parametrize("logits", ["supervised", pytest.param("all", marks=pytest.mark.slow)])
 @FEW
 @given(rows=ROWS, more=st.sampled_from(["answer", "images", "longer", "another row"]))
 def test_more_never_lowers_the_plan(logits, rows, more):

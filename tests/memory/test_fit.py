@@ -14,7 +14,7 @@ from tests import tiny
 from tests.memory.test_project import GEMMA, H100, spec
 from vlcheck.gpus import Gpu, gpu, show_gib
 from vlcheck.memory.alternatives import changes
-from vlcheck.memory.plan import FitVerdict
+from vlcheck.memory.plan import FitVerdict, MemoryPlan
 from vlcheck.memory.probe import ProbeResult, probe_document
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.search import fit, largest, needed
@@ -39,6 +39,11 @@ def folder(tmp_path):
     tiny.write_folder(tmp_path / "model", GEMMA)
     (tmp_path / "run.yaml").write_text(CONFIG)
     return tmp_path
+
+
+def planned(shape: Shape, **training) -> MemoryPlan:
+    """The plan that a search around a run begins with."""
+    return Simulation(spec(**training), GEMMA, family_of(GEMMA)).plan(CARD, shape)
 
 
 def test_largest_micro_batch_fits_and_a_larger_one_does_not():
@@ -103,13 +108,6 @@ def test_fit_prints_the_ledger(vlcheck, folder):
     assert "recommended: micro-batch 4 x accumulation 1" in out
 
 
-def test_fit_document_adds_up(vlcheck, folder):
-    _, out, _ = vlcheck("fit", "run.yaml", "--gpu", "h100", "--offline", "--format", "json", "--tokens", "128")
-    document = json.loads(out)
-    assert sum(line["bytes"] for line in document["plan"]["lines"]) == document["plan"]["allocated_bytes"]
-    assert document["plan"]["shape"] == {"rows": 1, "tokens": 128, "soft_tokens": 70}
-
-
 def test_unknown_card_is_one_clear_error(vlcheck, folder):
     """It names the known cards and what takes any other; a card of another size is not suggested."""
     code, _out, err = vlcheck("fit", "run.yaml", "--gpu", "h1000")
@@ -132,10 +130,13 @@ def test_unknown_card_in_a_config_skips_the_memory_rules_alone(vlcheck, folder):
     assert "VLC101" not in skipped
 
 
-def test_memory_alone_is_a_card(vlcheck, folder):
+def test_memory_alone_is_a_card_and_the_document_adds_up(vlcheck, folder):
     """`--memory-gib` and `--gpus` outrank the file; the doubt about an unnamed card's kernels is told."""
-    _code, out, _err = vlcheck("fit", "run.yaml", "--memory-gib", "48", "--gpus", "2", "--offline", "--format", "json")
+    _code, out, _err = vlcheck("fit", "run.yaml", "--memory-gib", "48", "--gpus", "2", "--offline", "--format", "json",
+                               "--tokens", "128")  # fmt: skip
     plan = json.loads(out)["plan"]
+    assert sum(line["bytes"] for line in plan["lines"]) == plan["allocated_bytes"]
+    assert plan["shape"] == {"rows": 1, "tokens": 128, "soft_tokens": 70}
     assert (plan["gpu"], plan["basis"], plan["total_bytes"]) == ("unnamed", "extrapolated", 48 * 2**30)
     assert any("compute capability 8.9" in doubt for doubt in plan["doubts"])
 
@@ -176,9 +177,7 @@ def test_rows_of_the_data_decide(vlcheck, folder):
 def test_what_is_recommended_can_be_typed():
     """With room for some layers' activations and not for all, checkpointing is on: a share is no setting."""
     shape = Shape(rows=1, tokens=128, soft_tokens=70)
-    simulated = [fit(spec(gradient_checkpointing=on), GEMMA, family_of(GEMMA), CARD, (), shape).plan
-                 for on in (True, False)]  # fmt: skip
-    with_, without = map(needed, simulated)
+    with_, without = (needed(planned(shape, gradient_checkpointing=on)) for on in (True, False))
     card = replace(CARD, total_bytes=(with_ + without) // 2)
     best = fit(spec(), GEMMA, family_of(GEMMA), card, (H100,), shape)
     assert best.recommended.checkpointed is True
@@ -188,7 +187,7 @@ def test_what_is_recommended_can_be_typed():
 
 
 def test_probe_of_a_run_that_does_not_fit_says_so():
-    plan = fit(spec(), GEMMA, family_of(GEMMA), CARD, (), Shape(tokens=128, soft_tokens=70)).plan
+    plan = planned(Shape(tokens=128, soft_tokens=70))
     document = probe_document(ProbeResult(plan, None, "CUDA out of memory.", 1.0, 0, 1), 3)
     shown = render_probe(document, "run.yaml")
     assert "does not fit" in shown

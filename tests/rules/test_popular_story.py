@@ -66,10 +66,20 @@ ROWS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("clip", [True, False], ids=["clip on", "clip off"])
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    ("row", "clip"),
+    [
+        pytest.param(row, clip, id=f"{row.name}-clip {'on' if clip else 'off'}",
+                     marks=[] if clip or row.name in ("name list", "all-linear") else pytest.mark.slow)
+        for row in ROWS
+        for clip in (True, False)
+    ],
+)  # fmt: skip
 def test_targets_do_what_the_row_says(row, clip, tmp_path):
-    """Refusal, census and containment of one choice; without clipping, containment does not apply."""
+    """Refusal, census and containment of one choice; without clipping, containment does not apply.
+
+    Without clipping a refused row and an accepted one are looked at by default, the others at `-m slow`.
+    """
     this = run(tiny.gemma4 if clip else unclipped, lora=row.lora, patch=row.patch, intent=Intent())
     with patches.undone():
         evidence = Evidence(this.spec(tmp_path), judged_labels(this.model), allow_code=True, offline=True)

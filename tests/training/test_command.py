@@ -56,6 +56,44 @@ def test_an_error_of_the_audit_stops_the_run(vlcheck, config):
     assert Path("tiny-shapes/adapter/manifest.json").exists()
 
 
+UNNAMED = ("  framework: vlcheck\n", "")
+
+
+@pytest.mark.parametrize(
+    ("terms", "told"),
+    [
+        ('severity = { framework-unnamed = "error" }', "audit: 1 error, 0 warnings"),
+        ('fail-on = "warning"', "audit: 0 errors, 1 warning"),
+    ],
+)
+def test_a_project_says_what_stops_a_run(vlcheck, config, terms, told):
+    """A warning does not, unless the project's severities or its `fail-on` say so; nothing else is judged."""
+    file = config(*SHORT, UNNAMED)
+    Path("pyproject.toml").write_text(f'[tool.vlcheck]\nselect = ["VLC901"]\n{terms}\n', "utf-8")
+    code, out, err = vlcheck("train", file)
+
+    assert (code, err) == (1, "")
+    assert told in out
+    assert "VLC901 framework-unnamed" in out
+    assert "--force starts the run all the same" in out
+    assert not Path("tiny-shapes").exists()
+
+
+def test_a_project_s_baseline_lets_a_run_start(vlcheck, config):
+    """What is known does not stop it; the file is as it was."""
+    file = config(*SHORT, UNNAMED, ("output_dir: tiny-shapes", "output_dir: tiny.yaml/run"))
+    project = '[tool.vlcheck]\nselect = ["VLC901"]\nfail-on = "warning"\n'
+    Path("pyproject.toml").write_text(project, "utf-8")
+    assert vlcheck("audit", file, "--write-baseline", "known.json")[0] == 0
+    Path("pyproject.toml").write_text(f'{project}baseline = "known.json"\n', "utf-8")
+    known = Path("known.json").read_text("utf-8")
+    code, out, err = vlcheck("train", file)
+
+    assert "audit: 0 errors, 0 warnings" in out
+    assert (code, "tiny.yaml/run" in err) == (2, True)
+    assert Path("known.json").read_text("utf-8") == known
+
+
 def test_what_peft_refuses_cannot_be_forced(vlcheck, config):
     file = config(*SHORT, ("target_modules: all-linear", "target_modules: [q_proj]"))
     code, _, err = vlcheck("train", file, "--force")

@@ -186,8 +186,6 @@ def settle(  # noqa: PLR0913, PLR0917  what the options of a command with a repo
 
     if spec.ignores:
         check_ignores(spec)
-    if project.format is not None and project.format not in list(ReportFormat):
-        raise project.refuse("format", f"{project.format!r} is no format; allowed: {', '.join(ReportFormat)}")
     if baseline is not None and write_baseline is not None:
         fail("--baseline and --write-baseline exclude each other")
     rules, graded = _rules(project, select, ignore, saved=saved, launched=launched)
@@ -195,10 +193,21 @@ def settle(  # noqa: PLR0913, PLR0917  what the options of a command with a repo
         rules=rules,
         severities=graded,
         fail_on=Severity[fail_on.name] if fail_on else project.threshold,
-        delivery=destined(output, form, config, usual=project.format),
+        delivery=destined(output, form, config, usual=usual_format(project)),
         baseline=_baseline(None if write_baseline else baseline or project.baseline),
         new_baseline=_new_file(write_baseline),
     )
+
+
+def usual_format(project: ProjectSettings) -> str | None:
+    """The format that a project wants where no option names one.
+
+    Raises:
+        ConfigError: if it is none that there is.
+    """
+    if project.format is not None and project.format not in list(ReportFormat):
+        raise project.refuse("format", f"{project.format!r} is no format; allowed: {', '.join(ReportFormat)}")
+    return project.format
 
 
 def conclude(report: Report, terms: Terms, *, strict: bool, verbose: bool) -> NoReturn:
@@ -231,24 +240,17 @@ def _rules(
     launched: bool,
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, Severity]]:
     """The rules to run, which must be rules that there are, at least one; and severities by code."""
-    from vlcheck.rules.choosing import choose, matching, severities
+    from vlcheck.rules.choosing import asked, choose, severities
 
-    wanted = {"select": codes("--select", select), "ignore": codes("--ignore", ignore)}
-    key = ""
-    try:
-        for key in ("select", "ignore"):
-            wanted[key] = wanted[key] or matching(getattr(project, key), saved=saved, launched=launched)
-        key = "severity"
-        graded = severities(project.severity)
-    except ValueError as unknown:
-        raise project.refuse(key, str(unknown)) from None
+    usual = asked(project, saved=saved, launched=launched)
+    wanted = {"select": codes("--select", select) or usual[0], "ignore": codes("--ignore", ignore) or usual[1]}
     try:
         chosen = choose(**wanted, saved=saved, launched=launched)
     except ValueError as unknown:
         fail(str(unknown))
     if not chosen:
         fail("--select and --ignore leave no rule to run")
-    return wanted, graded
+    return wanted, severities(project.severity)
 
 
 def _baseline(path: Path | None) -> Baseline | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlcheck.cli.audit import usual_format
 from vlcheck.cli.options import (
     FailOn,
     Format,
@@ -18,7 +19,6 @@ from vlcheck.cli.options import (
     Rows,
     Select,
     Strict,
-    Threshold,
 )
 from vlcheck.cli.streams import codes, destined, fail, guarded, say, write
 
@@ -55,7 +55,10 @@ def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
     random weights, data with its first rows; the report says what was replaced and what was refused. Options stand
     before SCRIPT.
     """
+    from vlcheck.config.project import read_project
     from vlcheck.integrations.rehearsal.parent import rehearse
+    from vlcheck.reports.project import weighing
+    from vlcheck.rules.choosing import asked, choose_live
 
     if not script.is_file():
         fail(f"{script} is no file; allowed: a Python script")
@@ -63,11 +66,20 @@ def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
         fail(f"{script} is a notebook; allowed: a Python script, as `jupyter nbconvert --to script` writes one")
     if sys.platform != "linux":
         fail("vlcheck dry-run limits its child process as Linux does, and runs nowhere else")
-    delivery = destined(output, form, script)
+    project = read_project(script.parent)
+    selected, ignored = asked(project, live=True)
+    selected, ignored = codes("--select", select) or selected, codes("--ignore", ignore) or ignored
+    try:
+        choose_live(selected, ignored)
+    except ValueError as unknown:
+        fail(str(unknown))
+    weighing(project)  # what is wrong with it is said before the script runs
+    delivery = destined(output, form, script, usual=usual_format(project))
     forms = sorted({wanted for wanted, _ in delivery.files} | {delivery.printed or "text"})
     options = {
-        "forms": forms, "fail_on": (fail_on or Threshold.ERROR).name, "strict": strict, "gpu": gpu,
-        "memory_gib": memory_gib, "select": codes("--select", select), "ignore": codes("--ignore", ignore),
+        "forms": forms, "fail_on": (fail_on or project.threshold).name, "strict": strict, "memory_gib": memory_gib,
+        "gpu": gpu or (None if memory_gib else project.gpu), "home": str(Path.cwd()), "select": selected,
+        "ignore": ignored,
     }  # fmt: skip
     typer.echo(f"dry-run: running the code of {script} in a child process, at most {seconds} s", err=True)
     done = rehearse(script, arguments or (), seconds=seconds, memory_gib=script_gib, rows=rows, options=options)

@@ -48,6 +48,7 @@ def fit(  # noqa: PLR0913, PLR0917  one parameter an option
 ) -> None:  # fmt: skip
     """Show what a run takes on its card, and what else would fit. Needs no GPU and no weights."""
     from vlcheck.config.load import load
+    from vlcheck.config.project import read_project
     from vlcheck.gpus import GPUS
     from vlcheck.gpus import card as card_of
     from vlcheck.gpus import gpu as row_of
@@ -57,7 +58,14 @@ def fit(  # noqa: PLR0913, PLR0917  one parameter an option
     if memory_gib is not None and (len(named) > 1 or "all" in named):
         fail("--memory-gib goes with one --gpu at most")
     alone = named[0] if named and memory_gib is not None else None
-    spec = load(config, gpu=alone, memory_gib=memory_gib, gpus=gpus, settings=settings or ())
+    spec = load(
+        config,
+        gpu=alone,
+        memory_gib=memory_gib,
+        gpus=gpus,
+        settings=settings or (),
+        project=read_project(config.parent),
+    )
     named = [] if memory_gib is not None else named
     with _cards_known("--gpu"):
         wanted = [*GPUS] if "all" in named else [row_of(name) for name in named]

@@ -26,9 +26,10 @@ def snapshot(
 ) -> None:
     """Measure a run's adapters, supervised ids, row lengths and memory, as JSON. Needs no GPU and no weights."""
     from vlcheck.config.load import load
+    from vlcheck.config.project import read_project
     from vlcheck.finding import Unavailable
 
-    spec = load(config)
+    spec = load(config, project=read_project(config.parent))
     if output is not None:
         destined([f"json:{output}"], None, config)
     with working(debug, allow_code=allow_code) as voice:

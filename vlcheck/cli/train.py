@@ -36,8 +36,13 @@ def train(
     """
     from vlcheck.config.defaults import own_loop
     from vlcheck.config.load import load
+    from vlcheck.config.project import read_project
+    from vlcheck.reports.project import weighing
+    from vlcheck.rules.choosing import asked
 
-    spec = own_loop(load(config), force=force)
+    project = read_project(config.parent)
+    spec = own_loop(load(config, project=project), force=force)
+    (select, ignore), weighed = asked(project), weighing(project)
     started = True
     with working(debug, allow_code=allow_code) as voice:
         from vlcheck.engine import NotStarted, train_run
@@ -55,9 +60,13 @@ def train(
                 allow_code=allow_code,
                 offline=offline,
                 stream=stream,
+                select=select,
+                ignore=ignore,
+                fail_on=project.threshold,
                 origin=origin,
                 say=voice.line,
                 progress=voice.progress,
+                weighed=weighed,
                 judged=lambda report: voice.line(text.render(report)),
             )
         except NotStarted:

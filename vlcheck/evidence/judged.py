@@ -51,7 +51,7 @@ def _job(job: Job, known: Mapping[str, Any]) -> str:
     if duration is not None:
         card = known.get("job_card") or known["gpu"]
         told.append(f"{duration.total} projected ({duration.basis})")
-        cost = cost_of(duration, row, card.name, spec.hardware.count, spec.hardware.price_per_hour)
+        cost = cost_of(duration, row, card.name, spec.hardware.count, spec.hardware.price_per_hour, job)
         told += [cost] if cost else ["no price is known for it"]
         told += [f"each of {job.retries.value} retries as much again"] if job.retries and job.retries.value else []
     return "; ".join((*told, *job.remarks))

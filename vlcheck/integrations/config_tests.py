@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from vlcheck.config.load import load
 from vlcheck.config.project import ProjectSettings, read_project
-from vlcheck.finding import Outcome, Report, Rule, Verdict
+from vlcheck.finding import Outcome, Report, Unavailable, Verdict
 from vlcheck.gpus import show_gib
-from vlcheck.reports.baseline import held, read_baseline
+from vlcheck.reports.project import weighing
 from vlcheck.reports.units import show_measured
-from vlcheck.rules.choosing import choose, graded, matching, severities
+from vlcheck.rules.choosing import asked, choose
 from vlcheck.rules.ignores import check_ignores
 from vlcheck.spec import ConfigError, RunSpec
+
+if TYPE_CHECKING:
+    from vlcheck.memory.probe import ProbeResult
 
 AUDITS = pytest.StashKey[dict[Path, Report]]()
 
@@ -31,7 +34,7 @@ class ConfigFile(pytest.File):
             project = read_project(self.path.parent)
             spec = load(self.path, project=project)
             check_ignores(spec)
-            rules = chosen(project)
+            rules = choose(*asked(project))
         except ConfigError as unusable:
             return [self._marked(UnusableConfig.from_parent(self, name="config", problem=str(unusable)))]
         items: list[pytest.Item] = [
@@ -39,9 +42,9 @@ class ConfigFile(pytest.File):
             for rule in rules
         ]
         if re.search(r"\bgpu\b", self.config.option.markexpr):
-            items.append(self._on_a_card(ProbeTest.from_parent(self, name="probe", spec=spec)))
+            items.append(self._on_a_card(ProbeTest.from_parent(self, name="probe", spec=spec, project=project)))
             if spec.gate is not None:
-                items.append(self._on_a_card(GateTest.from_parent(self, name="gate", spec=spec)))
+                items.append(self._on_a_card(GateTest.from_parent(self, name="gate", spec=spec, project=project)))
         return [self._marked(item) for item in items]
 
     def _marked(self, item: pytest.Item) -> pytest.Item:
@@ -111,9 +114,9 @@ class RuleTest(ConfigTest):
 class CardTest(ConfigTest):
     """A test that needs this machine's card."""
 
-    def __init__(self, *, spec: RunSpec, **node: Any) -> None:
+    def __init__(self, *, spec: RunSpec, project: ProjectSettings, **node: Any) -> None:
         super().__init__(**node)
-        self.spec = spec
+        self.spec, self.project = spec, project
 
     def setup(self) -> None:
         """Skip without a card."""
@@ -132,14 +135,11 @@ class ProbeTest(CardTest):
         from vlcheck.memory.probe import probe
 
         evidence = Evidence(self.spec, {})
-        found = probe(evidence.get("aimed"), evidence.get("config").values, evidence.get("family"))
-        if found.measured is None:
-            raise Failed(f"the steps were not finished: {found.failure}")
-        measured, upper = found.measured.allocated_bytes, found.plan.upper_bytes
-        said = f"peak {show_gib(measured)} allocated, the plan's upper bound {show_gib(upper)}"
-        if measured > upper:
-            raise Failed(said)
-        self.add_report_section("call", "vlcheck", said)
+        try:
+            found = probe(evidence.get("aimed"), evidence.get("config").values, evidence.get("family"))
+        except Unavailable as missing:
+            pytest.skip(reason_of(missing))
+        self.add_report_section("call", "vlcheck", against_plan(found))
 
 
 class GateTest(CardTest):
@@ -154,23 +154,26 @@ class GateTest(CardTest):
         from vlcheck.engine import NotStarted, train_run
         from vlcheck.evaluation.run import evaluate_run
         from vlcheck.evidence.options import Options
-        from vlcheck.finding import Unavailable
 
         gate, allow_code = self.spec.gate, self.config.option.vlcheck_allow_code
+        select, ignore = asked(self.project)
         assert gate is not None
         with tempfile.TemporaryDirectory(prefix="vlcheck-gate-") as folder:
             training = replace(self.spec.training, output_dir=f"{folder}/run")
             spec = own_loop(replace(self.spec, training=training), force=False)
             try:
-                train_run(spec, allow_code=allow_code)
+                train_run(
+                    spec, select=select, ignore=ignore, fail_on=self.project.threshold, weighed=weighing(self.project),
+                    allow_code=allow_code,
+                )  # fmt: skip
                 document = evaluate_run(
                     spec, Path(folder, "evaluation"), adapter=Path(folder, "run", "adapter"), limit=gate.rows,
                     options=Options(allow_code=allow_code),
                 )  # fmt: skip
             except NotStarted:
-                raise Failed("the audit found errors, so nothing was trained") from None
+                raise Failed("the audit failed, so nothing was trained") from None
             except Unavailable as missing:
-                pytest.skip(f"{missing.reason}{missing.unlock and f'; to unlock: {missing.unlock}'}")
+                pytest.skip(reason_of(missing))
         low, high = document["interval"]
         said = (
             f"{gate.metric} {document[gate.metric]:.4f} on {document['n']:,} rows, the gate asks for {gate.at_least} "
@@ -181,21 +184,27 @@ class GateTest(CardTest):
         self.add_report_section("call", "vlcheck", said)
 
 
-# --------------------------------------------------------------------------- the audit
-
-
-def chosen(project: ProjectSettings) -> tuple[Rule, ...]:
-    """The rules that a project runs, with its severities held against those that there are.
+def against_plan(found: ProbeResult) -> str:
+    """What a probe measured, beside the upper bound of its plan.
 
     Raises:
-        ConfigError: if the project names a rule that there is not.
+        Failed: if it measured more, or did not finish its steps.
     """
-    for key in ("select", "ignore", "severity"):
-        try:
-            matching(getattr(project, key))
-        except ValueError as unknown:
-            raise project.refuse(key, str(unknown)) from None
-    return choose(matching(project.select), matching(project.ignore))
+    if found.measured is None:
+        raise Failed(f"the steps were not finished: {found.failure}")
+    measured, upper = found.measured.allocated_bytes, found.plan.upper_bytes
+    said = f"peak {show_gib(measured)} allocated, the plan's upper bound {show_gib(upper)}"
+    if measured > upper:
+        raise Failed(said)
+    return said
+
+
+def reason_of(missing: Unavailable) -> str:
+    """Why a test is skipped, and what would let it run."""
+    return f"{missing.reason}{missing.unlock and f'; to unlock: {missing.unlock}'}"
+
+
+# --------------------------------------------------------------------------- the audit
 
 
 def audited(config: pytest.Config, spec: RunSpec, path: Path, project: ProjectSettings) -> Report:
@@ -204,12 +213,9 @@ def audited(config: pytest.Config, spec: RunSpec, path: Path, project: ProjectSe
 
     kept = config.stash.setdefault(AUDITS, {})
     if path not in kept:
-        report = audit(
-            spec, select=matching(project.select), ignore=matching(project.ignore),
-            allow_code=config.option.vlcheck_allow_code,
-        )  # fmt: skip
-        report = graded(report, severities(project.severity))
-        kept[path] = report if project.baseline is None else held(report, read_baseline(project.baseline))
+        select, ignore = asked(project)
+        report = audit(spec, select=select, ignore=ignore, allow_code=config.option.vlcheck_allow_code)
+        kept[path] = weighing(project)(report)
     return kept[path]
 
 

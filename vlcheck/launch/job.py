@@ -76,6 +76,8 @@ class Job:
     """Virtual CPUs."""
     memory_bytes: Placed[int] | None = None
     """Main memory of a task, in bytes."""
+    disk_bytes: Placed[int] | None = None
+    """The container's own disk, in bytes."""
     timeout_seconds: Placed[int] | None = None
     """Longest run of one attempt."""
     retries: Placed[int] | None = None

@@ -44,10 +44,14 @@ class Minimum:
 
 @dataclass(frozen=True)
 class Price:
-    """What a card costs an hour in US dollars, CPUs and memory of the machine not included unless `what` says so."""
+    """What a card costs an hour, in US dollars, and its machine where that is charged beside it."""
 
     usd: float
     what: str
+    cpu_usd: float = 0.0
+    """Each virtual CPU, an hour; 0 where the card's price includes it."""
+    gib_usd: float = 0.0
+    """Each GiB of memory, an hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,17 @@ _BATCH = "docs.aws.amazon.com/batch/latest/userguide/job_timeouts.html"
 _RUNPOD = "runpod.io/pricing"
 
 
+def _run_price(card: float) -> Told[Price]:
+    """Dollars a second of a card on Cloud Run, in us-central1 and without zonal redundancy."""
+    price = Price(round(card * HOUR, 2), "us-central1, without zonal redundancy", 0.000018 * HOUR, 0.000002 * HOUR)
+    return Told(
+        price,
+        "cloud.google.com/run/pricing",
+        date(2026, 5, 24),
+        doubt="from two transcripts of the page that agree; the page itself was not read again",
+    )
+
+
 def _regions(*names: str) -> Told[tuple[str, ...]]:
     return Told(names, _RUN_GPU, _READ)
 
@@ -122,8 +137,7 @@ PLATFORMS: tuple[Platform, ...] = (
             "tasks with GPUs are not migrated: one of several hours should be expected to be ended at least once",
             f"{_RUN}/task-timeout", _READ,
         ),
-        prices={"l4": Told(Price(0.67, "the card alone"), "brandonseppa.com/2026/04, a user's figure",
-                           date(2026, 4, 1), doubt="a user's figure, not the price list")},
+        prices={"l4": _run_price(0.0001867), "rtx-pro-6000": _run_price(0.00036522)},
     ),
     Platform(
         name="kubernetes",

@@ -14,7 +14,7 @@ from vlcheck.config.foreign.not_configs import read_head
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
 from vlcheck.config.reading.text import read_text
-from vlcheck.config.reading.yaml_lines import read_yaml
+from vlcheck.config.reading.yaml_lines import parse_yaml
 from vlcheck.finding import Json
 from vlcheck.launch.formats import aws_batch, cloud_run, gcloud, kubernetes, modal, runpod, sagemaker, skypilot
 from vlcheck.launch.image import read_requirements, with_dockerfile
@@ -39,8 +39,19 @@ def read_job(path: str | os.PathLike[str]) -> Job:
         return unfolded(modal.read(read_text(file), file))
     if is_script(path) or re.search(r"^gcloud ", head, re.MULTILINE):
         return unfolded(_script(file))
-    document, sources = read_yaml(path)
-    return _job(document, sources)
+    documents = [parse_yaml(text, file) for text in _documents(read_text(path))]
+    known = next((each for each in documents if any(form.recognises(each[0]) for form in DOCUMENTS)), documents[0])
+    return _job(*known)
+
+
+def _documents(text: str) -> list[str]:
+    """The documents of a YAML file, each on its own lines; a claim of a volume often stands before its job."""
+    parts: list[str] = [""]
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        if re.match(r"---(?:\s|$)", line):
+            parts.append("\n" * number)
+        parts[-1] += re.sub(r"^---", "   ", line)
+    return [part for part in parts if re.search(r"^\s*[^\s#]", part, re.MULTILINE)] or [text]
 
 
 def job_of_mapping(document: Mapping[str, Any], name: str = "<python>") -> Job:

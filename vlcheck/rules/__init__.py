@@ -211,6 +211,7 @@ LAUNCH_RULES: tuple[Rule, ...] = (
     launch.accelerator_minimum,
     launch.region_without_card,
     launch_state.memory_short,
+    launch_state.disk_short,
     launch_state.output_lost,
     launch_state.retry_from_scratch,
     launch_state.resume_finds_nothing,

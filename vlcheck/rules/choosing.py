@@ -5,9 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vlcheck import rules
 from vlcheck.finding import Report, Rule, Severity
+
+if TYPE_CHECKING:
+    from vlcheck.config.project import ProjectSettings
 
 
 def choose(
@@ -35,13 +39,15 @@ def choose_live(select: Iterable[str] = (), ignore: Iterable[str] = (), *, adapt
         ValueError: as `choose`.
     """
     without = rules.NOT_LIVE if adapted else (*rules.NOT_LIVE, *rules.OF_ADAPTERS)
-    return _chosen(
-        select, ignore, (*rules.LIVE_RULES, *(rule for rule in rules.RULES if not rule.code.startswith(without)))
-    )
+    return _chosen(select, ignore, _live(without))
 
 
 def _of(*, saved: bool, launched: bool) -> tuple[Rule, ...]:
     return rules.ADAPTER_RULES if saved else (*rules.RULES, *rules.LAUNCH_RULES) if launched else rules.RULES
+
+
+def _live(without: tuple[str, ...]) -> tuple[Rule, ...]:
+    return (*rules.LIVE_RULES, *(rule for rule in rules.RULES if not rule.code.startswith(without)))
 
 
 def _chosen(select: Iterable[str], ignore: Iterable[str], among: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -49,29 +55,34 @@ def _chosen(select: Iterable[str], ignore: Iterable[str], among: tuple[Rule, ...
     return tuple(r for r in among if (not list(select) or r in selected) and r not in ignored)
 
 
-def matching(entries: Iterable[str], *, saved: bool = False, launched: bool = False) -> tuple[str, ...]:
-    """The entries of a project's list that concern this command's rules; the rest are other commands'.
+def asked(
+    project: ProjectSettings, *, saved: bool = False, launched: bool = False, live: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a project selects and ignores of this command's rules; its other entries are other commands'.
 
     Args:
         saved, launched: as for `choose`.
+        live: the rules of `choose_live`.
 
     Raises:
-        ValueError: if an entry matches no rule of any command.
+        ConfigError: if the project names a rule that no command has, its severities included.
     """
-    listed = tuple(entries)
-    for entry in listed:
-        if not _hits(entry, rules.every_rule()):
-            raise ValueError(unknown(entry))
-    return tuple(entry for entry in listed if _hits(entry, _of(saved=saved, launched=launched)))
+    among = _live(rules.NOT_LIVE) if live else _of(saved=saved, launched=launched)
+    found = {}
+    for key in ("select", "ignore", "severity"):
+        entries = tuple(getattr(project, key))
+        for entry in entries:
+            if not _hits(entry, rules.every_rule()):
+                raise project.refuse(key, unknown(entry))
+        found[key] = tuple(entry for entry in entries if _hits(entry, among))
+    return found["select"], found["ignore"]
 
 
 def severities(graded: Mapping[str, Severity]) -> dict[str, Severity]:
     """Severity by code, from entries as of `choose`; a code or a name outranks a prefix, and a longer prefix a shorter.
 
-    Raises:
-        ValueError: if an entry matches no rule.
+    An entry that matches no rule, which `asked` refuses, changes nothing.
     """
-    matching(graded)
     by_code: dict[str, Severity] = {}
     for entry in sorted(graded, key=lambda entry: len(entry) if entry.upper().startswith("VLC") else 99):
         by_code |= {rule.code: graded[entry] for rule in _hits(entry, rules.every_rule())}

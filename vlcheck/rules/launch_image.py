@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
 from vlcheck.gpus import Gpu
 
 if TYPE_CHECKING:
@@ -145,8 +145,11 @@ def tasks_share_folder(job: Job, output: Output) -> Iterator[Finding | Examined]
     tasks = job.tasks.value if job.tasks is not None else 1
     if tasks < 2 or job.tasks is None:
         raise NotApplicable("the job has one task")
+    apart = _INDEX.search(output.path) or any(_INDEX.search(word.value) for word in job.command)
+    if output.fate == "unknown" and not apart:
+        raise Unavailable(f"{output.path}: {output.why}", "an absolute path under a mount, or launch.mounts")
     yield Examined(tasks, "tasks")
-    if output.fate != "kept" or _INDEX.search(output.path) or any(_INDEX.search(word.value) for word in job.command):
+    if apart or output.fate == "lost":
         return
     at_once = min(tasks, job.parallelism.value) if job.parallelism is not None and job.parallelism.value else tasks
     yield Finding(

@@ -59,6 +59,33 @@ def memory_short(
         )
 
 
+@rule("VLC611", "disk-short", Severity.WARNING)
+def disk_short(spec: RunSpec, job: Job, host: Host, saving_size: int, output: Output) -> Iterator[Finding | Examined]:
+    """The model's files and the run's checkpoints take more than the container's own disk has.
+
+    A base that is named by its Hub id is downloaded to the Hub's cache, which lies on the container's disk unless
+    `HF_HOME` puts it under a mount; the download ends when the disk is full, before the first step. What the image
+    itself takes of the disk is not counted.
+
+    Remedy: `HF_HOME` under a mount that outlives the job, which also spares the next download; or a larger disk.
+
+    Source: https://docs.runpod.io/api-reference-v2/pods/create-a-pod, https://modal.com/docs/guide/resources,
+    https://kubernetes.io/docs/concepts/storage/ephemeral-storage
+    """
+    if job.disk_bytes is None:
+        raise NotApplicable("the job does not say how large its container's disk is")
+    files, kept = _downloaded(spec, job, host), saving_size * 2 if output.fate == "lost" and output.mount is None else 0
+    yield Examined(2, "things that lie on the disk")
+    if files + kept > job.disk_bytes.value:
+        yield Finding(
+            f"the container's disk has {show_gib(job.disk_bytes.value)}: model files that are downloaded to it take "
+            f"{show_gib(files)}, checkpoints {show_gib(kept)}",
+            where=job.disk_bytes.where,
+            measured={"disk_bytes": job.disk_bytes.value, "files_bytes": files, "checkpoint_bytes": kept},
+            fix="HF_HOME under a mount, or a larger disk",
+        )
+
+
 @rule("VLC612", "output-lost", Severity.ERROR, explains=("VLC614",))
 def output_lost(job: Job, output: Output) -> Iterator[Finding | Examined]:
     """The run writes to a disk that goes with the job.
@@ -212,16 +239,21 @@ def grace_too_short(job: Job, platform: Platform, saving: Saving) -> Iterator[Fi
 
 def _files(spec: RunSpec, job: Job, platform: Platform, host: Host, today: date) -> int:
     """Bytes of the model's files that lie in the job's memory, unless its image holds them."""
-    from vlcheck.launch.paths import expanded, model_of
-
     if platform.files_in_memory is None or platform.files_in_memory.why_unsure(today):
         return 0
+    return _downloaded(spec, job, host)
+
+
+def _downloaded(spec: RunSpec, job: Job, host: Host) -> int:
+    """Bytes of the model's files that the job downloads to its container's own disk."""
+    from vlcheck.launch.paths import expanded, model_of
+
     model = model_of(job, spec).value
     cache = job.env.get("HF_HOME") or job.env.get("HF_HUB_CACHE")
     cached = cache is not None and job.mount_of(expanded(cache.value, job)) is not None
-    downloaded = not model.startswith(("/", ".", "~", "$")) and "://" not in model
+    of_hub = not model.startswith(("/", ".", "~", "$")) and "://" not in model
     random = spec.model.weights == "random"
-    return host.checkpoint_bytes if downloaded and not cached and not random else 0
+    return host.checkpoint_bytes if of_hub and not cached and not random else 0
 
 
 def _grace(job: Job, platform: Platform) -> tuple[int, Location, str]:

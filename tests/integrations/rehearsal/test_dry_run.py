@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.integrations import live_samples as live
+from vlcheck.finding import Finding
+from vlcheck.reports.baseline import Baseline, Entry, render_baseline
+from vlcheck.reports.fingerprints import same_finding
+from vlcheck.rules.choosing import find
+from vlcheck.spec import Location
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROOT = Path(__file__).parents[3]
@@ -66,6 +71,29 @@ def test_a_newcomer_s_script(work):
     assert "replaced: Qwen/Qwen2.5-VL-7B-Instruct: Qwen2_5_VLForConditionalGeneration in miniature, quantised" in out
     assert "native code is not contained" in out
     assert sorted(each.name for each in work.iterdir()) == before
+
+
+@slow
+def test_a_project_s_terms(work, tmp_path):
+    """Its rules, severities and baseline, looked for from the script upward, hold where the script is run."""
+    for each in work.iterdir():
+        (tmp_path / each.name).symlink_to(each)
+    (tmp_path / "train.py").write_text((SCRIPTS / "trl_default.py").read_text("utf-8"))
+    project = '[tool.vlcheck]\nselect = ["VLC207", "VLC5"]\n'
+    (tmp_path / "pyproject.toml").write_text(f'{project}severity = {{VLC207 = "note"}}\n')
+    code, out, err = dry_run(tmp_path, "train.py")
+
+    assert code == 0, err
+    assert "note VLC207 everything-supervised" in out
+    (tmp_path / "pyproject.toml").write_text(project)
+    code, out, err = dry_run(tmp_path, "--format", "json", "train.py")
+    assert code == 1, err
+    (found,) = (finding for outcome in json.loads(out)["outcomes"] for finding in outcome["findings"])
+    place = Location(*(found["where"].get(part) for part in ("file", "line", "column", "key")))
+    entry = Entry("train.py", "VLC207", same_finding(find("VLC207"), Finding(found["message"], place)), "")
+    (tmp_path / "known.json").write_text(render_baseline(Baseline(tmp_path / "known.json", (entry,))))
+    (tmp_path / "pyproject.toml").write_text(f'{project}baseline = "known.json"\n')
+    assert dry_run(tmp_path, "train.py")[0] == 0
 
 
 FAULTS = {

@@ -37,10 +37,16 @@ NOTED = {"google/gemma-4-26B-A4B-it": {"VLC106", "VLC217"}, "llava-hf/llava-onev
 """Notes on every run of these: wrappers that clip nothing, a prompt that rendered turns do not start with."""
 
 
-@pytest.fixture(params=SMALLEST, scope="module")
-def hub_id(request):
-    """One model of every structure."""
-    return request.param
+def turns(first: int) -> list:
+    """One model of every structure, every second of them at `-m slow` alone."""
+    return [
+        pytest.param(each, marks=[] if number % 2 == first else pytest.mark.slow)
+        for number, each in enumerate(SMALLEST)
+    ]
+
+
+EVEN, ODD = (pytest.mark.parametrize("hub_id", turns(first), scope="module") for first in (0, 1))
+"""Each structure takes its turn at two of four faults, and at all of them with `-m slow`."""
 
 
 def codes(hub_id: str, folder, lora: Lora, **changes) -> set[str]:
@@ -53,6 +59,7 @@ def codes(hub_id: str, folder, lora: Lora, **changes) -> set[str]:
     return found - NOTED.get(hub_id, set())
 
 
+@EVEN
 def test_language_model_not_adapted(hub_id, tmp_path):
     """VLC401, whatever the other parts are called."""
     lora = Lora(r=4, lora_alpha=4, target_modules=only(hub_id, Part.VISION, Part.PROJECTOR))
@@ -60,6 +67,7 @@ def test_language_model_not_adapted(hub_id, tmp_path):
     assert codes(hub_id, tmp_path, lora) == {"VLC401"}
 
 
+@ODD
 def test_tower_not_adapted_against_intent(hub_id, tmp_path):
     """VLC402; where there is no tower, the projector is what was meant: VLC403."""
     left = (Part.LANGUAGE,) if hub_id in TOWERLESS else (Part.LANGUAGE, Part.PROJECTOR)
@@ -68,6 +76,7 @@ def test_tower_not_adapted_against_intent(hub_id, tmp_path):
     assert codes(hub_id, tmp_path, lora) == {"VLC403" if hub_id in TOWERLESS else "VLC402"}
 
 
+@pytest.mark.parametrize("hub_id", SMALLEST, scope="module")
 def test_nothing_matches(hub_id, tmp_path):
     """PEFT refuses, and the entry is named as dead."""
     lora = Lora(r=4, lora_alpha=4, target_modules="no_such_layer")
@@ -75,6 +84,7 @@ def test_nothing_matches(hub_id, tmp_path):
     assert codes(hub_id, tmp_path, lora) == {"VLC102", "VLC109"}
 
 
+@ODD
 def test_head_saved(hub_id, tmp_path):
     """VLC409 where the head is tied to the embeddings, and only there."""
     lora = replace(sound(hub_id).lora, modules_to_save=("lm_head",))
@@ -100,6 +110,7 @@ def test_experts_and_router(hub_id, changes, experts, expected, tmp_path):
     assert codes(hub_id, tmp_path, lora, intent=replace(intent(hub_id), experts=experts)) == expected
 
 
+@EVEN
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_reentrant_checkpointing_starves_some_towers(hub_id, tmp_path):
     """VLC406, with adapters in the layers alone, in the families whose tower transformers cannot wake."""
@@ -118,6 +129,18 @@ def layer_lists(hub_id: str) -> tuple[str, ...]:
     """Paths of the miniature's layer lists."""
     values = transformers_config(miniature(hub_id)).to_dict()
     return tuple(f"{path}." for path in family(hub_id).layer_kinds(values))
+
+
+def test_every_verdict_is_seen_by_default():
+    """The turns leave out no structure, and neither kind of head, tower and checkpointing."""
+    even, odd = (set(SMALLEST[first::2]) for first in (0, 1))
+
+    assert even | odd == set(SMALLEST)
+    assert odd & TIED
+    assert odd - TIED
+    assert even & STARVED
+    assert even - STARVED
+    assert (even & TOWERLESS) <= TOWERLESS <= even | odd
 
 
 def test_ties_and_towers_are_those_of_the_models():

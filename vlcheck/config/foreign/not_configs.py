@@ -66,6 +66,7 @@ def is_modal(head: str) -> bool:
 
 TEXTS = (
     Text(f"is a job; {JOB}", is_modal),
+    Text(f"is a job; {JOB}", lambda head: len(re.findall(r"^apiVersion:", head, re.MULTILINE)) > 1),
     Text(f"is a data set; {_ALLOWED}, which names the data", _rows, (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")),
     Text(f"is a page of text; {_ALLOWED}", _pattern(r"^(```|<!DOCTYPE|<html)"), (".md", ".rst", ".html", ".ipynb")),
     Text(_PACKAGES, _pattern(r'^\[\[package\]\]|"lockfileVersion"|^[\w.\[\]-]+==\d'), (".lock",)),

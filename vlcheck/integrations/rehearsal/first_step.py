@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import chdir
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -12,6 +14,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import ProcessorMixin, TrainerCallback
 
+from vlcheck.config.project import read_project
 from vlcheck.engine import report_on
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report, Severity
@@ -21,7 +24,8 @@ from vlcheck.integrations.rehearsal.stage import Stage
 from vlcheck.model.config import find_config
 from vlcheck.model.dropout import dropouts
 from vlcheck.reports import RENDERERS
-from vlcheck.rules.choosing import choose
+from vlcheck.reports.project import weighing
+from vlcheck.rules.choosing import choose_live
 from vlcheck.spec import Hardware
 
 
@@ -123,6 +127,8 @@ def _judged(stage: Stage, job: Job) -> dict[str, Any]:
     options = stage.options
     try:
         report = _report(stage, job)
+        with chdir(options["home"]):  # where the project's file, and what its baseline names, are looked for
+            report = weighing(read_project(Path(stage.shown).parent))(report)
     except Exception as error:  # whatever a script's objects are
         return {"failure": f"the run could not be judged: {type(error).__name__}: {' '.join(str(error).split())[:500]}"}
     fail_on = Severity[options["fail_on"]]
@@ -141,7 +147,7 @@ def _report(stage: Stage, job: Job) -> Report:
     report = replace(report, outcomes=outcomes)
     if not (options["gpu"] or options["memory_gib"]):
         return report
-    rules = tuple(rule for rule in choose(**chosen) if rule.code.startswith("VLC3"))
+    rules = tuple(rule for rule in choose_live(**chosen) if rule.code.startswith("VLC3"))
     spec = replace(report.spec, hardware=Hardware(gpu=options["gpu"], memory_gib=options["memory_gib"]))
     measured = evidence_of(job, spec, rows=rows).get("lengths")
     full = Evidence(spec, {"config": find_config(spec, offline=True), "lengths": measured}, offline=True)

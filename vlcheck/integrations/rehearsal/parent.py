@@ -54,7 +54,8 @@ def rehearse(
         seconds: the process and all that it started are killed then.
         memory_gib: of data a process.
         rows: of each split of the data, at most.
-        options: `forms`, `fail_on`, `strict`, `select` and `ignore` of the report; `gpu` and `memory_gib` of the card.
+        options: `forms`, `fail_on`, `strict`, `select` and `ignore` of the report; `gpu` and `memory_gib` of the card;
+            `home`, the folder that paths are relative to.
     """
     with tempfile.TemporaryDirectory(prefix="vlcheck-dry-run-") as name:
         scratch = Path(name).resolve()

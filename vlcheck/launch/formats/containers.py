@@ -30,6 +30,7 @@ def container_fields(pod: Tree) -> dict[str, Any]:
         "gpu_count": limits.at(*GPU).read(whole) or requests.at(*GPU).read(whole),
         "cpu": (limits / "cpu").read(cpus) or (requests / "cpu").read(cpus),
         "memory_bytes": (limits / "memory").read(size) or (requests / "memory").read(size),
+        "disk_bytes": (limits / "ephemeral-storage").read(size),
         "image": (container / "image").read(text),
         "workdir": container.at("workingDir", "working_dir").read(text),
         "command": (*words(container / "command"), *words(container / "args")),

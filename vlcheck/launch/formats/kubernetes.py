@@ -21,6 +21,7 @@ SELECTORS = (
 """Labels of nodes that name their card."""
 SPOT = ("cloud.google.com/gke-spot", "karpenter.sh/capacity-type", "eks.amazonaws.com/capacityType")
 """Labels of nodes whose capacity is taken back."""
+AFFINITY = ("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
 
 
 def recognises(document: Mapping[str, Json]) -> bool:
@@ -42,7 +43,7 @@ def read(tree: Tree) -> Job:
     return Job(
         platform="kubernetes",
         where=tree.where,
-        gpu=selector.at(*SELECTORS).read(text),
+        gpu=selector.at(*SELECTORS).read(text) or _by_affinity(pod),
         timeout_seconds=(spec / "activeDeadlineSeconds").read(seconds) or (pod / "activeDeadlineSeconds").read(seconds),
         retries=(spec / "backoffLimit").read(whole),
         grace_seconds=(pod / "terminationGracePeriodSeconds").read(whole),
@@ -52,3 +53,14 @@ def read(tree: Tree) -> Job:
         spot=None if spot is None else Placed(str(spot.value).lower() in ("true", "spot"), spot.where),
         **fields,
     )
+
+
+def _by_affinity(pod: Tree) -> Placed[str] | None:
+    """The card of the nodes that a pod demands by affinity; None where several would do."""
+    for term in pod.down(*AFFINITY).items():
+        for demand in (term / "matchExpressions").items():
+            values = (demand / "values").value
+            single = isinstance(values, list) and len(values) == 1
+            if (demand / "key").value in SELECTORS and (demand / "operator").value == "In" and single:
+                return (demand / "values" / 0).read(text)
+    return None

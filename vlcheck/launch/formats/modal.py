@@ -33,7 +33,7 @@ def read(script: str, file: str) -> Job:
     except ValueError as wrong:
         raise ConfigError(Problem(Location(file), str(wrong)[:300])) from None
     names = dict(_assigned(tree))
-    calls = list(_decorators(tree))
+    calls = [(_unrolled(call, names), function) for call, function in _decorators(tree)]
     if not calls:
         raise ConfigError(Problem(Location(file), f"has no Modal function; allowed: {RECOGNISED_BY}"))
     call, function = next((each for each in calls if _keyword(each[0], "gpu") is not None), calls[0])
@@ -50,13 +50,16 @@ def read(script: str, file: str) -> Job:
     gpu, count = _card(told("gpu"))
     memory, cpu = told("memory"), told("cpu")
     env = dict(_variables(image, names, file))
+    whole_call = all(word.arg is not None for word in call.keywords)
     return Job(
         platform="modal",
         where=where,
+        whole=whole_call,
         gpu=gpu,
         gpu_count=count,
         cpu=(cpu / 0 if isinstance(cpu.value, list) else cpu).read(cpus),
         memory_bytes=(memory / -1 if isinstance(memory.value, list) else memory).read(mebibytes),
+        disk_bytes=told("ephemeral_disk").read(mebibytes),
         timeout_seconds=told("timeout").read(seconds),
         retries=_retries(call, names, file) or told("retries").read(whole),
         region=told("region").read(text) if isinstance(told("region").value, str) else None,
@@ -65,7 +68,9 @@ def read(script: str, file: str) -> Job:
         env=env,
         secrets=("modal.Secret",) if _keyword(call, "secrets") is not None else (),
         mounts=tuple(_mounts(_keyword(call, "volumes"), names, file)),
+        mounts_told=whole_call,
         requirements=tuple(_installed(image, names, file)),
+        remarks=() if whole_call else ("what the decorator unpacks (**) is known only when the file runs",),
     )
 
 
@@ -84,6 +89,23 @@ def _decorators(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
             for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Call) and name_of(decorator.func) in ("function", "cls"):
                     yield decorator, node
+
+
+def _unrolled(call: ast.Call, names: Names) -> ast.Call:
+    """A call with the keywords of the literal mappings that it unpacks; one that is none stays as it is."""
+    words: list[ast.keyword] = []
+    for word in call.keywords:
+        held = names.get(word.value.id) if isinstance(word.value, ast.Name) else word.value
+        if word.arg is None and isinstance(held, ast.Call) and name_of(held.func) == "dict" and not held.args:
+            words += held.keywords
+        elif word.arg is None and isinstance(held, ast.Dict):
+            words += [
+                ast.keyword(key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None, value)
+                for key, value in zip(held.keys, held.values, strict=True)
+            ]
+        else:
+            words.append(word)
+    return ast.copy_location(ast.Call(call.func, call.args, words), call)
 
 
 def _image_of_app(tree: ast.Module) -> ast.expr | None:

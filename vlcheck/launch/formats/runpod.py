@@ -42,6 +42,7 @@ def read(tree: Tree) -> Job:
         where=tree.where,
         gpu=gpu.read(text),
         gpu_count=count,
+        disk_bytes=tree.at("containerDiskInGb", "disk").read(gibibytes),
         region=(tree / "dataCenterIds" / 0).read(text),
         image=tree.at("imageName", "image").read(text),
         command=(*words(tree / "dockerEntrypoint"), *words(tree.at("dockerStartCmd", "args"))),

@@ -55,6 +55,7 @@ def read(tree: Tree) -> Job:
         gpu_count=count,
         cpu=asked("cpus").read(cpus),
         memory_bytes=asked("memory").read(gibibytes),
+        disk_bytes=asked("disk_size").read(gibibytes),
         retries=_restarts(asked("job_recovery")),
         region=asked("region").read(text),
         image=asked("image_id").read(text),
