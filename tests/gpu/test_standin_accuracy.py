@@ -17,7 +17,8 @@ import torch
 from tests.gpu.gates import gates
 from tests.gpu.standin import sweep
 from tests.gpu.standin.faults import FAULTS, INJECTED, SEEDS
-from tests.gpu.standin.tasks import Task, base_accuracy, run, spec_of, write_photos
+from tests.gpu.standin.tasks import base_accuracy, run
+from vlcheck.evaluation.standin import Task, spec_of, write_photos
 
 BASE = sweep.FIXTURES / "standin"
 needs_base = pytest.mark.skipif(

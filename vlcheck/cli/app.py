@@ -17,6 +17,7 @@ from vlcheck.cli.evaluate import compare, evaluate
 from vlcheck.cli.fit import fit, probe
 from vlcheck.cli.init import init, schema
 from vlcheck.cli.preflight import preflight
+from vlcheck.cli.reproduce import reproduce
 from vlcheck.cli.rulebook import explain, rules
 from vlcheck.cli.show import show
 from vlcheck.cli.snapshot import snapshot
@@ -44,7 +45,7 @@ app.command(
     epilog=EXIT_CODES,
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )(dry_run)
-for command in (fit, probe, train, evaluate, compare, snapshot, rules, explain, init, convert, schema):
+for command in (fit, probe, train, evaluate, compare, reproduce, snapshot, rules, explain, init, convert, schema):
     app.command()(command)
 
 

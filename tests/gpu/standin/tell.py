@@ -270,28 +270,26 @@ def plot(found: Sequence[Effect]) -> str:
 
 
 def table(found: Sequence[Effect], runs: Sequence[Run], known: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """What `vlcheck explain` reads, by code of a rule."""
+    """What `vlcheck explain` and `vlcheck reproduce --harm` read, those that cost most first."""
     own = [run for run in runs if run["base"] == base]
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for effect in found:
-        for code in effect.fault.rules if effect.runs else ():
-            interval = effect.interval
-            rows.setdefault(code, []).append(
-                {
-                    "fault": effect.fault.says, "accuracy": round(effect.accuracy, 4),
-                    "sound": round(mean(run["accuracy"] for run in effect.sound), 4),
-                    "difference": round(effect.difference, 4),
-                    "interval": [round(interval.low, 4), round(interval.high, 4)],
-                    "seeds": len(effect.runs), "pictures": effect.n, "shown": effect.shown,
-                }
-            )  # fmt: skip
     return {
         "source": "fixtures/harm, written by python -m tests.gpu.standin.tell",
         "date": max(run["date"] for run in own),
         "card": own[0]["card"],
         "parameters": known["log"][-1]["parameters"],
-        "rules": dict(sorted(rows.items())),
+        "faults": [fault_of(effect) for effect in found if effect.runs],
     }
+
+
+def fault_of(effect: Effect) -> dict[str, Any]:
+    """One line of that table."""
+    interval = effect.interval
+    return {
+        "name": effect.name, "says": effect.fault.says, "rules": list(effect.fault.rules),
+        "accuracy": round(effect.accuracy, 4), "sound": round(mean(run["accuracy"] for run in effect.sound), 4),
+        "difference": round(effect.difference, 4), "interval": [round(interval.low, 4), round(interval.high, 4)],
+        "seeds": len(effect.runs), "pictures": effect.n, "shown": effect.shown,
+    }  # fmt: skip
 
 
 def told(folder: Path = FIXTURES / "harm") -> dict[Path, str]:
