@@ -20,7 +20,7 @@ from vlcheck.evaluation.standin import Task, read_base, spec_of, task_for, taugh
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Unavailable
 from vlcheck.processing.labels import IGNORE_INDEX
-from vlcheck.reports.harm import measured
+from vlcheck.reports.harm import measured, severities_of
 from vlcheck.reports.reproduction import render_reproduction
 from vlcheck.rules import every_rule
 
@@ -152,7 +152,7 @@ def test_what_stopped_is_said_and_is_no_score():
 
 def test_harm_prints_what_was_measured(vlcheck):
     code, out, _ = vlcheck("reproduce", "--harm")
-    severities = {rule.code: rule.severity for rule in every_rule()}
+    severities = {rule.code: severities_of(rule) for rule in every_rule()}
     assert code == 0
     for row, effect in zip(out.splitlines()[1:], measured()["faults"], strict=False):
         assert row.startswith(effect["name"])

@@ -114,7 +114,7 @@ def _sweep(checkout: Path, seconds: int) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        fail("--harm --standin needs a CUDA GPU, where a run takes 20 to 100 s; on a CPU one takes over an hour. "
+        fail("--harm --standin needs a CUDA GPU, where a run takes 20 to 100 s; on a CPU one takes half an hour. "
              "--harm alone prints what was measured")  # fmt: skip
     command = [sys.executable, "-m", "tests.gpu.standin.harm", "--seconds", str(seconds)]
     if subprocess.run(command, cwd=checkout, check=False).returncode:

@@ -38,7 +38,7 @@ def harm_of(code: str) -> str:
 
 def render_harm(table: Mapping[str, Any], rules: Sequence[Rule]) -> str:
     """Every fault with its effect, the rules that find it and their severities, those that cost most first."""
-    severities = {rule.code: rule.severity for rule in rules}
+    severities = {rule.code: severities_of(rule) for rule in rules}
     rows = [("fault", "accuracy", "difference in points (95 %)", "seeds", "rule", "verdict")]
     for effect in table["faults"]:
         low, high = effect["interval"]
@@ -51,6 +51,11 @@ def render_harm(table: Mapping[str, Any], rules: Sequence[Rule]) -> str:
     size = f"{table['parameters'] / 1e6:.1f} M parameters"
     told = f"{table['date']}, {table['card']}, a stand-in of {size}; docs/harm.md tells how it was measured"
     return "\n".join([*lines, "", told, ""])
+
+
+def severities_of(rule: Rule) -> str:
+    """A rule's severity, and those that it declares for some of its findings: `note or warning`."""
+    return " or ".join(map(str, sorted({rule.severity, *(weight.severity for weight in rule.weighs)})))
 
 
 def _sentence(effect: Mapping[str, Any], table: Mapping[str, Any]) -> str:
