@@ -125,7 +125,7 @@ class Reproduction:
             if "exact" in line and all(line.get(key) == value for key, value in asked.items()):
                 return line
         told = _share(round(system.figure * system.rows), system.rows) | {"accuracy": system.figure}
-        own = self.folder / "-".join(map(str, filter(None, (name, prompt, self.samples))))
+        own = self.place(name, prompt)
         try:
             found = self._ran(system, self._described(system, prompt, own), own)
         except Unavailable as missing:
@@ -137,6 +137,10 @@ class Reproduction:
         with (self.folder / LINES).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
         return line
+
+    def place(self, name: str, prompt: str) -> Path:
+        """The folder of one run; its evaluation lies in `evaluation`."""
+        return self.folder / "-".join(map(str, filter(None, (name, prompt, self.samples))))
 
     def _described(self, system: System, prompt: str, own: Path) -> RunSpec:
         if isinstance(self.source, Base):
