@@ -14,9 +14,11 @@ from PIL import Image
 
 from vlcheck.data.conversation import Conversation, Picture, Turn
 from vlcheck.evaluation.article import PROMPTS, SYSTEMS, instruction, lenient
+from vlcheck.evaluation.files import read_evaluation
 from vlcheck.evaluation.prompt_length import by_length
-from vlcheck.evaluation.reproduction import LINES, Weights, kept_lines
-from vlcheck.evaluation.standin import Task, read_base, spec_of, task_for, taught
+from vlcheck.evaluation.reproduction import LINES, Reproduction, Weights, kept_lines
+from vlcheck.evaluation.standin import Task, read_base, spec_of, task_for, taught, write_photos
+from vlcheck.evidence.options import Options
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Unavailable
 from vlcheck.processing.labels import IGNORE_INDEX
@@ -90,6 +92,25 @@ def test_few_breeds_tell_the_systems_apart_on_a_cpu(vlcheck):
     assert found["qlora-all-linear"] - found["standard-lora"] >= 0.3
 
 
+class Here(Weights):
+    """The stand-in's weights in the place of every model."""
+
+    def of(self, model):
+        return STANDIN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "prompt"), [("gemma4-baseline", "article"), ("gemma3-baseline", "ours")])
+def test_recipes_run_with_their_own_settings(tmp_path, name, prompt):
+    """As on real weights, but for the model: its photos are named, and every label has its share of the samples."""
+    photos = write_photos(Task(3, 2, 2), tmp_path / "photos")
+    line = Reproduction(Here(None, photos), tmp_path, 3, Options(offline=True)).run(name, prompt)
+    assert line["exact"]["n"] == 3
+    rows = read_evaluation(tmp_path / f"{name}-{prompt}-3" / "evaluation")
+    assert {row["expected"] for row in rows.predictions} == set(Task(3).names)
+    assert rows.document["settings"]["max_new_tokens"] == 128
+
+
 # --------------------------------------------------------------------------- what cannot be run
 
 
@@ -104,9 +125,11 @@ def test_without_weights_it_says_what_to_set(vlcheck, monkeypatch):
 
 
 def test_without_a_gpu_no_31b_is_begun(vlcheck):
-    code, out, _ = vlcheck("reproduce", "--system", "qlora-all-linear", "--prompt", "ours")
+    code, out, _ = vlcheck("reproduce")
     assert code == 2
-    assert "not run: google/gemma-4-31B-it needs a CUDA GPU" in " ".join(out.split())
+    assert out.count("not run  ") == len(SYSTEMS) * len(PROMPTS)
+    for model in ("google/gemma-4-31B-it", "google/gemma-3-27b-it"):  # once, whatever the number of its systems
+        assert " ".join(out.split()).count(f"not run: {model} needs a CUDA GPU") == 1
 
 
 def test_weights_must_be_whole(tmp_path, monkeypatch):

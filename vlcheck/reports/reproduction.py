@@ -47,9 +47,11 @@ def _notes(lines: Sequence[Mapping[str, Any]], parameters: int | None) -> Iterat
         if course := line.get("training"):
             losses = ", ".join(f"{course[f'{key}_loss']:.4g} {key}" for key in ("first", "highest", "last"))
             yield f"{title}: {course['steps']:,} steps in {course['seconds']:,.0f} s; loss {losses}"
-        for key, says in (("not_run", "not run"), ("stopped", "stopped")):
-            if key in line:
-                yield f"{title}: {says}: {line[key]}"
+        if "stopped" in line:
+            yield f"{title}: stopped: {line['stopped']}"
+    yield from (
+        f"not run: {reason}" for reason in dict.fromkeys(line["not_run"] for line in lines if "not_run" in line)
+    )
     yield from (f"note: {note}" for note in NOTES)
     if parameters is not None:
         yield (
