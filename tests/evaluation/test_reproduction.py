@@ -143,9 +143,15 @@ def test_weights_must_be_whole(tmp_path, monkeypatch):
     assert Weights(tmp_path).of("google/gemma-3-27b-it") == folder
 
 
+def test_a_damaged_line_is_passed_over(tmp_path):
+    (tmp_path / LINES).write_text('{"system": "gemma4-baseline"}\n3\n{"system": "stand')
+    assert kept_lines(tmp_path) == [{"system": "gemma4-baseline"}]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (("--output", "/dev/null/runs"), "cannot be written to: Not a directory"),
         (("--system", "qlora"), "--system qlora; allowed: gemma3-baseline, gemma4-baseline, standard-lora, qlora-all"),
         (("--prompt", "theirs"), "--prompt theirs; allowed: article, ours"),
         (("--standin", "/nowhere"), "/nowhere holds no stand-in: "),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from vlcheck.config.load import load
+from vlcheck.data.atomic_write import check_writable, write_whole
 from vlcheck.data.conversation import BadRow
 from vlcheck.evaluation.article import MOST_NEW_TOKENS, SYSTEMS, System, instruction, lenient
 from vlcheck.evaluation.files import read_evaluation
@@ -27,7 +29,7 @@ from vlcheck.finding import Unavailable
 from vlcheck.model.base_weights import stored_tensors
 from vlcheck.processing.exact_match import normalise
 from vlcheck.processing.resolved_run import ResolvedRun
-from vlcheck.spec import RunSpec
+from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 from vlcheck.training.loop import Trained
 from vlcheck.training.record import read_metrics
 from vlcheck.training.run import train_resolved
@@ -116,7 +118,8 @@ class Reproduction:
         Raises:
             ConfigError: if folder or data are of no use.
         """
-        system = SYSTEMS[name]
+        system, own = SYSTEMS[name], self.place(name, prompt)
+        _claim(self.folder)
         asked = {
             "system": name, "prompt": prompt, "samples": self.samples,
             "standin": self.source.sha256 if isinstance(self.source, Base) else None,
@@ -125,7 +128,6 @@ class Reproduction:
             if "exact" in line and all(line.get(key) == value for key, value in asked.items()):
                 return line
         told = _share(round(system.figure * system.rows), system.rows) | {"accuracy": system.figure}
-        own = self.place(name, prompt)
         try:
             found = self._ran(system, self._described(system, prompt, own), own)
         except Unavailable as missing:
@@ -133,9 +135,8 @@ class Reproduction:
         except (RunStopped, BadRow) as stopped:
             found = {"stopped": str(stopped)}
         line = {**asked, "article": told, **found}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LINES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        lines = [*kept_lines(self.folder), line]
+        write_whole(self.folder / LINES, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in lines))
         return line
 
     def place(self, name: str, prompt: str) -> Path:
@@ -199,9 +200,21 @@ class Reproduction:
 
 
 def kept_lines(folder: Path) -> list[dict[str, Any]]:
-    """The lines that a folder holds."""
-    file = folder / LINES
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+    """The lines that a folder holds; one that is damaged is passed over, and its run begun anew."""
+    file, found = folder / LINES, []
+    for text in file.read_text("utf-8", errors="replace").splitlines() if file.exists() else ():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(text))
+    return [line for line in found if isinstance(line, dict)]
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder, before there is hours of work to keep in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder / LINES)
+    except OSError as refused:
+        raise ConfigError(Problem(Location(str(folder)), f"cannot be written to: {refused.strerror}")) from refused
 
 
 def _course(own: Path, trained: Trained) -> dict[str, Any]:
