@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,6 +33,26 @@ def pytest_cmdline_main(config) -> None:
 def pytest_addoption(parser) -> None:
     """`--update-golden` writes the reports in fixtures/reports anew; read the difference before you commit it."""
     parser.addoption("--update-golden", action="store_true", help="write fixtures/reports anew")
+    parser.addoption("--require-gate", action="store_true", help="fail a gate that cannot be run, instead of skipping")
+    parser.addoption("--gpu-report", default="gpu-report.json", metavar="FILE", help="receipt that `-m gpu` writes")
+
+
+def pytest_configure(config) -> None:
+    """A run on a GPU leaves a receipt."""
+    if re.search(r"\bgpu\b", config.option.markexpr.replace("not gpu", "")):
+        from tests.gpu.receipt import Receipt  # noqa: PLC0415  most runs write none
+
+        config.pluginmanager.register(Receipt(Path(config.option.gpu_report)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Under `--require-gate` a gate that was skipped has failed: green never means not run."""
+    report = yield
+    if report.skipped and item.config.option.require_gate and item.get_closest_marker("gate"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"E   the gate has not run: {str(reason).removeprefix('Skipped: ')}"
+    return report
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:

@@ -33,6 +33,7 @@ from vlcheck.model.reference import build_reference
 from vlcheck.processing.lengths import Lengths, RowLength
 from vlcheck.spec import (
     CheckpointingKwargs,
+    Generation,
     Hardware,
     Intent,
     Launch,
@@ -344,6 +345,7 @@ BROKEN: dict[str, Run] = {
     "VLC806": run(tiny.gemma4_deep),
     "VLC311": on_card(1000, major=7, attn="eager", per_device_train_batch_size=2),
     "VLC901": run(framework=None),
+    "VLC239": run(origin=Origin(format="script", generations=(Generation(KEY, "right"),))),
     "VLC902": run(origin=Origin(format="trl", unread=(Unread(KEY, "torch_compile: true", ("memory",)),))),
     "VLC903": run(origin=Origin(format="trl", outdated=(Outdated(KEY, "is no argument", ""),))),
     "VLC904": Run(given=against(adapted=13, tokens=384)),
@@ -417,6 +419,7 @@ ALIKE: dict[str, Run] = {
     "VLC806": run(tiny.gemma4_deep, training=Training(gradient_checkpointing=True, max_grad_norm=0.1)),
     "VLC311": on_card(1000, major=8, attn="eager", per_device_train_batch_size=2),
     "VLC901": SOUND,
+    "VLC239": run(origin=Origin(format="script", generations=(Generation(KEY, "left"),))),
     "VLC902": run(origin=Origin(format="trl", idle=(KEY,))),
     "VLC903": run(origin=Origin(format="trl", idle=(KEY,))),
     "VLC904": Run(given=against(adapted=14, tokens=384)),
@@ -472,6 +475,7 @@ EXAMINED: dict[str, tuple[tuple[int, str], ...]] = {
     "VLC806": ((2, "settings (learning rate, clip)"),),
     "VLC311": ((1, "number type settings"),),
     "VLC901": ((1, "name of a framework"),),
+    "VLC239": ((1, "batched calls of generate"),),
     "VLC902": ((1, "keys and defaults"),),
     "VLC903": ((1, "keys and defaults"),),
     "VLC904": ((2, "values of the snapshot"),),

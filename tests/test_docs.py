@@ -112,7 +112,7 @@ def test_named_options_exist():
     """Every option that a page names in backticks is an option of some command."""
     group = typer.main.get_command(app)
     known = {option for command in group.commands.values() for p in command.params for option in p.opts}
-    known |= {"--update-golden", "--durations", "--vlcheck", "--dist"}  # pytest's
+    known |= {"--update-golden", "--durations", "--vlcheck", "--dist", "--require-gate"}  # pytest's
     for page in PAGES:
         named = set(re.findall(r"`(--[a-z][a-z-]*)", prose(page)))
         assert named <= known, (page.name, named - known)

@@ -73,6 +73,15 @@ class Outdated:
     instead: str
 
 
+@dataclass(frozen=True)
+class Generation:
+    """A call that generates from prompts which were padded to one length."""
+
+    where: Location
+    side: str
+    """On which they are padded, `left` or `right`; empty where only a run tells."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """Another tool's file that a run was read from, and what became of the keys that no field of the run holds."""
@@ -86,3 +95,5 @@ class Origin:
     """What was taken for granted where the file leaves something open, a sentence each."""
     own_rows: bool = False
     """Whether a script makes its rows itself, so that their columns are known only when it runs."""
+    generations: tuple[Generation, ...] = ()
+    """What a script generates in batches."""

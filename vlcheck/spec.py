@@ -39,12 +39,12 @@ from vlcheck.library_settings import (
     ZeroOptimization,
     check_function,
 )
-from vlcheck.origin import Concern, ConfigError, Ignore, Location, Origin, Outdated, Problem, Unread
+from vlcheck.origin import Concern, ConfigError, Generation, Ignore, Location, Origin, Outdated, Problem, Unread
 
 __all__ = [
-    "AttentionByPart", "CheckpointingKwargs", "Concern", "ConfigError", "Data", "Framework", "Gate", "Hardware",
-    "Ignore", "Intent", "Launch", "Location", "Lora", "ModelRef", "Offload", "Origin", "Outdated", "Problem",
-    "Quantization", "RunSpec", "Source", "Training", "Unread", "ZeroOptimization",
+    "AttentionByPart", "CheckpointingKwargs", "Concern", "ConfigError", "Data", "Framework", "Gate", "Generation",
+    "Hardware", "Ignore", "Intent", "Launch", "Location", "Lora", "ModelRef", "Offload", "Origin", "Outdated",
+    "Problem", "Quantization", "RunSpec", "Source", "Training", "Unread", "ZeroOptimization",
 ]  # fmt: skip
 
 

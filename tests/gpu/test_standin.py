@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.gpu.standin.animals import APART, KINDS, NAMES, breeds, other_names
+from tests.gpu.standin.animals import other_names
 from tests.gpu.standin.faults import FAULTS, INJECTED, SEEDS
 from tests.gpu.standin.sweep import FIXTURES, wanted
 from tests.gpu.standin.tell import Effect, effects, newcombe, student, told
-from vlcheck.reports.harm import measured
+from vlcheck.data.drawn_animals import APART, KINDS, NAMES, breeds
+from vlcheck.reports.harm import effects_of
 
 END, PAD = 9, 0
 BATCH = {
@@ -131,9 +132,9 @@ def test_explain_shows_what_was_measured():
     from vlcheck.rules import every_rule
     from vlcheck.rules.choosing import find
 
-    (found,) = measured()["rules"]["VLC212"]
+    (found,) = effects_of("VLC212")
     text = explain_rule(find("VLC212"), every_rule())
-    assert f"Measured: {found['fault']}: " in text
+    assert f"Measured: {found['says']}: " in text
     assert f"{100 * found['difference']:+.1f} points" in text
     assert "on a stand-in of 5.3 M parameters" in text
     assert "Measured:" not in explain_rule(find("VLC103"), every_rule())

@@ -17,7 +17,8 @@ import torch
 from tests.gpu.gates import gates
 from tests.gpu.standin import sweep
 from tests.gpu.standin.faults import FAULTS, INJECTED, SEEDS
-from tests.gpu.standin.tasks import Task, base_accuracy, run, spec_of, write_photos
+from tests.gpu.standin.tasks import base_accuracy, run
+from vlcheck.evaluation.standin import Task, spec_of, write_photos
 
 BASE = sweep.FIXTURES / "standin"
 needs_base = pytest.mark.skipif(
@@ -26,6 +27,7 @@ needs_base = pytest.mark.skipif(
 )
 needs_card = [
     pytest.mark.gpu,
+    pytest.mark.gate,
     needs_base,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU"),
     pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="workers would share the card: run with -n 0"),
@@ -51,17 +53,20 @@ def many(folder, jobs, seconds=SECONDS):
 class TestOnACard:
     pytestmark = needs_card
 
-    def test_every_seed_reaches_the_gate(self, tmp_path):
+    def test_every_seed_reaches_the_gate(self, tmp_path, record_property):
         gate = gates()["standin"]
         found = many(tmp_path, [("none", seed) for seed in SEEDS])
         base = base_accuracy(BASE, tmp_path / "work" / "photos", tmp_path / "base")
         print(json.dumps({"test": "standin", "base": base}))
+        record_property("accuracy", {str(seed): accuracy for (_, seed), accuracy in found.items()})
+        record_property("base", base)
         assert sorted(found) == [("none", seed) for seed in SEEDS]
         assert min(found.values()) >= gate["least_accuracy"], found
         assert base["accuracy"] <= gate["most_accuracy_of_base"]
 
-    def test_the_gate_notices_each_injected_fault(self, tmp_path):
+    def test_the_gate_notices_each_injected_fault(self, tmp_path, record_property):
         found = many(tmp_path, [(fault, 0) for fault in INJECTED])
+        record_property("accuracy", {fault: accuracy for (fault, _), accuracy in found.items()})
         assert sorted(found) == sorted((fault, 0) for fault in INJECTED)
         assert max(found.values()) < gates()["standin"]["least_accuracy"], found
 

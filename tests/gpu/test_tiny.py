@@ -68,7 +68,9 @@ def sound(tmp_path_factory):
     return folder, found
 
 
-def test_the_recipe_reaches_its_gate(sound):
+@pytest.mark.gate
+def test_the_recipe_reaches_its_gate(sound, record_property):
+    record_property("accuracy", sound[1]["accuracy"])
     assert sound[1]["n"] == 120
     assert sound[1]["accuracy"] >= gates()["tiny"]["least_accuracy"]
 

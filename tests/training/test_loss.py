@@ -23,7 +23,7 @@ from vlcheck.data.conversation import Conversation, Turn
 from vlcheck.engine import train_run
 from vlcheck.model.build import Weights, base_of, build_model
 from vlcheck.processing.labels import IGNORE_INDEX
-from vlcheck.training.effective import weighed
+from vlcheck.training import effective
 from vlcheck.training.feed import collate_rows
 from vlcheck.training.record import read_metrics
 from vlcheck.training.rows import Rows, read_training_rows
@@ -65,7 +65,7 @@ def gradients(model, rows, micro_batch):
     make = collator(small("none"))
     micro = [collate_rows(make, rows[at : at + micro_batch]) for at in range(0, len(rows), micro_batch)]
     loss = 0.0
-    for batch, share in weighed(micro, sum(each.supervised for each in micro)):
+    for batch, share in effective.weighed(micro, sum(each.supervised for each in micro)):
         loss += float(micro_step(model, batch, supervised_only=True, context=nullcontext, share=share)) * share
     return loss, [p.grad.clone() for p in trainable(model)]
 
@@ -89,6 +89,17 @@ def test_accumulation_changes_nothing(model, lengths):
     split_loss, four = gradients(model, rows, 1)
     assert split_loss == pytest.approx(loss, rel=1e-5)
     assert distance(one, four) < ROUNDING
+
+
+def test_a_miscounted_loss_fails_its_law(model, monkeypatch):
+    """Each micro-batch counts as a whole step, as where its mean is taken without dividing by their number."""
+    law, own = test_accumulation_changes_nothing.hypothesis.inner_test, effective.weighed
+    law(model, [1, 12, 3, 4])
+    monkeypatch.setattr(
+        effective, "weighed", lambda micro, supervised: [(batch, 1.0) for batch, _ in own(micro, supervised)]
+    )
+    with pytest.raises(AssertionError):
+        law(model, [1, 12, 3, 4])
 
 
 def test_equal_weight_of_micro_batches_would_be_noticed(model):

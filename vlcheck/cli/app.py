@@ -18,6 +18,7 @@ from vlcheck.cli.fit import fit, probe
 from vlcheck.cli.init import init, schema
 from vlcheck.cli.merge import merge
 from vlcheck.cli.preflight import preflight
+from vlcheck.cli.reproduce import reproduce
 from vlcheck.cli.rulebook import explain, rules
 from vlcheck.cli.show import show
 from vlcheck.cli.snapshot import snapshot
@@ -45,7 +46,9 @@ app.command(
     epilog=EXIT_CODES,
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )(dry_run)
-for command in (fit, probe, train, evaluate, compare, merge, snapshot, rules, explain, init, convert, schema):
+for command in (
+    fit, probe, train, evaluate, compare, merge, reproduce, snapshot, rules, explain, init, convert, schema,
+):  # fmt: skip
     app.command()(command)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import NoSuchSplit, Row, read_rows
 from vlcheck.finding import NotApplicable
-from vlcheck.processing.exact_match import normalise
+from vlcheck.processing.exact_match import normalise, spread
 from vlcheck.spec import ConfigError, Problem, RunSpec
 
 MOST_LISTED = 200
@@ -62,15 +62,6 @@ def prompting_of(spec: RunSpec, labels: Iterable[str], *, class_list: bool, few_
         message = f"--class-list: the split has {len(listed):,} different answers; allowed: at most {MOST_LISTED}"
         raise ConfigError(Problem(spec.where("data.eval_split"), message))
     return Prompting(listed, _examples(spec, few_shot, offline) if few_shot else ())
-
-
-def spread(labels: Sequence[str], count: int) -> list[int]:
-    """Indices of so many rows, every label in turn, each label's rows in their order."""
-    waiting: dict[str, list[int]] = {}
-    for number, label in enumerate(labels):
-        waiting.setdefault(normalise(label), []).append(number)
-    turns = sorted((turn, at, number) for at, rows in enumerate(waiting.values()) for turn, number in enumerate(rows))
-    return sorted(number for *_, number in turns[:count])
 
 
 def _examples(spec: RunSpec, count: int, offline: bool) -> tuple[Conversation, ...]:

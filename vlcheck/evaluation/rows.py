@@ -8,11 +8,11 @@ from typing import Any
 
 from vlcheck.data.conversation import BadRow, Conversation
 from vlcheck.data.read import NoSuchSplit, Row, RowProblem, read_rows
-from vlcheck.evaluation.prompting import Prompting, spread
+from vlcheck.evaluation.prompting import Prompting
 from vlcheck.evidence.options import Options
 from vlcheck.finding import NotApplicable, Unavailable
 from vlcheck.processing.collator import Collator
-from vlcheck.processing.exact_match import normalise
+from vlcheck.processing.exact_match import normalise, spread
 from vlcheck.spec import ConfigError, Problem, RunSpec
 
 MOST_LABELS = 1000

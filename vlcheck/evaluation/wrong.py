@@ -11,9 +11,9 @@ from PIL import Image
 from vlcheck.data.images import BadPicture, open_picture
 from vlcheck.data.read import Row
 from vlcheck.evaluation import files
-from vlcheck.evaluation.prompting import spread
 from vlcheck.evaluation.rows import wanted_rows
 from vlcheck.evidence.options import Options
+from vlcheck.processing.exact_match import spread
 from vlcheck.spec import RunSpec
 from vlcheck.training.charts import draw_sheet
 

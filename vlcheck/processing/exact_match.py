@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 NORMALISATION = (
     "NFKC; case folded; every run of white space and underscores one space; matching quotes around the whole and "
@@ -26,6 +27,15 @@ def matches(answer: str, expected: str) -> bool:
     """Whether an answer is the expected one, whole and alone; an empty one matches nothing."""
     given = normalise(answer)
     return bool(given) and given == normalise(expected)
+
+
+def spread(labels: Sequence[str], count: int) -> list[int]:
+    """Indices of so many rows, every label in turn, each label's rows in their order."""
+    waiting: dict[str, list[int]] = {}
+    for number, label in enumerate(labels):
+        waiting.setdefault(normalise(label), []).append(number)
+    turns = sorted((turn, at, number) for at, rows in enumerate(waiting.values()) for turn, number in enumerate(rows))
+    return sorted(number for *_, number in turns[:count])
 
 
 def _tidied(text: str) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from vlcheck.finding import Rule
-from vlcheck.reports.harm import harm_of
+from vlcheck.finding import Rule, Severity
+from vlcheck.reports.harm import effects_of, harm_of
+
+RESTS = "The severity rests on the source above."
+UNRUN = "Not among the faults whose harm was measured."
 
 
 def list_rules(rules: Sequence[Rule]) -> str:
@@ -38,6 +41,8 @@ def explain_rule(rule: Rule, rules: Sequence[Rule]) -> str:
         paragraphs.append(f"Explained by: {', '.join(causes)}")
     if harm := harm_of(rule.code):
         paragraphs.append(f"Measured: {harm}")
+    if rule.severity is Severity.ERROR and not any(effect["shown"] for effect in effects_of(rule.code)):
+        paragraphs.append(RESTS if harm else f"{UNRUN} {RESTS}")
     return "\n\n".join(paragraphs) + "\n"
 
 

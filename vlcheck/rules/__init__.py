@@ -75,6 +75,7 @@ RULES: tuple[Rule, ...] = (
     prompts.bos_count,
     prompts.columns_removed,
     prompts.pad_is_end,
+    prompts.prompts_padded_right,
     batches.rows_cross,
     batches.accumulation_changes_loss,
     returned.collator_fails,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
+from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Weight, rule
 from vlcheck.model.family import Family
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ LARGEST_HEAD = {"flash_attention_2": 256, "flash_attention_3": 256, "flash_atten
 """Largest head dimension of each flash attention, as quoted in the source of VLC804."""
 MOST_RATE, MOST_NORM = 5e-5, 0.1
 """What helped a run with exploding gradients by report; see the source of VLC806."""
+TOO_FAST = 10
+"""Times a rate that works: what a run of ours at so many lost, `vlcheck explain VLC806` tells."""
 
 
 @rule("VLC801", "fp16-overflow", Severity.WARNING)
@@ -164,7 +166,12 @@ def cache_changes_logits(spec: RunSpec, cache_effect: CacheEffect) -> Iterator[F
         )
 
 
-@rule("VLC806", "exploding-gradients", Severity.NOTE)
+@rule(
+    "VLC806",
+    "exploding-gradients",
+    Severity.NOTE,
+    weighs=(Weight(Severity.WARNING, "the learning rate is ten times the reported one, or more"),),
+)
 def exploding_gradients(spec: RunSpec, config: ModelConfig, family: Family) -> Iterator[Finding | Examined]:
     """Large gradient norms are reported for LoRA on this model.
 
@@ -197,4 +204,5 @@ def exploding_gradients(spec: RunSpec, config: ModelConfig, family: Family) -> I
             where=spec.where("training.max_grad_norm"),
             measured={"learning_rate": training.learning_rate, "max_grad_norm": training.max_grad_norm},
             fix=", ".join(filter(None, lower)),
+            severity=Severity.WARNING if training.learning_rate >= TOO_FAST * MOST_RATE else None,
         )

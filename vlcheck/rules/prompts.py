@@ -147,6 +147,37 @@ def pad_is_end(spec: RunSpec, processor: FoundProcessor, template: Template) -> 
         )
 
 
+@rule("VLC239", "prompts-padded-right", Severity.WARNING)
+def prompts_padded_right(spec: RunSpec) -> Iterator[Finding | Examined]:
+    """A script generates from prompts that are padded on the right.
+
+    A decoder goes on behind the last id of its row. In a batch of unequal prompts, all but the longest row end in
+    padding there, and their answers are those to padding: the score of a sound adapter falls, the more so the more
+    its prompts differ in length. `vlcheck evaluate` pads on the left whatever a processor is set to.
+
+    Remedy: `processor.tokenizer.padding_side = "left"` before the prompts are made; training may pad on the right.
+
+    Source: transformers, generation/utils.py, "right-padding was detected";
+    https://github.com/huggingface/transformers/issues/23401
+    """
+    calls = spec.origin.generations if spec.origin is not None else ()
+    if not calls:
+        raise NotApplicable("no script that generates in batches; vlcheck's own evaluation pads on the left")
+    known = [call for call in calls if call.side]
+    if not known:
+        raise Unavailable("the padding side of what the script generates from is known only when it runs")
+    yield Examined(len(known), "batched calls of generate")
+    for call in known:
+        if call.side == "right":
+            yield Finding(
+                "generate is given prompts that are padded on the right: all but the longest of a batch are answered "
+                "behind their padding",
+                where=call.where,
+                measured={"padding side": call.side},
+                fix='processor.tokenizer.padding_side = "left" before the prompts are made',
+            )
+
+
 @rule("VLC512", "label-cut-differently", Severity.NOTE)
 def label_cut_differently(
     spec: RunSpec, scan: Scan, processor: FoundProcessor, own_collator: Collator

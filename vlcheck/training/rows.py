@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.progress import Progress, counted
 from vlcheck.data.read import NoSuchSplit, Row, RowProblem, read_rows
+from vlcheck.processing.exact_match import spread
 from vlcheck.spec import ConfigError, Problem, RunSpec
 from vlcheck.training.watch import RunStopped
 
@@ -25,6 +26,11 @@ class Rows:
     """Of the evaluation split, where the run is evaluated while it trains."""
     all_used: bool = False
     """Each of those that are trained on is known to give every adapter a gradient."""
+
+    def fewer(self, samples: int) -> Rows:
+        """So many of the rows at most, every answer in turn; those of a stream are not known and stay."""
+        answers = [row.turns[row.answers[-1]].text for row in self.conversations]
+        return replace(self, conversations=tuple(self.conversations[at] for at in spread(answers, samples)))
 
 
 def read_training_rows(

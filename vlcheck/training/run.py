@@ -14,11 +14,12 @@ from vlcheck.training.loop import Trained
 from vlcheck.training.rows import read_training_rows
 
 
-def train_resolved(
+def train_resolved(  # noqa: PLR0913  one parameter an option
     run: ResolvedRun,
     *,
     projected: tuple[int, int] | None = None,
     reached: bool = False,
+    samples: int | None = None,
     offline: bool = False,
     stream: bool = False,
     origin: Path | None = None,
@@ -30,6 +31,7 @@ def train_resolved(
     Args:
         projected: allocated bytes that the memory plan for this card expects, and its upper bound.
         reached: a row with an image gives every adapter a gradient, as the audit has seen.
+        samples: train on so many rows only, every answer in turn.
         offline: read no rows from the Hub.
         stream: read rows when they are needed, instead of holding them.
         origin: checkpoint of a shorter run that this one goes on from.
@@ -46,6 +48,7 @@ def train_resolved(
     if spec.data.collator is not None:
         say("note: data.collator is audited, not used here: vlcheck trains with its own")
     rows = read_training_rows(spec, offline=offline, stream=stream, progress=progress)
+    rows = rows if samples is None else rows.fewer(samples)
     pictured = not stream and all(row.pictures for row in rows.conversations)
     rows = replace(rows, all_used=reached and pictured)
     count = "a stream of" if rows.stream else f"{len(rows.conversations):,}"

@@ -14,7 +14,8 @@ import torch
 from tokenizers import Tokenizer, models, trainers
 from torch import nn
 
-from tests.gpu.standin.animals import KINDS, QUESTIONS, caption
+from tests.gpu.standin.animals import QUESTIONS, caption
+from vlcheck.data.drawn_animals import KINDS
 from vlcheck.model import catalogue
 from vlcheck.model.build import transformers_config
 from vlcheck.model.families import family_of

@@ -304,7 +304,7 @@ FAULTS: dict[str, Fault] = {
     # batches and prompts
     "types dropped": Fault("the batch lacks mm_token_type_ids", ("VLC204",), batch=_no_types),
     "other prompt": Fault("asked in other words than trained", ("VLC218",), asked=_other_words),
-    "right padding": Fault("prompts are padded on the right for generation", asking=_right_padded),
+    "right padding": Fault("prompts are padded on the right for generation", ("VLC239",), asking=_right_padded),
     # arithmetic
     "accumulation miscounted": Fault(
         "four micro-batches, their losses added up instead of averaged", ("VLC224",), spec=_fourfold,

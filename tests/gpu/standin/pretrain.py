@@ -30,8 +30,9 @@ from PIL import Image
 from torch import nn
 
 from tests.gpu.standin import base
-from tests.gpu.standin.animals import KINDS, NAMING, QUESTIONS, answer, breeds, other_names, patches, scenes
+from tests.gpu.standin.animals import NAMING, QUESTIONS, answer, other_names, patches
 from vlcheck.data.conversation import Conversation, Picture, Turn
+from vlcheck.data.drawn_animals import KINDS, breeds, scenes
 from vlcheck.model.families import family_of
 from vlcheck.processing.collator import Collator
 from vlcheck.processing.labels import IGNORE_INDEX

@@ -63,8 +63,9 @@ def work(out: Path, given: argparse.Namespace) -> None:
     import torch
 
     from tests.gpu.standin.faults import FAULTS
-    from tests.gpu.standin.tasks import run, spec_of
+    from tests.gpu.standin.tasks import run
     from vlcheck.evaluation import run as evaluation
+    from vlcheck.evaluation.standin import spec_of
     from vlcheck.versions import installed
 
     for drawing in ("draw_confusion", "draw_wrong"):  # a picture of every run takes longer than its answers
@@ -152,7 +153,8 @@ def left(base: str, seeds: tuple[int, ...]) -> list[dict[str, Any]]:
 def sweep(given: argparse.Namespace) -> None:
     """Probe where nothing is settled, then every run that the clock allows."""
     from tests.gpu.standin.faults import SEEDS
-    from tests.gpu.standin.tasks import Task, base_accuracy, write_photos
+    from tests.gpu.standin.tasks import base_accuracy
+    from vlcheck.evaluation.standin import Task, write_photos
 
     until, few = time.time() + given.seconds, given.miniature
     task = Task(breeds=4, train=4, test=2) if few else Task()

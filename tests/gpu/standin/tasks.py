@@ -1,103 +1,21 @@
-"""Runs on the stand-in: photos of invented breeds in files, QLoRA through `train`, answers through `evaluate`."""
+"""Runs on the stand-in: QLoRA through `train`, answers through `evaluate`, with one fault or none."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
-
-from tests.gpu.standin.animals import breeds, photo, scenes
 from tests.gpu.standin.faults import FAULTS, Fault, spoilt
 from vlcheck.evaluation.run import evaluate_run
+from vlcheck.evaluation.standin import spec_of
 from vlcheck.evidence.resolve import Evidence
-from vlcheck.spec import Data, Intent, Lora, ModelRef, Quantization, RunSpec, Training
+from vlcheck.spec import RunSpec
 from vlcheck.training.record import read_metrics
 from vlcheck.training.run import train_resolved
-
-INSTRUCTION = "Which breed is the animal in this picture? Answer with its name only."
-SIDES = (72, 150)
-"""Shortest and longest of the shorter sides of photos, in pixels."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Which breeds a run learns, from how many photos each."""
-
-    breeds: int = 37
-    train: int = 40
-    test: int = 10
-    seed: int = 5
-    """Of the photos; the breeds are always the same."""
-
-    @property
-    def names(self) -> dict[str, tuple[int, ...]]:
-        """The breeds by name."""
-        return dict(list(breeds().items())[: self.breeds])
-
-
-def write_photos(task: Task, folder: Path, processes: int | None = None) -> Path:
-    """The photos of a task as a folder that a run can name; nothing is drawn twice.
-
-    Returns:
-        The folder, which holds `train` and `test`, a folder a breed in each.
-    """
-    if not (folder / "whole").exists():
-        jobs = [(split, name, kind, task) for split in ("train", "test") for name, kind in task.names.items()]
-        workers = processes or os.cpu_count() or 1
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            list(pool.map(partial(_write_breed, folder), jobs))
-        (folder / "whole").touch()
-    return folder
-
-
-def _write_breed(folder: Path, job: tuple[str, str, tuple[int, ...], Task]) -> None:
-    split, name, kind, task = job
-    torch.set_num_threads(1)
-    count, place = getattr(task, split), list(task.names).index(name)
-    generator = torch.Generator().manual_seed(task.seed * 10_000 + 100 * place + (split == "test"))
-    drawn = scenes(torch.tensor([kind] * count), generator)
-    sides = torch.randint(*SIDES, (count,), generator=generator).tolist()
-    own = folder / split / name
-    own.mkdir(parents=True, exist_ok=True)
-    for number, (scene, side) in enumerate(zip(drawn, sides, strict=True)):
-        Image.fromarray(photo(scene, side).numpy()).save(own / f"{number:03}.png", compress_level=1)
-
-
-def spec_of(base: Path, photos: Path, output: Path, *, seed: int, steps: int, **settings: Any) -> RunSpec:
-    """QLoRA of everything, as the recipes for real Gemma 4 have it; other `training` fields by name.
-
-    On a CPU the base stays fp32, since bf16 costs more there than it saves.
-    """
-    on_card = torch.cuda.is_available()
-    given: dict[str, Any] = {
-        "per_device_train_batch_size": 32, "per_device_eval_batch_size": 185, "gradient_accumulation_steps": 1,
-        "learning_rate": 2e-3, "lr_scheduler_type": "cosine", "warmup_steps": 0.05, "bf16": on_card,
-        "optim": "adamw_torch_fused", "save_strategy": "no", "logging_steps": 100,
-    }  # fmt: skip
-    rank = settings.pop("rank", 32)
-    return RunSpec(
-        model=ModelRef(id=str(base), dtype="bfloat16" if on_card else "float32"),
-        lora=Lora(r=rank, lora_alpha=2 * rank, target_modules="all-linear"),
-        quantization=Quantization(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype="bfloat16" if on_card else "float32",
-        ),
-        data=Data(path=str(photos), eval_split="test", instruction=INSTRUCTION, max_soft_tokens=70),
-        training=Training(
-            framework="vlcheck", output_dir=str(output), max_steps=steps, seed=seed, **{**given, **settings}
-        ),
-        intent=Intent(vision="train", projector="train", language="train"),
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 from tests.gpu.standin.faults import FAULTS, LEAST_EFFECT, SEEDS, Fault
 from tests.gpu.standin.sweep import FIXTURES, lines
 from vlcheck.evaluation.scores import Interval, wilson
+from vlcheck.reports.harm import severities_of
 from vlcheck.rules import every_rule
 
 ROOT = FIXTURES.parent
@@ -132,7 +133,7 @@ def points(share: float) -> str:
 
 def row(effect: Effect) -> str:
     """One line of the page's table."""
-    severities = {rule.code: rule.severity for rule in every_rule()}
+    severities = {rule.code: severities_of(rule) for rule in every_rule()}
     codes = ", ".join(f"{code} ({severities[code]})" for code in effect.fault.rules) or "none"
     if not effect.runs:
         told = ["–", "–", "–", "–"]
@@ -202,6 +203,11 @@ sound run's, {first["losses"][-1]:.3g}.
 Not shown at this scale: {", ".join(effect.name for effect in silent) or "none"}. The clip bounds are the extremes of
 the base's own activations, so that the sound run's clamps rarely act; half of them do cut.
 
+Severities follow this table where it shows harm (`tests/rules/test_severities.py`). Two are below an error on purpose:
+the other prompt is a question that the base was pre-trained to answer otherwise, which costs more than the slip of a
+template that VLC218 mostly finds; and prompts padded on the right spoil a score, not a run. VLC806 is a warning from
+ten times the reported rate on, which is what was run here.
+
 Two results surprised most. A supervised prompt costs next to nothing here, where the end of a turn that is not learnt
 costs most of the names: the answer is right and runs on. And no change of the clamps costs anything, which the
 popular account holds for the main cause.
@@ -234,64 +240,79 @@ the table is {run["fault"]} at seed {run["seed"]}: {run["accuracy"]:.1%} there, 
 """
 
 
+HARM, NULL, EDGE = "#b33", "#888", "#222"
+
+
 def plot(found: Sequence[Effect]) -> str:
-    """docs/harm.svg: a bar a fault from the sound run's accuracy to its own, the interval as a line."""
+    """docs/harm.svg: a bar a fault from the sound run's accuracy to its own, the interval as a line with ends."""
     ended = [effect for effect in found if effect.runs]
-    left, scale, height = 190, 5.0, 22
-    wide, tall = left + 100 * scale + 130, height * len(ended) + 56
+    left, scale, height, top = 180, 5.0, 22, 34
+    wide, tall = left + 100 * scale + 180, top + height * len(ended) + 46
+    bottom = tall - 42
 
     def x(share: float) -> float:
         return round(left + scale * 100 * (1 + share), 1)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:.0f}" height="{tall}" '
-        'font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:.0f}" height="{tall}" viewBox="0 0 {wide:.0f} {tall}" '
+        'font-family="sans-serif" font-size="12" role="img" aria-label="Loss of accuracy by fault">',
         f'<rect width="{wide:.0f}" height="{tall}" fill="white"/>',
+        *key(left, top),
     ]
     for tick in (-1.0, -0.75, -0.5, -0.25, 0.0):
-        parts.append(f'<line x1="{x(tick)}" x2="{x(tick)}" y1="8" y2="{tall - 40}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x(tick)}" y="{tall - 26}" text-anchor="middle">{points(tick).split(".")[0]}</text>')
+        colour = EDGE if tick == 0 else "#ddd"
+        parts.append(f'<line x1="{x(tick)}" x2="{x(tick)}" y1="{top - 4}" y2="{bottom}" stroke="{colour}"/>')
+        parts.append(f'<text x="{x(tick)}" y="{bottom + 15}" text-anchor="middle">{points(tick).split(".")[0]}</text>')
     for place, effect in enumerate(ended):
-        y, low, high = 12 + height * place, effect.interval.low, effect.interval.high
-        colour = "#b33" if effect.shown and effect.difference < 0 else "#888"
+        y, low, high = top + height * place, effect.interval.low, effect.interval.high
+        colour = HARM if effect.shown and effect.difference < 0 else NULL
         start, stop = sorted((x(effect.difference), x(0)))
+        seeds = f"{len(effect.runs)} seed{'s' * (len(effect.runs) > 1)}"
         parts += [
-            f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(effect.name)}</text>',
+            f'<text x="{left - 10}" y="{y + 12}" text-anchor="end">{escape(effect.name)}</text>',
             f'<rect x="{start}" y="{y + 2}" width="{max(1.0, stop - start):.1f}" height="12" fill="{colour}"/>',
-            f'<line x1="{x(low)}" x2="{x(min(high, 0.1))}" y1="{y + 8}" y2="{y + 8}" stroke="black"/>',
-            f'<text x="{x(0.0) + 56}" y="{y + 12}">{points(effect.difference)}, {len(effect.runs)} '
-            f"seed{'s' * (len(effect.runs) > 1)}</text>",
+            f'<path d="M{x(low)} {y + 8}H{x(high)}M{x(low)} {y + 5}v6M{x(high)} {y + 5}v6" '
+            f'stroke="{EDGE}" fill="none"/>',
+            f'<text x="{wide - 70:.0f}" y="{y + 12}" text-anchor="end">{points(effect.difference)}</text>',
+            f'<text x="{wide - 56:.0f}" y="{y + 12}" fill="#555">{seeds}</text>',
         ]
-    middle = left + 50 * scale
     parts.append(
-        f'<text x="{middle}" y="{tall - 8}" text-anchor="middle">points of accuracy against the sound run</text>'
+        f'<text x="{left + 50 * scale}" y="{tall - 8}" text-anchor="middle">'
+        "points of accuracy against the sound run, 95 % interval</text>"
     )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+def key(left: int, top: int) -> list[str]:
+    """What the two colours say, above the bars."""
+    return [
+        f'<rect x="{at}" y="{top - 24}" width="12" height="12" fill="{colour}"/>'
+        f'<text x="{at + 18}" y="{top - 14}">{says}</text>'
+        for at, colour, says in ((left, HARM, "harm"), (left + 80, NULL, "not shown at this scale"))
+    ]
+
+
 def table(found: Sequence[Effect], runs: Sequence[Run], known: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """What `vlcheck explain` reads, by code of a rule."""
+    """What `vlcheck explain` and `vlcheck reproduce --harm` read, those that cost most first."""
     own = [run for run in runs if run["base"] == base]
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for effect in found:
-        for code in effect.fault.rules if effect.runs else ():
-            interval = effect.interval
-            rows.setdefault(code, []).append(
-                {
-                    "fault": effect.fault.says, "accuracy": round(effect.accuracy, 4),
-                    "sound": round(mean(run["accuracy"] for run in effect.sound), 4),
-                    "difference": round(effect.difference, 4),
-                    "interval": [round(interval.low, 4), round(interval.high, 4)],
-                    "seeds": len(effect.runs), "pictures": effect.n, "shown": effect.shown,
-                }
-            )  # fmt: skip
     return {
         "source": "fixtures/harm, written by python -m tests.gpu.standin.tell",
         "date": max(run["date"] for run in own),
         "card": own[0]["card"],
         "parameters": known["log"][-1]["parameters"],
-        "rules": dict(sorted(rows.items())),
+        "faults": [fault_of(effect) for effect in found if effect.runs],
     }
+
+
+def fault_of(effect: Effect) -> dict[str, Any]:
+    """One line of that table."""
+    interval = effect.interval
+    return {
+        "name": effect.name, "says": effect.fault.says, "rules": list(effect.fault.rules),
+        "accuracy": round(effect.accuracy, 4), "sound": round(mean(run["accuracy"] for run in effect.sound), 4),
+        "difference": round(effect.difference, 4), "interval": [round(interval.low, 4), round(interval.high, 4)],
+        "seeds": len(effect.runs), "pictures": effect.n, "shown": effect.shown,
+    }  # fmt: skip
 
 
 def told(folder: Path = FIXTURES / "harm") -> dict[Path, str]:

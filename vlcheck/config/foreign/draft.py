@@ -13,7 +13,7 @@ from vlcheck.config.reading.quoting import closest, quoted
 from vlcheck.config.reading.scalars import plain_value
 from vlcheck.config.validation.allowed import accepts, at, choices, inside
 from vlcheck.finding import Json
-from vlcheck.spec import Concern, Location, Origin, Outdated, Problem, Unread
+from vlcheck.spec import Concern, Generation, Location, Origin, Outdated, Problem, Unread
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 """What the tools' own readers take for a switch: PyYAML's words, and argparse's."""
@@ -45,6 +45,7 @@ class Draft:
     assumed: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     own_rows: bool = False
+    generations: tuple[Generation, ...] = ()
 
     def __post_init__(self) -> None:
         self.sources[""] = self.place("")
@@ -152,6 +153,7 @@ class Draft:
             outdated=tuple(self.outdated),
             assumed=tuple(self.assumed),
             own_rows=self.own_rows,
+            generations=self.generations,
         )
 
     def in_their_words(self, problem: Problem) -> Problem:

@@ -13,6 +13,7 @@ from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Unjudged
 from vlcheck.config.foreign.not_configs import JOB, is_modal, read_head
 from vlcheck.config.foreign.scripts.document import Document
 from vlcheck.config.foreign.scripts.gather import document_of
+from vlcheck.config.foreign.scripts.generation import generations
 from vlcheck.config.foreign.scripts.rows import settle_collator, settle_rows
 from vlcheck.config.foreign.scripts.settle import IDS, settle, table_of
 from vlcheck.config.foreign.scripts.source import Source, read_source
@@ -68,6 +69,7 @@ def read_script(
         _overridden(draft, training)
         for key, text in unsure.items():
             _doubt(draft, key, text, table_of(key.rpartition(".")[0], framework, arguments), typed)
+        draft.generations = generations(source)
         draft.assumed += [*_together(document.said), *_told_otherwise(source, training)]
         fill(draft.document, draft.sources, typed)
 
