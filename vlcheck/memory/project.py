@@ -273,6 +273,8 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
     if settings.logits == "fused":
         found.append("logits: fused is projected as logits at supervised positions only; what the kernel holds was not "
                      "measured")  # fmt: skip
+    if settings.compiled:
+        found.append("compiled layers are projected as they are written")
     if dora:
         found.append("no DoRA run was measured")
     if not family.measured:
