@@ -77,6 +77,7 @@ def main() -> None:
                    "dropout": given.dropout, "rank": given.rank, **environment()}  # fmt: skip
             try:
                 model = built(run, given.device) if model is None else fresh(model)
+                torch._dynamo.reset()  # graphs of another micro-batch would be made for any size
                 if side == "compiled" and not row_compiled(model):
                     compile_layers(model)
                 row |= measured(model, run, side, lengths, gradients=given.gradients, device=given.device)
