@@ -104,12 +104,12 @@ def built(run: Run, device: str) -> Any:
 def fresh(model: Any) -> Any:
     """LoRA matrices as at the start, of the same numbers; B is not zero, or A would get no gradient.
 
-    What a layer adds to the stream is made a tenth of it where a norm scales it: a deep model with random weights is
+    What a layer adds to the stream is made a hundredth where a norm scales it: a deep model with random weights is
     chaotic otherwise (gradient norms of a million), and rounding alone makes two equal runs part at once.
     """
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1 and "post_" in name and "norm" in name:
-            parameter.data.fill_(0.1)
+            parameter.data.fill_(0.01)
     generator = torch.Generator().manual_seed(11)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
