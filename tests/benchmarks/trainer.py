@@ -4,7 +4,8 @@
         [--tokens 512[,448,...]] [--soft-tokens 256] [--rank 64] [--dropout 0] [--seconds N] [--gradients]
 
 Every side gets the same random weights, LoRA matrices and prebuilt batch. The first step is warm-up and not counted; a
-compiled side compiles in it. Several lengths take turns, each once before what is counted. `--gradients` keeps the first step's norms by part and a sample of each gradient.
+compiled side compiles in it. Several lengths take turns, each once before what is counted. `--gradients` keeps the
+first step's norms by part (TRL's are of clipped gradients) and a sample of each gradient.
 Resumable: a line that is there is not measured again.
 """
 
@@ -18,6 +19,8 @@ import itertools
 import json
 import math
 import statistics
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from dataclasses import replace
@@ -40,6 +43,7 @@ from vlcheck.training.compiled import compile_layers
 from vlcheck.training.settings import settings_of
 from vlcheck.training.step import autocast, finish, make_optimizer, micro_step, prepare, trainable
 
+TOLD = ("name", "error", "images_per_second", "peak_gib", "seconds", "losses")
 SAMPLE = 4096
 """Values of each gradient that are kept, spread over it."""
 PEAK = 989e12
@@ -64,32 +68,38 @@ def main() -> None:
     deadline = time.monotonic() + given.seconds
     lines = given.out.read_text().splitlines() if given.out.exists() else []
     done = {json.loads(line)["name"] for line in lines}
+    sides = given.sides.split(",")
+    if len(sides) > 1:  # each in a process of its own: a Trainer leaves the embeddings of its model on the card
+        for side in sides:
+            left = str(max(1.0, deadline - time.monotonic()))
+            subprocess.run([sys.executable, "-m", __spec__.name, *sys.argv[1:], "--sides", side, "--seconds", left],
+                           check=False)  # fmt: skip
+        return
+    (side,) = sides
+    model = None
     lengths = [int(each) for each in given.tokens.split(",")]
-    for side in given.sides.split(","):
-        model = None
-        for rows in map(int, given.rows.split(",")):
-            run = Run(given.model, rows=rows, tokens=max(lengths), soft_tokens=given.soft_tokens, rank=given.rank,
-                      dropout=given.dropout, steps=given.steps)  # fmt: skip
-            name = f"{side} {run.name} x{given.steps}" + f" of {given.tokens}" * (len(lengths) > 1)
-            if name in done or time.monotonic() > deadline:
-                continue
-            row = {"name": name, "side": side, "rows": rows, "tokens": lengths, "steps": given.steps,
-                   "dropout": given.dropout, "rank": given.rank, **environment()}  # fmt: skip
-            try:
-                model = built(run, given.device) if model is None else fresh(model)
-                torch._dynamo.reset()  # graphs of another micro-batch would be made for any size
-                if side == "compiled" and not row_compiled(model):
-                    compile_layers(model)
-                row |= measured(model, run, side, lengths, gradients=given.gradients, device=given.device)
-            except torch.OutOfMemoryError as full:
-                row["error"] = f"out of memory: {' '.join(str(full).split())[:160]}"
-            except Exception as error:  # a side that fails is a result, and the others go on
-                row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            with given.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps({k: row.get(k) for k in
-                              ("name", "error", "images_per_second", "peak_gib", "seconds", "losses")}), flush=True)  # fmt: skip
-            settle()
+    for rows in map(int, given.rows.split(",")):
+        run = Run(given.model, rows=rows, tokens=max(lengths), soft_tokens=given.soft_tokens, rank=given.rank,
+                  dropout=given.dropout, steps=given.steps)  # fmt: skip
+        name = f"{side} {run.name} x{given.steps}" + f" of {given.tokens}" * (len(lengths) > 1)
+        if name in done or time.monotonic() > deadline:
+            continue
+        row = {"name": name, "side": side, "rows": rows, "tokens": lengths, "steps": given.steps,
+               "dropout": given.dropout, "rank": given.rank, **environment()}  # fmt: skip
+        try:
+            model = built(run, given.device) if model is None else fresh(model)
+            torch._dynamo.reset()  # graphs of another micro-batch would be made for any size
+            if side == "compiled" and not row_compiled(model):
+                compile_layers(model)
+            row |= measured(model, run, side, lengths, gradients=given.gradients, device=given.device)
+        except torch.OutOfMemoryError as full:
+            row["error"] = f"out of memory: {' '.join(str(full).split())[:160]}"
+        except Exception as error:  # a side that fails is a result, and the others go on
+            row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        with given.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps({k: row.get(k) for k in TOLD}), flush=True)
+        settle()
 
 
 def built(run: Run, device: str) -> Any:

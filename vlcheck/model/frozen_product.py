@@ -1,9 +1,9 @@
 """The product with a frozen 4-bit weight as one opaque operation forward and one backward, for compiled layers.
 
-A compiler sees that bitsandbytes' backward pass expands the weight without asking what its gradient is, expands it in
-the forward pass already, and keeps it: 16-bit weights of the whole model, which QLoRA is there to avoid (31B, 512
-tokens: 23 GiB become 38). Here the expansion hides inside an operation that takes the gradient, so it can only happen
-in the backward pass, and nothing is kept but the packed weight.
+bitsandbytes' backward pass expands the weight by an operation that does not take the gradient, which a compiler is free
+to do in the forward pass already and to keep: 16-bit weights, which QLoRA is there to avoid. Here the expansion hides
+inside an operation that takes the gradient, so it can only happen in the backward pass, and nothing is kept but the
+packed weight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STATISTICS_BLOCK = 256
 
 
 @torch.library.custom_op("vlcheck::frozen_product", mutates_args=())
-def frozen_product(
+def frozen_product(  # noqa: PLR0913, PLR0917  an operation of torch takes plain tensors
     x: torch.Tensor,
     packed: torch.Tensor,
     absmax: torch.Tensor,
@@ -30,8 +30,9 @@ def frozen_product(
     shape: Sequence[int],
     blocksize: int,
     kind: str,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`x @ W.T` for a packed weight.
+    """`x @ W.T + bias` for a packed weight.
 
     Args:
         x: (..., in), 16 bits.
@@ -41,6 +42,7 @@ def frozen_product(
         shape: (out, in) of the weight.
         blocksize: values that share one statistic.
         kind: `nf4` or `fp4`.
+        bias: (out,), as x; it gets no gradient.
 
     Returns:
         (..., out), as x.
@@ -48,13 +50,13 @@ def frozen_product(
     gemm = torch.ops.bitsandbytes.gemm_4bit.default
     flat = packed.view(-1, 1)
     if nested_absmax is None:
-        return gemm(x, flat, shape, absmax, blocksize, kind)  # type: ignore[no-any-return]
-    nested = {"absmax_8bit": absmax, "absmax_code": code, "absmax_offset": offset}
+        return gemm(x, flat, shape, absmax, blocksize, kind, bias=bias)  # type: ignore[no-any-return]
+    nested = {"bias": bias, "absmax_8bit": absmax, "absmax_code": code, "absmax_offset": offset}
     return gemm(x, flat, shape, nested_absmax, blocksize, kind, **nested)  # type: ignore[no-any-return]
 
 
 @torch.library.custom_op("vlcheck::frozen_product_backward", mutates_args=())
-def frozen_product_backward(
+def frozen_product_backward(  # noqa: PLR0913, PLR0917
     gradient: torch.Tensor,
     packed: torch.Tensor,
     absmax: torch.Tensor,
@@ -86,11 +88,11 @@ def _(gradient: torch.Tensor, *rest: Any) -> torch.Tensor:
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     ctx.save_for_backward(*inputs[1:6])
-    ctx.rest = inputs[6:]
+    ctx.rest = inputs[6:9]
 
 
 def _input_gradient(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    return (frozen_product_backward(gradient, *ctx.saved_tensors, *ctx.rest), *[None] * 8)
+    return (frozen_product_backward(gradient, *ctx.saved_tensors, *ctx.rest), *[None] * 9)
 
 
 frozen_product.register_autograd(_input_gradient, setup_context=_keep)
@@ -103,12 +105,12 @@ class FrozenLinear4bit(bitsandbytes.nn.Linear4bit):
         """The layer's output: (..., in) to (..., out), in x's number type."""
         state: Any = self.weight.quant_state
         nested = state.state2 if state.nested else None
+        offset = state.offset if nested else None
         product = frozen_product(
-            x.to(self.compute_dtype), self.weight, state.absmax, nested and nested.code, state.offset if nested else None,
+            x.to(self.compute_dtype), self.weight, state.absmax, nested and nested.code, offset,
             nested and nested.absmax, list(state.shape), state.blocksize, state.quant_type,
+            None if self.bias is None else self.bias.to(self.compute_dtype),
         )  # fmt: skip
-        if self.bias is not None:
-            product = product + self.bias.to(product.dtype)
         return product.to(x.dtype)
 
 

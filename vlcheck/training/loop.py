@@ -125,7 +125,7 @@ def train(  # noqa: PLR0913  the parts of a run
             raise
 
 
-def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to bottom
+def _train_claimed(  # noqa: PLR0912, PLR0913, PLR0915  one loop, to be read from top to bottom
     spec: RunSpec,
     accelerator: Accelerator,
     keeper: Keeper,
