@@ -228,6 +228,8 @@ class Training:
     """Recompute activations in the backward pass."""
     gradient_checkpointing_kwargs: CheckpointingKwargs | None = None
     """Passed to torch's checkpoint; unset is non-reentrant in transformers 5."""
+    torch_compile: bool = False
+    """Compile the layers that repeat, in vlcheck's own loop on a GPU, where the run is long enough to earn the time."""
     kbit_preparation: bool = False
     """Call peft's `prepare_model_for_kbit_training`, which turns every unquantised 16-bit tensor into fp32."""
     logits: Literal["supervised", "all", "chunked", "fused"] = "supervised"

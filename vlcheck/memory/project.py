@@ -18,7 +18,7 @@ from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
 from vlcheck.memory.optimizer import managed_size
 from vlcheck.memory.parallel import spread
-from vlcheck.memory.plan import MemoryPlan, plan_of
+from vlcheck.memory.plan import COMPILED, MemoryPlan, plan_of
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.sequence import whole_tape
 from vlcheck.memory.shape import Shape
@@ -125,7 +125,9 @@ class Simulation:
                 (gpu.workspace_bytes,) * 2, self._wrapping(settings), self._evaluation(gpu, shape, settings),
             )  # fmt: skip
             managed = managed_size(self.step_model.parameters, settings.optimizer)
-            self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=taken.kernels)
+            self._plans[key] = plan_of(
+                whole, gpu, shape, managed=managed, kernels=taken.kernels, compiled=settings.compiled
+            )
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
         plan = replace(self._plans[key], gpu=gpu, shape=self._told(shape, settings), doubts=unsure)
         return spread(plan, self.model, gpus=settings.gpus, sharding=settings.sharding)
@@ -273,6 +275,8 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
     if settings.logits == "fused":
         found.append("logits: fused is projected as logits at supervised positions only; what the kernel holds was not "
                      "measured")  # fmt: skip
+    if settings.compiled:
+        found.append(COMPILED)
     if dora:
         found.append("no DoRA run was measured")
     if not family.measured:

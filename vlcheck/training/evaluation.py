@@ -10,7 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from vlcheck.processing.collator import Collator, to_device
 from vlcheck.processing.exact_match import matches
 from vlcheck.processing.generate import MARGIN, Answer, answer_tokens, evaluate
 from vlcheck.spec import RunSpec
+from vlcheck.training.compiled import readable
 from vlcheck.training.course import Course, metric_of
 from vlcheck.training.feed import MicroBatch, collate_rows
 from vlcheck.training.order import Order
@@ -66,7 +67,7 @@ class Evaluator:
         if not self.rows or step <= self.course.step or not due(self.spec, self.order, step):
             return False
         started = time.perf_counter()
-        with _undisturbed(self.live.base):
+        with _undisturbed(self.live.base), readable() if self.live.compiled else nullcontext():
             found, samples = self._asked()
         value = found.get("eval_loss" if metric_of(self.spec.training) == "eval_loss" else "eval_accuracy", math.nan)
         better = self.course.note(step, value, self.live.state.adapter)

@@ -17,7 +17,7 @@ NOT_LEARNT = frozenset((
     "training.output_dir", "training.logging_steps", "training.save_strategy", "training.save_steps",
     "training.save_total_limit", "training.per_device_eval_batch_size", "training.dataloader_num_workers",
     "data.max_unreadable", "training.report_to", "training.run_name", "training.freeze", "training.assistant_only_loss",
-    "training.completion_only_loss",
+    "training.completion_only_loss", "training.torch_compile",
 ))  # fmt: skip
 """Settings that change nothing of what is learnt; TRL's, which this loop refuses, among them."""
 EVALUATION = frozenset((
@@ -65,11 +65,11 @@ def changes(kept: Mapping[str, Any], split: Sequence[int], versions: Mapping[str
 
     Args:
         kept: what the checkpoint holds beside its tensors.
-        split: micro-batch, accumulation steps, processes.
+        split: micro-batch, accumulation steps, processes, and 1 where layers are compiled.
         versions: of the installed packages.
     """
-    names = ("micro-batch", "accumulation", "processes")
-    before = zip(names, kept.get("split", split), split, strict=False)
+    names = ("micro-batch", "accumulation", "processes", "compiled")
+    before = zip(names, (*kept.get("split", split), 0), split, strict=False)
     if told := [f"{name} {now} after {then}" for name, then, now in before if then != now]:
         yield f"{', '.join(told)}: the losses agree with an unchanged run's but for rounding and dropout"
     theirs = kept.get("versions", {})

@@ -28,6 +28,7 @@ from vlcheck.training.checkpoint import (
     publish,
     verify,
 )
+from vlcheck.training.compiled import compiles
 from vlcheck.training.course import Course
 from vlcheck.training.extend import LENGTH
 from vlcheck.training.guard import Guard
@@ -191,7 +192,8 @@ class Keeper:
 
     @property
     def _split(self) -> list[int]:
-        return [self._order.micro_batch, self._order.accumulation, self._order.processes]
+        compiled = compiles(self._spec.training, self._order)
+        return [self._order.micro_batch, self._order.accumulation, self._order.processes, int(compiled)]
 
     def save_if_due(self, step: int, record: Record, *, first: bool) -> None:
         """Write the step where a checkpoint is due; after the first step of a process too, to see how long it takes."""

@@ -25,6 +25,7 @@ from vlcheck.processing.collator import Collator, to_device
 from vlcheck.spec import RunSpec
 from vlcheck.training.card_memory import compare_peak, measured_memory
 from vlcheck.training.checkpoint import Found
+from vlcheck.training.compiled import why_not
 from vlcheck.training.content import content_of
 from vlcheck.training.course import Course, metric_of
 from vlcheck.training.effective import Counts, counted, weighed
@@ -124,7 +125,7 @@ def train(  # noqa: PLR0913  the parts of a run
             raise
 
 
-def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to bottom
+def _train_claimed(  # noqa: PLR0912, PLR0913, PLR0915  one loop, to be read from top to bottom
     spec: RunSpec,
     accelerator: Accelerator,
     keeper: Keeper,
@@ -157,6 +158,7 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
         )
         evaluator = Evaluator(spec, order, rows.evaluation, collator, live, accelerator, keeper.course, record)
         _tell_start(found, rows, record)
+        _tell_compiled(spec, order, live.compiled, record)
         for change in keeper.changes(kept):
             record.event("changed", f"warning: resumed with {change}")
         watch = Watch(live.names, family, spec.intent)
@@ -231,6 +233,8 @@ def _train_claimed(  # noqa: PLR0913, PLR0915  one loop, to be read from top to 
                 "seconds_left": (ended - start) / (step - begun_at) * (order.steps - step),
                 **measured_memory(),
             })  # fmt: skip
+            if step == begun_at + 1 and live.compiled:
+                record.event("compiled", f"the first step took {ended - begun:.0f} s, compiling included")
             if step == begun_at + 2:
                 compare_peak(projected, record)
             if evaluator.after(step):
@@ -261,6 +265,13 @@ def _tell_start(found: Found, rows: Rows, record: Record) -> None:
         record.event("resumed", f"resumed from {found.checkpoint.folder}", after=found.checkpoint.step)
     for name, reason in rows.broken:
         record.event("unreadable", f"left out: {name}: {reason}", row=name)
+
+
+def _tell_compiled(spec: RunSpec, order: Order, layers: int, record: Record) -> None:
+    if layers:
+        record.event("compiling", f"{layers} layers are compiled; the first step waits for that", layers=layers)
+    elif spec.training.torch_compile:
+        record.event("not-compiled", f"nothing is compiled: {why_not(order)}")
 
 
 def _why_stopped(step: int, course: Course) -> str:

@@ -62,6 +62,8 @@ class StepSettings:
     """Kind of checkpointing; None leaves it to transformers."""
     precision: str | None
     """Mixed precision: `bf16`, `fp16`, or None without it."""
+    compiled: bool
+    """Whether the layers that repeat are compiled."""
     kbit_preparation: bool
     """Whether every unquantised 16-bit tensor becomes fp32."""
     attention: str | tuple[tuple[str, str], ...] | None
@@ -114,6 +116,7 @@ def settings_of(spec: RunSpec) -> StepSettings:
         checkpointing=training.gradient_checkpointing,
         reentrant=training.reentrant,
         precision="bf16" if training.bf16 else "fp16" if training.fp16 else None,
+        compiled=training.torch_compile,
         kbit_preparation=training.kbit_preparation,
         attention=asked if asked is None or isinstance(asked, str) else tuple(asked.items()),
         logits=training.logits,

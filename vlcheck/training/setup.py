@@ -17,6 +17,7 @@ from vlcheck.model.build import Patch, Weights, base_of, build_model
 from vlcheck.model.ddp import leave_frozen_out
 from vlcheck.model.family import Values
 from vlcheck.spec import ConfigError, Problem, RunSpec
+from vlcheck.training.compiled import compile_layers, compiles
 from vlcheck.training.order import Order
 from vlcheck.training.settings import settings_of
 from vlcheck.training.snapshot import State, live_adapter
@@ -37,6 +38,8 @@ class Live:
     names: Mapping[str, nn.Parameter]
     """What trains, by path in the base."""
     state: State
+    compiled: int = 0
+    """Layers that are compiled."""
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -135,9 +138,10 @@ def build(spec: RunSpec, config: Values, accelerator: Accelerator, order: Order,
     warmup = settings.warmup_steps * (order.steps if settings.warmup_steps < 1 else 1)
     schedule = get_scheduler(settings.lr_scheduler_type, optimizer, math.ceil(warmup), order.steps)
     state = State(live_adapter(model), tuple(names.values()), optimizer, schedule, adapter_config(model))
+    compiled = compile_layers(model) if compiles(settings, order) else 0
     called = wrapped(model, accelerator, all_used=all_used)
     set_seed(settings.seed, device_specific=True)  # each process drops out differently
-    return Live(called, base, names, state)
+    return Live(called, base, names, state, compiled)
 
 
 def wrapped(model: nn.Module, accelerator: Accelerator, *, all_used: bool) -> nn.Module:

@@ -31,6 +31,7 @@ def summary(
     steps, evaluations = list(read_metrics(folder)), list(read_evaluations(folder))
     seconds = math.fsum(values["seconds"] for values in steps if isinstance(values.get("seconds"), float))
     peaks = [values["allocated_bytes"] for values in steps if "allocated_bytes" in values]
+    compiled = next((line["layers"] for line in read_events(folder, "compiling")), 0)
     planned = next((line for line in read_events(folder, "memory") if "projected" in line), {})
     best = _best(evaluations, metric_of(training))
     return {
@@ -41,7 +42,7 @@ def summary(
         "last_evaluation": evaluations[-1] if evaluations else None,
         "published": "the best evaluation's" if training.load_best_model_at_end and best else "the last step's",
         "peak_allocated_bytes": max(peaks, default=None), "projected_bytes": planned.get("projected"),
-        "upper_bytes": planned.get("upper"),
+        "upper_bytes": planned.get("upper"), "compiled_layers": compiled,
     }  # fmt: skip
 
 
