@@ -1,4 +1,4 @@
-"""Train the tiny recipe as QLoRA on this machine's GPU: `python -m tests.gpu.train_compiled FOLDER compiled|readable`."""
+"""Train the tiny recipe as QLoRA on this GPU: `python -m tests.gpu.train_compiled FOLDER compiled|readable`."""
 
 from __future__ import annotations
 
