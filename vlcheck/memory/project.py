@@ -125,9 +125,7 @@ class Simulation:
                 (gpu.workspace_bytes,) * 2, self._wrapping(settings), self._evaluation(gpu, shape, settings),
             )  # fmt: skip
             managed = managed_size(self.step_model.parameters, settings.optimizer)
-            self._plans[key] = plan_of(
-                whole, gpu, shape, managed=managed, kernels=taken.kernels, compiled=settings.compiled
-            )
+            self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=taken.kernels)
         unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
         plan = replace(self._plans[key], gpu=gpu, shape=self._told(shape, settings), doubts=unsure)
         return spread(plan, self.model, gpus=settings.gpus, sharding=settings.sharding)
