@@ -16,7 +16,7 @@ from vlcheck.memory.ddp import Wrapping, wrapping_of
 from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
 from vlcheck.memory.micro import MicroStep, step_model
-from vlcheck.memory.optimizer import managed_size
+from vlcheck.memory.optimizer import Optimized, managed_size
 from vlcheck.memory.parallel import spread
 from vlcheck.memory.plan import MemoryPlan, plan_of
 from vlcheck.memory.rows import shape_of
@@ -27,6 +27,7 @@ from vlcheck.memory.weights import pack, stored
 from vlcheck.model.attention import attention_support
 from vlcheck.model.build import Weights, base_of, build_model
 from vlcheck.model.family import Family, Values
+from vlcheck.model.whole import freeze_parts
 from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
 from vlcheck.training.settings import StepSettings, settings_of
@@ -78,12 +79,14 @@ class Simulation:
         """
         self.spec, self.family, self.settings, self.lengths = spec, family, settings_of(spec), lengths
         self.model = build_model(spec, Weights.META, config=config) if model is None else model
+        freeze_parts(base_of(self.model), spec, family)
         _check_modelled(spec)
         _check_attention(self.model, spec)
         pack(self.model)
         prepare(self.model, self.settings)
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
+        self.optimized = Optimized.of(self.model)
         self.stored = tuple(stored(self.model))
         self._tapes: dict[tuple[Shape, bool, str, bool], list[TakenStep]] = {}
         self._evaluations: dict[tuple[Shape, Arch, str], Tape] = {}
@@ -121,12 +124,12 @@ class Simulation:
         key = (shape, id(taken), gpu.workspace_bytes, settings)
         if key not in self._plans:
             whole = whole_tape(
-                self.stored, self.step_model.parameters, settings, taken.tape, taken.gradients,
+                self.stored, self.optimized, settings, taken.tape, taken.gradients,
                 (gpu.workspace_bytes,) * 2, self._wrapping(settings), self._evaluation(gpu, shape, settings),
             )  # fmt: skip
-            managed = managed_size(self.step_model.parameters, settings.optimizer)
+            managed = managed_size(self.optimized, settings)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=taken.kernels)
-        unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
+        unsure = doubts(gpu, self.family, settings, self.spec)
         plan = replace(self._plans[key], gpu=gpu, shape=self._told(shape, settings), doubts=unsure)
         return spread(plan, self.model, gpus=settings.gpus, sharding=settings.sharding)
 
@@ -250,12 +253,11 @@ def _check_attention(model: nn.Module, spec: RunSpec) -> None:
         )
 
 
-def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patch: str | None) -> tuple[str, ...]:
+def doubts(gpu: Gpu, family: Family, settings: StepSettings, spec: RunSpec) -> tuple[str, ...]:
     """What is less certain about a run than about those that were measured, one phrase each.
 
     Args:
-        dora: the run decomposes its adapters' weights.
-        patch: name of the user's patch; the model is simulated without it.
+        settings: those that the run is projected with, which may be others than its own.
     """
     found = []
     if not gpu.measured:
@@ -273,12 +275,17 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patc
     if settings.logits == "fused":
         found.append("logits: fused is projected as logits at supervised positions only; what the kernel holds was not "
                      "measured")  # fmt: skip
-    if dora:
+    if spec.lora is None:
+        found.append("no run that trains every weight was measured")
+    elif spec.lora.use_dora:
         found.append("no DoRA run was measured")
+    if spec.quantization is not None and spec.quantization.load_in_8bit:
+        found.append("LLM.int8 is projected as bitsandbytes 0.50 has it, not measured; columns with outliers, which "
+                     "depend on values, are not counted")  # fmt: skip
     if not family.measured:
         found.append(f"no {family.name} run was measured")
     if family.doubt:
         found.append(family.doubt)
-    if patch is not None:
-        found.append(f"the patch {patch} is not simulated")
+    if spec.model.patch is not None:
+        found.append(f"the patch {spec.model.patch} is not simulated")
     return tuple(found)

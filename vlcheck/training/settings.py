@@ -24,11 +24,14 @@ class Sharding:
     host_states: bool = False
     """The optimizer's state lies in main memory."""
     host_weights: bool = False
+    masters: bool = False
+    """16-bit weights that train have fp32 copies in the optimizer's state, on which it steps."""
 
 
 def sharding_of(training: Training) -> Sharding:
     """What FSDP (torch, `ShardingStrategy`) or DeepSpeed's ZeRO divides in a run.
 
+    DeepSpeed steps on fp32 copies (0.18, runtime/zero/stage_1_and_2.py, `single_partition_of_fp32_groups`).
     Under `shard_grad_op` weights are whole from a step's first use of them to its last.
     """
     if (zero := training.zero_optimization) is not None:
@@ -36,7 +39,7 @@ def sharding_of(training: Training) -> Sharding:
             each is not None and each.device != "none" for each in (zero.offload_optimizer, zero.offload_param)
         )
         return Sharding(name=f"ZeRO-{zero.stage}", states=zero.stage >= 1, gradients=zero.stage >= 2,
-                        weights=zero.stage == 3, host_states=states, host_weights=weights)  # fmt: skip
+                        masters=True, weights=zero.stage == 3, host_states=states, host_weights=weights)  # fmt: skip
     words = (training.fsdp or "").replace(",", " ").lower().split()
     if not words:
         return Sharding()
