@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -134,6 +135,7 @@ class MicroStep:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             stack.enter_context(_autocast_flag(self.functions.low))
+            stack.enter_context(_silent("bitsandbytes"))  # LLM.int8 tells of the casts of every product
             for hook in self._watch():
                 stack.callback(hook.remove)
             stack.enter_context(self._recomputation())
@@ -219,11 +221,25 @@ def _cloned(module: nn.Module, args: Any, output: Any) -> Any:
 def _states(model: nn.Module) -> Iterator[torch.Tensor]:
     """Tensors of quantisation states, which no module lists."""
     for module in model.modules():
+        if (scales := getattr(getattr(module, "state", None), "SCB", None)) is not None:
+            yield scales
         state = getattr(getattr(module, "weight", None), "quant_state", None)
         if state is not None:
             yield from (state.absmax, state.code)
             if state.state2 is not None:
                 yield from (state.offset, state.state2.absmax, state.state2.code)
+
+
+@contextlib.contextmanager
+def _silent(package: str) -> Iterator[None]:
+    """Let a package log errors alone."""
+    logger = logging.getLogger(package)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextlib.contextmanager
