@@ -95,6 +95,8 @@ def _said(spec: RunSpec, path: str) -> bool:
         return True
     if path == "training.bf16":
         return spec.training.fp16
+    if path == "quantization":
+        return spec.lora is None
     return path == "training.gradient_checkpointing_kwargs" and not spec.training.gradient_checkpointing
 
 
