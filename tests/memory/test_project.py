@@ -116,6 +116,21 @@ def test_more_never_lowers_the_peak(less, more):
     assert plan(**less).allocated_bytes <= plan(**more).allocated_bytes
 
 
+def test_experts_are_adapted_beside_layers():
+    """PEFT folds a delta into fused experts, in their own type; such a run takes more than one of layers alone."""
+    values, shape = tiny.gemma4(experts=True, clip=False), Shape(rows=2, tokens=64, soft_tokens=20)
+    fused = ("experts.gate_up_proj", "experts.down_proj")
+    takes = {
+        targets: project_memory(
+            replace(spec(), lora=Lora(r=4, target_modules="all-linear", target_parameters=targets)),
+            values, family_of(values), H100, shape,
+        )
+        for targets in (None, fused)
+    }  # fmt: skip
+    assert takes[None].of("adapters") < takes[fused].of("adapters")
+    assert takes[None].allocated_bytes < takes[fused].allocated_bytes
+
+
 def test_checkpointing_never_raises_the_kept_activations():
     shape = Shape(rows=4, tokens=64, soft_tokens=20)
     kept = [plan(shape=shape, gradient_checkpointing=on) for on in (True, False)]

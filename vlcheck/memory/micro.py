@@ -135,6 +135,7 @@ class MicroStep:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             stack.enter_context(_autocast_flag(self.functions.low))
+            stack.enter_context(_autocast_on_meta(self.functions))
             stack.enter_context(_silent("bitsandbytes"))  # LLM.int8 tells of the casts of every product
             for hook in self._watch():
                 stack.callback(hook.remove)
@@ -228,6 +229,29 @@ def _states(model: nn.Module) -> Iterator[torch.Tensor]:
             yield from (state.absmax, state.code)
             if state.state2 is not None:
                 yield from (state.offset, state.state2.absmax, state.state2.code)
+
+
+@contextlib.contextmanager
+def _autocast_on_meta(functions: CudaFunctions) -> Iterator[None]:
+    """Let a library switch casts off for what it does on meta, for which torch has no autocast (PEFT, ParamWrapper)."""
+    original: Any = torch.autocast
+
+    @contextlib.contextmanager
+    def switched(enabled: bool) -> Iterator[None]:
+        before, functions.casting = functions.casting, functions.casting and enabled
+        try:
+            yield
+        finally:
+            functions.casting = before
+
+    def autocast(device_type: str, *args: Any, enabled: bool = True, **kwargs: Any) -> Any:
+        return switched(enabled) if device_type == "meta" else original(device_type, *args, enabled=enabled, **kwargs)
+
+    torch.autocast = autocast  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        torch.autocast = original  # type: ignore[misc]
 
 
 @contextlib.contextmanager

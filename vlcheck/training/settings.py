@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from vlcheck.spec import RunSpec, Training
 
+SAMPLES = 3
+"""Rows of an evaluation whose answers are shown."""
 EIGHT_BIT_FROM = 4096
 """Parameters with fewer elements keep fp32 state in an 8-bit optimizer (bitsandbytes 0.50)."""
 
@@ -91,6 +93,14 @@ class StepSettings:
     eval_rows: int
     """Rows that one GPU evaluates at once while the run trains; 0 where it does not."""
 
+    answers: int
+    """Rows of them that the model answers at once, at most; 0 where it answers none."""
+
+    @property
+    def answered_rows(self) -> int:
+        """Rows that the model answers at once behind an evaluation."""
+        return min(self.eval_rows, self.answers)
+
     @property
     def eval_supervised_only(self) -> bool:
         """Whether evaluation computes logits only where a label needs one: Liger's fused loss is one of training."""
@@ -105,6 +115,13 @@ class StepSettings:
     def supervised_only(self) -> bool:
         """Whether logits are computed only where a label needs one."""
         return self.logits != "all"
+
+
+def _answers(training: Training) -> int:
+    """Rows that are answered at once: vlcheck's own loop shows a few, or asks every row where accuracy is wanted."""
+    if training.framework not in (None, "vlcheck"):
+        return 0
+    return training.per_device_eval_batch_size if training.metric_for_best_model == "accuracy" else SAMPLES
 
 
 def settings_of(spec: RunSpec) -> StepSettings:
@@ -130,4 +147,5 @@ def settings_of(spec: RunSpec) -> StepSettings:
         sharding=sharding_of(training),
         own_loop=training.framework in (None, "vlcheck"),
         eval_rows=training.per_device_eval_batch_size if evaluates else 0,
+        answers=_answers(training),
     )
