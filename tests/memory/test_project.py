@@ -13,6 +13,7 @@ from tests import tiny
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import GPUS, gpu
 from vlcheck.memory.batch import make_batch
+from vlcheck.memory.parallel import NCCL_BYTES
 from vlcheck.memory.project import Simulation, project_memory
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.shape import Shape
@@ -231,7 +232,10 @@ def test_what_is_divided_and_what_lies_on_the_host(undivided, name):
     for cause in WHOLE:
         before, after = (sum(x.size for x in p.lines if x.cause.partition(" (")[0] == cause) for p in (one, each))
         assert after == (-(-before // shares[cause]) if cause in shares else 0), cause
-    assert any(doubt.startswith(f"{name.partition(',')[0]} is projected, not measured") for doubt in each.doubts)
+    (unsure,) = (doubt for doubt in each.doubts if doubt.startswith(f"{name.partition(',')[0]} is projected"))
+    assert ("_bucket_size" in unsure) is name.startswith("ZeRO")
+    assert "what NCCL takes was measured on 2 GPUs, not 4" in each.doubts
+    assert each.outside_bytes == one.outside_bytes + NCCL_BYTES
 
 
 @pytest.mark.parametrize("name", ["packing", "padding_free", "activation_offloading"])

@@ -147,7 +147,7 @@ def _ledger(plan: MemoryPlan) -> list[str]:
     shown = [(cause, size) for cause, size in rows if size >= least] + ([("smaller ones", small)] if small else [])
     extra = [("allocated", plan.allocated_bytes), ("+ free in segments", plan.reserved_bytes - plan.allocated_bytes),
              ("+ paged optimizer", plan.managed_bytes), ("+ CUDA context", plan.gpu.context_bytes),
-             ("driver sees", plan.driver_bytes)]  # fmt: skip
+             ("+ NCCL", plan.nccl_bytes), ("driver sees", plan.driver_bytes)]  # fmt: skip
     scale = BAR / max(size for _, size in shown)
     bars = [f"{cause:{widest}}  {show_gib(size):>10}  {'█' * max(1, round(size * scale))}" for cause, size in shown]
     return [*bars, "", *(f"{cause:{widest}}  {show_gib(size):>10}" for cause, size in extra if size)]
