@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vlcheck.adapters.saved import SavedAdapter, read_adapter
 from vlcheck.collators.batch import Candidate
+from vlcheck.config.defaults import with_adapters
 from vlcheck.config.foreign.advice import in_own_keys
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.sources.held import as_conversations
@@ -226,7 +227,7 @@ def train_run(  # noqa: PLR0913  one parameter an option
     from vlcheck.training.run import train_resolved
     from vlcheck.training.setup import agreed, make_accelerator
 
-    check_patch(spec, allow_code=allow_code)
+    check_patch(with_adapters(spec), allow_code=allow_code)
     accelerator = make_accelerator(spec)  # a bare PartialState would take CPU processes for single ones
     main = accelerator.is_main_process
     voice, shown = (say, progress) if main else (lambda line: None,) * 2

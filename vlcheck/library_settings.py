@@ -178,7 +178,8 @@ class Training:
     """Version of the framework; unset is the newest that vlcheck knows."""
     freeze: tuple[Freezable, ...] = ()
     """Parts that get no adapter, by the switches of llamafactory (`freeze_vision_tower`, ...), ms-swift (`freeze_vit`,
-    ...) and unsloth (`finetune_vision_layers`, ...); unset is the framework's default."""
+    ...) and unsloth (`finetune_vision_layers`, ...), and in a run without lora those that stay as they are; unset is
+    the framework's default."""
     output_dir: Text = "trainer_output"
     """Where checkpoints and adapters go."""
     per_device_train_batch_size: Count = 8
@@ -293,9 +294,5 @@ class Training:
             raise ValueError(f"{asked} needs evaluations; eval_strategy may be steps or epoch")
         if self.fsdp and self.zero_optimization is not None:
             raise ValueError("fsdp and zero_optimization exclude each other")
-        if self.freeze and self.framework not in SWITCHES:
-            raise ValueError(
-                f"freeze is a switch of {', '.join(SWITCHES)}; elsewhere lora.exclude_modules leaves parts out"
-            )
         if self.framework == "vlcheck" and self.logits in ("chunked", "fused"):
             raise ValueError(f"logits: {self.logits} is not vlcheck's own loop, which takes supervised or all")

@@ -9,7 +9,7 @@ The `Annotated` bounds are read by the dialects, which check what a user wrote b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Len
 
 from vlcheck.library_settings import (
+    SWITCHES,
     Attention,
     AttentionByPart,
     CheckpointingKwargs,
@@ -215,6 +216,17 @@ class Gate:
     """Evaluate this many rows, every label in turn; unset is the whole split."""
 
 
+def objections(
+    lora: Lora | None, quantization: Quantization | None, training: Training
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What sections of a run have against each other: the path of the key to blame, and why."""
+    if lora is None and quantization is not None:
+        yield ("quantization",), "quantised weights cannot be trained, and without lora every weight is; add lora"
+    if lora is not None and training.freeze and training.framework not in SWITCHES:
+        allowed = f"freeze is a switch of {', '.join(SWITCHES)}, and of runs without lora"
+        yield ("training", "freeze"), f"{allowed}; elsewhere lora.exclude_modules leaves parts out"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """A run as the rest of vlcheck sees it.
@@ -226,7 +238,8 @@ class RunSpec:
     """
 
     model: ModelRef
-    lora: Lora
+    lora: Lora | None = None
+    """None where every weight is trained that `training.freeze` does not name."""
     quantization: Quantization | None = None
     data: Data = Data()
     training: Training = Training()  # noqa: RUF009  frozen too, in a file that ruff does not look into
@@ -239,6 +252,10 @@ class RunSpec:
     """None for a run that was described in vlcheck's own words."""
     ignores: tuple[Ignore, ...] = field(default=(), compare=False)
     """What the config's comments ignore."""
+
+    def __post_init__(self) -> None:
+        for _, objection in objections(self.lora, self.quantization, self.training):
+            raise ValueError(objection)
 
     def where(self, path: str) -> Location:
         """The place that set `path`; for a default, the nearest section that could have set it."""

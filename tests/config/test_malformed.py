@@ -135,7 +135,17 @@ MALFORMED: dict[str, tuple[str | bytes, list[str]]] = {
         ],
     ),
     "no model": ("lora: {}", [f"1:1: section model is missing; required: a mapping with keys {MODEL_KEYS}"]),
-    "no lora": (MODEL, [f"1:1: section lora is missing; required: a mapping with keys {LORA_KEYS}"]),
+    "quantised without lora": (
+        MODEL + "quantization: {load_in_4bit: true}\n",
+        ["2:1: quantization: quantised weights cannot be trained, and without lora every weight is; add lora"],
+    ),
+    "freeze beside lora": (
+        GOOD + "training: {freeze: [vision]}\n",
+        [
+            "3:12: training.freeze: freeze is a switch of llamafactory, ms-swift, unsloth, and of runs without lora; "
+            "elsewhere lora.exclude_modules leaves parts out"
+        ],
+    ),
     "no model id": (
         "lora: {}\nmodel: {dtype: float16}\n",
         ["2:1: section model has no id; required: a string of 1 to 2000 characters"],

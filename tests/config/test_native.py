@@ -191,7 +191,7 @@ def test_schema_describes_every_key():
 
     assert generated["$schema"].endswith("2020-12/schema")
     assert generated["title"] == "vlcheck config"
-    assert generated["required"] == ["model", "lora"]
+    assert generated["required"] == ["model"]
     for section in (generated, *generated["$defs"].values()):
         assert section["description"]
         assert section["additionalProperties"] is False
@@ -282,4 +282,4 @@ def test_a_config_error_imports_no_torch(tmp_path):
     )  # fmt: skip
 
     assert done.stdout.splitlines()[-1] == "[]"
-    assert done.stdout.startswith("run.yaml:1:1: section lora is missing")
+    assert done.stdout.startswith("run.yaml:1:9: model.id is 3")

@@ -1,6 +1,6 @@
 """Measure the runs of `tests/gpu/runs.py` on this machine's GPU; one JSON line a run, resumable.
 
-    python -m tests.gpu.measure_runs OUT.jsonl [--only calibration|held-out] [--seconds N] [--traces DIR]
+    python -m tests.gpu.measure_runs OUT.jsonl [--only calibration|held-out|settings] [--seconds N] [--traces DIR]
 
 Each line holds the run's settings, what was measured, and the projection made in the same environment.
 """
@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from tests.gpu.runs import RUNS, Run
+from tests.gpu.runs import RUNS, SETTINGS, Run
 from vlcheck.memory.measure import measure
 from vlcheck.model import catalogue
-from vlcheck.model.build import Weights, build_model
+from vlcheck.model.build import Weights, base_of, build_model
 from vlcheck.model.families import family_of
 from vlcheck.training.settings import settings_of
 from vlcheck.training.step import prepare
@@ -43,7 +43,9 @@ def main() -> None:
     given = arguments.parse_args()
     deadline = time.monotonic() + given.seconds
     done = {json.loads(line)["name"] for line in given.out.read_text().splitlines()} if given.out.exists() else set()
-    wanted = [r for r in RUNS if given.only in ("", r.split) and r.name not in done and given.names in r.name]
+    wanted = [
+        r for r in (*RUNS, *SETTINGS) if given.only in ("", r.split) and r.name not in done and given.names in r.name
+    ]
     held: tuple[Any, Any] = (None, None)
     model: Any = None
     for run in wanted:
@@ -87,9 +89,9 @@ def build(run: Run) -> Any:
 
 
 def switch_checkpointing(model: Any, run: Run) -> None:
-    base = model.get_base_model()
+    base = base_of(model)
     if run.checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": run.reentrant})
     else:
         base.gradient_checkpointing_disable()
 

@@ -1,6 +1,6 @@
 """Project the runs of `tests/gpu/runs.py` with the packages that are installed here; one JSON line a run.
 
-python -m tests.gpu.project_runs OUT.jsonl [--workers N] [--names PART]
+python -m tests.gpu.project_runs OUT.jsonl [--only settings] [--workers N] [--names PART]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.gpu.runs import RUNS, Run
+from tests.gpu.runs import RUNS, SETTINGS, Run
 
 
 def project(run: Run) -> dict[str, Any]:
@@ -54,8 +54,9 @@ def main() -> None:
     arguments.add_argument("out", type=Path)
     arguments.add_argument("--workers", type=int, default=2)
     arguments.add_argument("--names", default="")
+    arguments.add_argument("--only", choices=("", "settings"), default="")
     given = arguments.parse_args()
-    wanted = [run for run in RUNS if given.names in run.name]
+    wanted = [run for run in (SETTINGS if given.only else RUNS) if given.names in run.name]
     with multiprocessing.get_context("spawn").Pool(given.workers) as pool, given.out.open("w") as file:
         for row in pool.imap_unordered(project, wanted):
             file.write(json.dumps(row) + "\n")

@@ -49,10 +49,15 @@ class Run:
     dropout: float = 0.05
     steps: int = 3
     trace: bool = False
+    int8: bool = False
+    """LLM.int8 in place of NF4."""
+    reentrant: bool = False
+    whole: bool = False
+    """Every weight trains, in 16 bits."""
 
     @property
     def split(self) -> str:
-        return SPLIT[self.model]
+        return "settings" if self.int8 or self.whole else SPLIT[self.model]
 
     @property
     def name(self) -> str:
@@ -62,12 +67,13 @@ class Run:
         marks += ["bf16"] * (not self.quantised) + ["language"] * (self.targets == "language")
         marks += ["nock"] * (not self.checkpointing) + ["full"] * (self.logits == "all") + ["kbit"] * self.kbit
         marks += [self.optim] * (self.optim != "paged_adamw_8bit") + ["noamp"] * (not self.bf16)
+        marks += ["int8"] * self.int8 + ["reentrant"] * self.reentrant + ["whole"] * self.whole
         marks += [f"acc{self.accumulation}"] * (self.accumulation > 1) + [f"d{self.dropout}"] * (self.dropout != 0.05)
         return f"{short} {' '.join(marks)}"
 
     def model_key(self) -> tuple[object, ...]:
         """What the built model depends on."""
-        return self.model, self.quantised, self.rank, self.targets, self.kbit, self.dropout
+        return self.model, self.quantised, self.rank, self.targets, self.kbit, self.dropout, self.int8, self.whole
 
     def shape(self) -> Shape:
         return Shape(rows=self.rows, tokens=self.tokens, soft_tokens=self.soft_tokens)
@@ -77,8 +83,8 @@ class Run:
                            bnb_4bit_compute_dtype="bfloat16")  # fmt: skip
         return RunSpec(
             model=ModelRef(id=self.model),
-            quantization=nf4 if self.quantised else None,
-            lora=Lora(
+            quantization=Quantization(load_in_8bit=True) if self.int8 else nf4 if self.quantised else None,
+            lora=None if self.whole else Lora(
                 r=self.rank, lora_alpha=self.rank, lora_dropout=self.dropout,
                 target_modules="all-linear" if self.targets == "all-linear" else LANGUAGE,
                 exclude_modules=".*audio.*",
@@ -87,7 +93,7 @@ class Run:
                 per_device_train_batch_size=self.rows, gradient_accumulation_steps=self.accumulation,
                 optim=self.optim, bf16=self.bf16, gradient_checkpointing=self.checkpointing, logits=self.logits,
                 kbit_preparation=self.kbit,
-                gradient_checkpointing_kwargs=CheckpointingKwargs(use_reentrant=False),
+                gradient_checkpointing_kwargs=CheckpointingKwargs(use_reentrant=self.reentrant),
             ),
         )  # fmt: skip
 
@@ -149,3 +155,23 @@ RUNS: tuple[Run, ...] = (
     *_group("OpenGVLab/InternVL3-8B-hf", {"rank": 16}, {"rank": 16, "rows": 4}, soft_tokens=256),
     *_group("google/paligemma2-3b-pt-224", {"rank": 16}, {"rank": 16, "rows": 8}, soft_tokens=256),
 )  # fmt: skip
+
+SETTINGS: tuple[Run, ...] = (
+    *_group(
+        "Qwen/Qwen2.5-VL-7B-Instruct",
+        {}, {"rows": 4, "tokens": 1024}, {"rows": 4, "tokens": 1024, "reentrant": True},
+        {"rows": 4, "tokens": 1024, "checkpointing": False},
+        soft_tokens=256, rank=16, int8=True,
+    ),
+    *_group(
+        "google/gemma-4-E4B-it", {}, {"rows": 4, "tokens": 1024}, soft_tokens=280, rank=16, int8=True,
+    ),
+    *_group(
+        "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+        {"optim": "adamw_torch_fused"}, {"optim": "adamw_torch"}, {"optim": "adamw_8bit"}, {"optim": "adafactor"},
+        {"optim": "sgd"}, {"optim": "adamw_torch_fused", "rows": 4, "tokens": 1024, "accumulation": 2},
+        {"optim": "adamw_torch_fused", "rows": 4, "tokens": 1024, "checkpointing": False, "logits": "all"},
+        soft_tokens=81, whole=True, quantised=False,
+    ),
+)  # fmt: skip
+"""Runs with settings that none of `RUNS` has."""

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.gpu.report import mixed_rows, mixtures, peak
+from vlcheck.gpus import gpu
+from vlcheck.memory.parallel import NCCL_BYTES
 
 MEASURED = Path(__file__).parents[2] / "fixtures" / "measured"
 RUNS = mixed_rows()
@@ -38,6 +40,15 @@ def test_the_mixtures_are_what_they_claim():
     assert {images for _, images, *_ in rows} == {1, 2, 3, 4}
     assert max(answer for *_, answer in rows) > 500
     assert not any(line["unread"] for line in alone)
+
+
+def test_the_driver_counts_nccl_beside_the_context():
+    """On each of two GPUs: context and NCCL as the plan has them, within 3 %, on every run and rank."""
+    ranks = [rank for line in RUNS if line["run"]["processes"] == 2 for rank in line["ranks"]]
+    assert len(ranks) == 16
+    for rank in ranks:
+        beside = rank["driver_bytes"] - rank["reserved_bytes"]
+        assert gpu("h100").context_bytes + NCCL_BYTES == pytest.approx(beside, rel=0.03)
 
 
 def test_two_gpus_have_the_losses_of_one():

@@ -153,7 +153,7 @@ def test_default_targets_of_a_framework():
 
 def test_freeze_is_a_switch_of_some_frameworks():
     """A run of another framework that sets it is refused, with what to write there."""
-    with pytest.raises(Exception, match=r"freeze is a switch of llamafactory, ms-swift, unsloth; elsewhere"):
+    with pytest.raises(Exception, match=r"freeze is a switch of llamafactory, ms-swift, unsloth, and of runs without"):
         described("trl", freeze=("vision",))
 
 

@@ -11,18 +11,20 @@ import bitsandbytes
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tests import tiny
 from tests.training.runs import recipe
 from vlcheck.memory.batch import make_batch
+from vlcheck.memory.limits import doubts
 from vlcheck.memory.plan import COMPILED_BAND, MEASURED_BAND
-from vlcheck.memory.project import doubts
 from vlcheck.memory.shape import Shape
 from vlcheck.model.build import Weights, build_model
 from vlcheck.model.families import family_of
 from vlcheck.model.frozen_product import FrozenLinear4bit, make_opaque
 from vlcheck.spec import Training
-from vlcheck.training.compiled import EARNS, compile_layers, compiles, why_not
+from vlcheck.training.compiled import EARNS, compile_layers, compiled_line, compiles, left_readable, why_not
 from vlcheck.training.identity import changes, identity_of
 from vlcheck.training.order import Order
 from vlcheck.training.settings import settings_of
@@ -96,6 +98,31 @@ def test_backward_pass_of_a_compiled_layer_keeps_no_expanded_weight():
     assert kept_bytes(torch.compile(layer, backend="aot_eager", fullgraph=True)) == 0
 
 
+def test_a_layer_that_the_compiler_gives_up_runs_as_it_is_written():
+    class Layer(GradientCheckpointingLayer):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.inner(x)
+
+    def broken(graph, inputs):
+        raise AssertionError("Node add was invalid, but is output")
+
+    model = nn.ModuleList([Layer()])
+    x = torch.ones(1, 4)
+    expected = model[0](x)
+    torch._dynamo.reset()
+    counters.clear()
+    assert compile_layers(model, broken) == 1
+    assert torch.equal(model[0](x), expected)
+    assert left_readable() >= 1
+    assert " graphs were given up" in compiled_line(2.0)
+    counters.clear()
+    assert compiled_line(2.0) == "the first step took 2 s, compiling included"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [tiny.gemma4, tiny.gemma4_per_layer, tiny.gemma3], ids=lambda make: make.__name__)
 def test_compiled_layers_agree_with_readable_ones_at_every_size(config):
@@ -159,7 +186,7 @@ def test_compiling_is_no_other_run_but_a_change_that_is_told():
 
 def test_plan_of_compiled_layers_says_so_and_how_far_it_may_be_off(sound_plan):
     spec = replace(recipe(), training=replace(recipe().training, torch_compile=True))
-    told = doubts(sound_plan.gpu, family_of(tiny.gemma4()), settings_of(spec), dora=False, patch=None)
+    told = doubts(sound_plan.gpu, family_of(tiny.gemma4()), settings_of(spec), spec)
     (doubt,) = [each for each in told if each.startswith("compiled layers")]
     assert replace(sound_plan, doubts=(doubt,)).band == pytest.approx(MEASURED_BAND + 0.03 + COMPILED_BAND)
 

@@ -49,6 +49,23 @@ def settled(spec: RunSpec) -> RunSpec:
     return replace(spec, sources=MappingProxyType(sources))
 
 
+def with_adapters(spec: RunSpec) -> RunSpec:
+    """The run, if it trains adapters: all that vlcheck's own loop trains, saves and evaluates.
+
+    Raises:
+        ConfigError: if it has no `lora`; the message says whose job such a run is.
+    """
+    if spec.lora is not None:
+        return spec
+    name = spec.training.framework
+    whose = f"{name}'s" if name not in (None, "vlcheck", "other") else "another framework's"
+    message = (
+        f"section lora is missing, so every weight is trained: that is {whose} job, and vlcheck's own loop trains "
+        "adapters alone; allowed: a section lora"
+    )
+    raise ConfigError(Problem(spec.where("lora"), message))
+
+
 def own_loop(spec: RunSpec, *, force: bool = False) -> RunSpec:
     """The run, if vlcheck's own loop is the one that it means, or none is named.
 
@@ -56,8 +73,9 @@ def own_loop(spec: RunSpec, *, force: bool = False) -> RunSpec:
         force: whatever loop it means.
 
     Raises:
-        ConfigError: if it names another framework; the message says whose loop would run.
+        ConfigError: if it names another framework, and the message says whose loop would run; if it trains no adapters.
     """
+    with_adapters(spec)
     name = spec.training.framework
     if force or name in (None, "vlcheck"):
         return spec
@@ -77,6 +95,8 @@ def _said(spec: RunSpec, path: str) -> bool:
         return True
     if path == "training.bf16":
         return spec.training.fp16
+    if path == "quantization":
+        return spec.lora is None
     return path == "training.gradient_checkpointing_kwargs" and not spec.training.gradient_checkpointing
 
 

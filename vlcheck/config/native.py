@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlcheck.config.reading.quoting import closest
 from vlcheck.config.validation.allowed import sections
@@ -31,6 +31,7 @@ from vlcheck.spec import (
     Quantization,
     RunSpec,
     Training,
+    objections,
 )
 
 NAME = "native"
@@ -46,7 +47,7 @@ class NativeConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     model: ModelRef
-    lora: Lora
+    lora: Lora = Field(default=None)  # type: ignore[assignment]  # left out; written as null it is no section
     quantization: Quantization | None = None
     data: Data = Data()
     training: Training = Training()
@@ -85,6 +86,9 @@ def to_spec(
         config = NativeConfig.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         problems = field_problems(error, document, where)
+    else:
+        against = objections(config.lora, config.quantization, config.training)
+        problems = [Problem(where(path), f"{'.'.join(path)}: {message}") for path, message in against]
     problems += [Problem(where(path), message) for path, message in path_problems(document, folder)]
     if problems or config is None:
         raise ConfigError(*sorted(problems, key=lambda problem: (problem.where, problem.message)))
@@ -92,7 +96,8 @@ def to_spec(
     training = config.training if stated is None else replace(config.training, framework_version=stated)
     return RunSpec(
         model=resolved_model(config.model, folder),
-        lora=replace(
+        lora=lora
+        and replace(
             lora,
             rank_pattern=MappingProxyType(dict(lora.rank_pattern)),
             alpha_pattern=MappingProxyType(dict(lora.alpha_pattern)),
@@ -125,7 +130,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **generated,
         "title": "vlcheck config",
-        "description": "A QLoRA fine-tuning run, as vlcheck audits it.",
+        "description": "A fine-tuning run, as vlcheck audits it.",
     }
 
 

@@ -28,7 +28,7 @@ def write_native(spec: RunSpec, name: str) -> str:
 
 def as_document(spec: RunSpec) -> dict[str, Any]:
     """The sections that a native config of the run would have, in JSON's types, without what is left to defaults."""
-    document: dict[str, Any] = {"lora": {}}
+    document: dict[str, Any] = {} if spec.lora is None else {"lora": {}}
     for section, hint in sections().items():
         held = getattr(spec, section)
         if held is None and section in spec.sources:
@@ -63,7 +63,7 @@ def _sections(spec: RunSpec) -> Iterator[str]:
         elif held is None and section in spec.sources:  # nobody's default either
             yield from ("", f"{section}: null  # {_origin(spec.sources[section])}")
         elif section == "lora":
-            yield from ("", "lora: {}  # PEFT's defaults")
+            yield from ("", "# no lora: every weight is trained" if held is None else "lora: {}  # PEFT's defaults")
 
 
 def _lines(spec: RunSpec, section: str, held: Any, names: Mapping[str, Any]) -> Iterator[str]:

@@ -40,6 +40,7 @@ class System:
 
 def _first_code(spec: RunSpec) -> RunSpec:
     """Commit f053d539 of 3 April 2026; it says nothing of what it means to train, or `train` would stop it."""
+    assert spec.lora is not None, "the recipe has adapters"
     return replace(
         spec,
         lora=replace(spec.lora, target_modules=LINEAR, r=16, lora_alpha=32),

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 
 from vlcheck.adapters.saved import SavedAdapter, read_adapter
+from vlcheck.config.defaults import with_adapters
 from vlcheck.data.conversation import Conversation
 from vlcheck.data.read import Row, RowProblem
 from vlcheck.evaluation import files
@@ -77,7 +78,7 @@ def evaluate_run(  # noqa: PLR0913  one parameter an option
         ConfigError: if the config, the adapter, the rows or the folder are of no use.
         Unavailable: if data, processor or weights cannot be had here.
     """
-    check_patch(spec, allow_code=options.allow_code)
+    check_patch(with_adapters(spec), allow_code=options.allow_code)
     if merged is not None:
         spec = _of_merged(spec, merged, adapter)
     files.claim(folder)
@@ -209,6 +210,7 @@ def _settings(spec: RunSpec, saved: SavedAdapter | None, processor: FoundProcess
 
 def _named(spec: RunSpec, reference: Any, family: Any) -> list[str] | None:
     """Modules that the config's LoRA settings name."""
+    assert spec.lora is not None, "the run has adapters"
     try:
         return list(resolve(reference, spec.lora, family).modules)
     except AdapterRefused:

@@ -16,7 +16,7 @@ from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import CLIP_BOUNDS, Family
 from vlcheck.model.modules import ModuleTable, holds_adapter
 from vlcheck.model.reference import build_reference
-from vlcheck.spec import RunSpec
+from vlcheck.spec import Lora, RunSpec
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def clipped(wrappers: Wrappers) -> Mapping[str, int]:
 
 
 @collector("calling every clip wrapper with a large input and a large delta")
-def containment(clipped: Mapping[str, int], skeleton: Skeleton, modules: ModuleTable, tiny: TinyAttempt) -> Containment:
+def containment(
+    lora: Lora, clipped: Mapping[str, int], skeleton: Skeleton, modules: ModuleTable, tiny: TinyAttempt
+) -> Containment:
     """What comes out of each wrapper, against its bounds, on the live model or else on the miniature.
 
     A wrapper that the miniature does not mirror is not among the behaviours; where none could be measured, the

@@ -216,7 +216,7 @@ def saving(spec: RunSpec, duration: Duration, saving_size: int, output: Output) 
 def _micro_batch(spec: RunSpec, card: Gpu, plan: MemoryPlan, work: StepWork) -> tuple[Span, str]:
     quantised = spec.quantization is not None and spec.quantization.load_in_4bit
     shape = plan.shape.typical or plan.shape
-    if quantised and work.checkpointing and spec.lora.target_modules == "all-linear":
+    if quantised and work.checkpointing and (spec.lora and spec.lora.target_modules) == "all-linear":
         found = measured_step(spec.model.id, card.name, shape.rows, shape.tokens)
         if found is not None:
             basis = f"{found.seconds:g} s measured for {found.rows} x {found.tokens} tokens on the {card.title}"

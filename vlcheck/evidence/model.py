@@ -32,7 +32,10 @@ from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable, tabulate
 from vlcheck.model.reference import build_reference, read_stored_base
 from vlcheck.model.targets import Targets, resolve
-from vlcheck.spec import ConfigError, Location, Problem, RunSpec
+from vlcheck.model.whole import freeze_parts
+from vlcheck.spec import ConfigError, Location, Lora, Problem, RunSpec
+
+NO_ADAPTERS = "the run has no adapters: without lora every weight is trained"
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,18 @@ def patch(spec: RunSpec, options: Options, reference: nn.Module) -> Patch | None
         raise _patch_failed(spec, error) from error
 
 
+@collector("reading the LoRA settings")
+def lora(spec: RunSpec) -> Lora:
+    """The settings of the run's adapters.
+
+    Raises:
+        NotApplicable: if it has none, so that every weight is trained.
+    """
+    if spec.lora is None:
+        raise NotApplicable(NO_ADAPTERS)
+    return spec.lora
+
+
 @collector("asking where the framework aims the adapters")
 def aimed(spec: RunSpec, family: Family) -> RunSpec:
     """The run with the LoRA settings that its framework hands to PEFT; every model of the run is built of these."""
@@ -155,20 +170,22 @@ def aimed(spec: RunSpec, family: Family) -> RunSpec:
 
 
 @collector("matching target_modules and exclude_modules against every module")
-def targets(spec: RunSpec, aimed: RunSpec, reference: nn.Module, family: Family) -> Targets:
+def targets(lora: Lora, aimed: RunSpec, reference: nn.Module, family: Family) -> Targets:
     """The modules that the LoRA settings name, as PEFT resolves them.
 
     Raises:
         Unavailable: if PEFT refuses the settings.
     """
     try:
-        return resolve(reference, spec.lora, family, aimed.lora)
+        return resolve(reference, lora, family, aimed.lora)
     except AdapterRefused as refusal:
         raise Unavailable(f"PEFT refuses the LoRA settings, see VLC102: {refusal}") from refusal
 
 
 @collector("building the run's model with 4-bit layers and adapters, full size, without storage")
-def skeleton(spec: RunSpec, aimed: RunSpec, config: ModelConfig, reference: nn.Module, patch: Patch | None) -> Skeleton:
+def skeleton(
+    spec: RunSpec, aimed: RunSpec, config: ModelConfig, reference: nn.Module, family: Family, patch: Patch | None
+) -> Skeleton:
     """The model that training would build, on the meta device; PEFT's refusal is a value, for the rule that reports it.
 
     Raises:
@@ -176,6 +193,7 @@ def skeleton(spec: RunSpec, aimed: RunSpec, config: ModelConfig, reference: nn.M
     """
     try:
         peft = build_model(aimed, Weights.META, config=config.values, patch=patch)
+        freeze_parts(base_of(peft), aimed, family)
         return Skeleton(base_of(peft), peft=peft)
     except AdapterRefused as refusal:
         return Skeleton(None, str(refusal))
@@ -262,6 +280,7 @@ MODEL_COLLECTORS = (
     family,
     reference,
     patch,
+    lora,
     aimed,
     targets,
     skeleton,

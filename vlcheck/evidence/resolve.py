@@ -122,11 +122,18 @@ class Evidence:
         """What a reader must know to weigh the findings."""
         family = self._known.get("family")
         doubt = (family.doubt,) if family is not None and family.doubt else ()
-        framework: tuple[str, ...] = self.get("framework_remarks")
+        framework: tuple[str, ...] = (*self._without_adapters(), *self.get("framework_remarks"))
         patches, told = self._patches(), told_by(self.subject())
         if patches == UNSEEN:
             return (told[0], *doubt, *framework, *told[1:], *self._unread_data())
         return (patches, *doubt, *framework, *told, *self._unread_data())
+
+    def _without_adapters(self) -> tuple[str, ...]:
+        spec: RunSpec = self._known["spec"]
+        if spec.lora is not None:
+            return ()
+        frozen = f", but for {' and '.join(spec.training.freeze)}" if spec.training.freeze else ""
+        return (f"the run has no lora: every weight is trained{frozen}, and no rule about adapters applies",)
 
     def _unread_data(self) -> tuple[str, ...]:
         """That nothing was seen of data which the run names, or not every image."""

@@ -17,11 +17,11 @@ from vlcheck.model.build import AdapterRefused
 from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable
 from vlcheck.model.targets import resolve
-from vlcheck.spec import RunSpec
+from vlcheck.spec import Lora, RunSpec
 
 
 @collector("asking PEFT which tensors it would save of the run's model")
-def expected_adapter(skeleton: Skeleton, modules: ModuleTable, family: Family) -> ExpectedAdapter:
+def expected_adapter(lora: Lora, skeleton: Skeleton, modules: ModuleTable, family: Family) -> ExpectedAdapter:
     """Names, shapes and number types of the tensors that `save_pretrained` would write for this run.
 
     Raises:
@@ -40,7 +40,7 @@ def loaded_adapter(saved_adapter: SavedAdapter, expected_adapter: ExpectedAdapte
 
 @collector("matching the adapter's own list of targets")
 def saved_targets(
-    spec: RunSpec,
+    lora: Lora,
     aimed: RunSpec,
     saved_adapter: SavedAdapter,
     expected_adapter: ExpectedAdapter,
@@ -57,8 +57,8 @@ def saved_targets(
         return None
     own = frozenset(names) == expected_adapter.target_modules
     try:
-        lora = aimed.lora if own else replace(spec.lora, target_modules=names)
-        return frozenset(resolve(reference, lora, family).modules)
+        named = (own and aimed.lora) or replace(lora, target_modules=names)
+        return frozenset(resolve(reference, named, family).modules)
     except AdapterRefused:
         return frozenset()
 

@@ -11,7 +11,7 @@ from vlcheck.model.config import ModelConfig
 from vlcheck.model.family import Family
 from vlcheck.model.modules import ModuleTable
 from vlcheck.model.tiny_run import Reach, TinyRun, cache_gap, gradient_reach, shrink
-from vlcheck.spec import RunSpec
+from vlcheck.spec import Lora, RunSpec
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def tiny(spec: RunSpec, config: ModelConfig, family: Family, modules: ModuleTabl
 
 
 @collector("taking one step of the miniature, to see which adapters get a gradient")
-def reach(spec: RunSpec, tiny: TinyAttempt, family: Family, modules: ModuleTable) -> Reach:
+def reach(spec: RunSpec, lora: Lora, tiny: TinyAttempt, family: Family, modules: ModuleTable) -> Reach:
     """Adapters that a forward and a backward pass of the miniature reach, and those they do not.
 
     A framework that makes the inputs of checkpointed blocks require gradients loses none, as without reentry.

@@ -34,8 +34,8 @@ def chunked_loss(model: nn.Module, batch: Batch, low: torch.dtype | None, blocks
     del inputs["labels"]
     hidden = base.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1]
     scored = hidden[labels != IGNORE_INDEX]
-    words = base.get_output_embeddings().weight.shape[0]
-    loss: torch.Tensor = _Chunked.apply(scored, words, low or hidden.dtype, blocks).sum()  # type: ignore[no-untyped-call]
+    weight = base.get_output_embeddings().weight
+    loss: torch.Tensor = _Chunked.apply(scored, weight, low or hidden.dtype, blocks).sum()  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -43,19 +43,22 @@ class _Chunked(torch.autograd.Function):
     """Log-probabilities of hidden states of shape (positions, width)."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, words: int, low: torch.dtype, blocks: Blocks) -> torch.Tensor:
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, low: torch.dtype, blocks: Blocks) -> torch.Tensor:
         """Of shape (positions,), fp32."""
-        positions = hidden.shape[0]
-        ctx.tile, ctx.blocks = min(positions, TOKENS) * min(words, WORDS) * low.itemsize, blocks
-        ctx.save_for_backward(hidden)
-        with blocks.while_held(ctx.tile, *[4 * positions] * STATISTICS, cause=CAUSE):
+        positions, words = hidden.shape[0], min(weight.shape[0], WORDS)
+        cast = [] if weight.dtype is low else [words * weight.shape[1] * low.itemsize]
+        ctx.tiles, ctx.blocks = [min(positions, TOKENS) * words * low.itemsize, *cast], blocks
+        ctx.save_for_backward(hidden, weight)
+        with blocks.while_held(*ctx.tiles, *[4 * positions] * STATISTICS, cause=CAUSE):
             return hidden.new_empty(positions, dtype=torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        """The gradient is summed up in fp32 beside the tile."""
-        (hidden,) = ctx.saved_tensors
-        with ctx.blocks.while_held(4 * hidden.numel(), ctx.tile, cause=CAUSE):
+        """Gradients are summed up in fp32 beside the tile, that of the head too where it is trained, then cast."""
+        wanted = [t if needed else None for t, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[:2], strict=True)]
+        summed = [4 * each.numel() for each in wanted if each is not None]
+        with ctx.blocks.while_held(*summed, *ctx.tiles, cause=CAUSE):
             pass
-        with ctx.blocks.while_held(4 * hidden.numel(), cause=CAUSE):
-            return torch.empty_like(hidden), None, None, None
+        cast = [4 * each.numel() for each in wanted if each is not None and each.dtype is not torch.float32]
+        with ctx.blocks.while_held(*cast, cause=CAUSE):
+            return *(None if each is None else torch.empty_like(each) for each in wanted), None, None

@@ -21,11 +21,11 @@ class Host:
     checkpoint_bytes: int
     """The base on disk, 16 bits a parameter."""
     adapter_bytes: int
-    """One saved adapter, as it is trained."""
+    """One saved adapter, as it is trained; without adapters, every weight that is."""
     memory_bytes: int
     """Main memory while training: the process and, where files count against it, the checkpoint."""
     merge_bytes: int
-    """Where the adapter is merged: the base in 16 bits, the adapter, and one layer's delta in fp32."""
+    """Where the adapter is merged: the base in 16 bits, the adapter, and one layer's delta in fp32; 0 without one."""
     disk_bytes: int
     """Checkpoint and what the run keeps of its own."""
 
@@ -35,7 +35,7 @@ def host_of(reference: nn.Module, peft: nn.Module, *, platform: str, kept: int) 
 
     Args:
         reference: the untouched base.
-        peft: the model with its adapters.
+        peft: the run's model, with its adapters where it has some.
         kept: training checkpoints kept at once.
     """
     base = base_of(reference)
@@ -48,6 +48,6 @@ def host_of(reference: nn.Module, peft: nn.Module, *, platform: str, kept: int) 
         checkpoint_bytes=checkpoint,
         adapter_bytes=adapter,
         memory_bytes=PROCESS_BYTES + (checkpoint if platform in FILES_IN_MEMORY else 0),
-        merge_bytes=checkpoint + adapter + 4 * largest,
+        merge_bytes=0 if base_of(peft) is peft else checkpoint + adapter + 4 * largest,
         disk_bytes=checkpoint + 3 * adapter * max(1, kept),
     )

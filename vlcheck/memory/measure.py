@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from vlcheck.memory.batch import make_batch
-from vlcheck.memory.optimizer import managed_size
+from vlcheck.memory.optimizer import Optimized, managed_size
 from vlcheck.memory.shape import Shape
 from vlcheck.model.build import base_of
 from vlcheck.model.family import Family
@@ -67,7 +67,7 @@ def measure(
     measured = Measured()
     _settle()
     parameters = trainable(model)
-    measured.managed_bytes = managed_size(parameters, settings.optimizer)
+    measured.managed_bytes = managed_size(Optimized.of(model), settings)
     free, total = torch.cuda.mem_get_info()
     if measured.managed_bytes > free:
         raise TooLarge(f"a paged optimizer would need {measured.managed_bytes / 2**30:.1f} GiB of managed memory; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -134,6 +135,8 @@ class MicroStep:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             stack.enter_context(_autocast_flag(self.functions.low))
+            stack.enter_context(_autocast_on_meta(self.functions))
+            stack.enter_context(_silent("bitsandbytes"))  # LLM.int8 tells of the casts of every product
             for hook in self._watch():
                 stack.callback(hook.remove)
             stack.enter_context(self._recomputation())
@@ -219,11 +222,48 @@ def _cloned(module: nn.Module, args: Any, output: Any) -> Any:
 def _states(model: nn.Module) -> Iterator[torch.Tensor]:
     """Tensors of quantisation states, which no module lists."""
     for module in model.modules():
+        if (scales := getattr(getattr(module, "state", None), "SCB", None)) is not None:
+            yield scales
         state = getattr(getattr(module, "weight", None), "quant_state", None)
         if state is not None:
             yield from (state.absmax, state.code)
             if state.state2 is not None:
                 yield from (state.offset, state.state2.absmax, state.state2.code)
+
+
+@contextlib.contextmanager
+def _autocast_on_meta(functions: CudaFunctions) -> Iterator[None]:
+    """Let a library switch casts off for what it does on meta, for which torch has no autocast (PEFT, ParamWrapper)."""
+    original: Any = torch.autocast
+
+    @contextlib.contextmanager
+    def switched(enabled: bool) -> Iterator[None]:
+        before, functions.casting = functions.casting, functions.casting and enabled
+        try:
+            yield
+        finally:
+            functions.casting = before
+
+    def autocast(device_type: str, *args: Any, enabled: bool = True, **kwargs: Any) -> Any:
+        return switched(enabled) if device_type == "meta" else original(device_type, *args, enabled=enabled, **kwargs)
+
+    torch.autocast = autocast  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        torch.autocast = original  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def _silent(package: str) -> Iterator[None]:
+    """Let a package log errors alone."""
+    logger = logging.getLogger(package)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ class CudaFunctions(TorchFunctionMode):
         if not (tensor.is_leaf and tensor.requires_grad and tensor.dtype is torch.float32) or tensor._is_view():
             return tensor.to(self.low)
         if id(tensor) not in self._copies:
-            with self.blocks.meant_for("16-bit copies of adapters"):
+            with self.blocks.meant_for("16-bit copies of what trains"):
                 self._copies[id(tensor)] = tensor.to(self.low)
         return self._copies[id(tensor)]
 

@@ -58,6 +58,8 @@ class MemoryPlan:
     """Peak of the segments that torch takes from the driver."""
     managed_bytes: int = 0
     """State of a paged optimizer: on the card, outside the allocator."""
+    nccl_bytes: int = 0
+    """What several GPUs take on each card to speak with each other, outside the allocator."""
     moment: str = ""
     """Where in the step the peak is reached."""
     moments: dict[str, int] = field(default_factory=dict)
@@ -86,12 +88,13 @@ class MemoryPlan:
 
     @property
     def outside_bytes(self) -> int:
-        """What is on the card beside torch's segments: managed memory and the context."""
-        return -(-self.managed_bytes // MANAGED_GRAIN) * MANAGED_GRAIN + self.gpu.context_bytes
+        """What is on the card beside torch's segments: managed memory, the context, and NCCL."""
+        managed = -(-self.managed_bytes // MANAGED_GRAIN) * MANAGED_GRAIN
+        return managed + self.gpu.context_bytes + self.nccl_bytes
 
     @property
     def driver_bytes(self) -> int:
-        """What the driver counts as used at the peak, in bytes: segments, managed memory, context."""
+        """What the driver counts as used at the peak, in bytes: segments, managed memory, context, NCCL."""
         return self.reserved_bytes + self.outside_bytes
 
     @property

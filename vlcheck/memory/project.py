@@ -6,27 +6,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch, Call, Kernel, choose
 from vlcheck.memory.between import neighbours, tape_between
+from vlcheck.memory.cache import answering, cached_layers
 from vlcheck.memory.ddp import Wrapping, wrapping_of
 from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
+from vlcheck.memory.limits import check_attention, check_modelled, doubts
 from vlcheck.memory.micro import MicroStep, step_model
-from vlcheck.memory.optimizer import managed_size
+from vlcheck.memory.optimizer import Optimized, managed_size
 from vlcheck.memory.parallel import spread
-from vlcheck.memory.plan import COMPILED, MemoryPlan, plan_of
+from vlcheck.memory.plan import MemoryPlan, plan_of
 from vlcheck.memory.rows import shape_of
 from vlcheck.memory.sequence import whole_tape
 from vlcheck.memory.shape import Shape
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import pack, stored
-from vlcheck.model.attention import attention_support
 from vlcheck.model.build import Weights, base_of, build_model
 from vlcheck.model.family import Family, Values
+from vlcheck.model.whole import freeze_parts
+from vlcheck.processing.generate import MARGIN
 from vlcheck.processing.lengths import Lengths
 from vlcheck.spec import RunSpec
 from vlcheck.training.settings import StepSettings, settings_of
@@ -78,12 +82,15 @@ class Simulation:
         """
         self.spec, self.family, self.settings, self.lengths = spec, family, settings_of(spec), lengths
         self.model = build_model(spec, Weights.META, config=config) if model is None else model
-        _check_modelled(spec)
-        _check_attention(self.model, spec)
+        freeze_parts(base_of(self.model), spec, family)
+        check_modelled(spec)
+        check_attention(self.model, spec)
         pack(self.model)
         prepare(self.model, self.settings)
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
+        self.optimized = Optimized.of(self.model)
+        self.cached = tuple(cached_layers(base_of(self.model), family))
         self.stored = tuple(stored(self.model))
         self._tapes: dict[tuple[Shape, bool, str, bool], list[TakenStep]] = {}
         self._evaluations: dict[tuple[Shape, Arch, str], Tape] = {}
@@ -121,22 +128,38 @@ class Simulation:
         key = (shape, id(taken), gpu.workspace_bytes, settings)
         if key not in self._plans:
             whole = whole_tape(
-                self.stored, self.step_model.parameters, settings, taken.tape, taken.gradients,
-                (gpu.workspace_bytes,) * 2, self._wrapping(settings), self._evaluation(gpu, shape, settings),
+                self.stored, self.optimized, settings, taken.tape, taken.gradients,
+                (gpu.workspace_bytes,) * 2, self._wrapping(settings), self._evaluated(gpu, shape, settings),
             )  # fmt: skip
-            managed = managed_size(self.step_model.parameters, settings.optimizer)
+            managed = managed_size(self.optimized, settings)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=taken.kernels)
-        unsure = doubts(gpu, self.family, settings, dora=self.spec.lora.use_dora, patch=self.spec.model.patch)
+        unsure = doubts(gpu, self.family, settings, self.spec)
         plan = replace(self._plans[key], gpu=gpu, shape=self._told(shape, settings), doubts=unsure)
         return spread(plan, self.model, gpus=settings.gpus, sharding=settings.sharding)
 
-    def _evaluation(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> Tape | None:
-        """The forward pass over the fullest rows of the evaluation split, or of the training split."""
+    def _evaluated(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> dict[str, Tape]:
+        """What an evaluation does with the fullest rows of its split, or of the training split, by moment."""
         if not settings.eval_rows:
-            return None
-        shape = replace(shape, rows=settings.eval_rows)
-        if self._evaluated.rows:
-            (shape,) = shapes_of(self._evaluated, self.spec.data, self.family, self.config, rows=shape.rows, most=1)
+            return {}
+        full = self._evaluated_shape(shape, settings.eval_rows)
+        tapes = {"evaluation": self._forward(gpu, full, settings)}
+        if settings.answered_rows and self.cached:
+            full = self._evaluated_shape(shape, settings.answered_rows)
+            forward = self._forward(gpu, full, replace(settings, logits="supervised"))
+            answer = max(map(full.supervised_of, range(full.rows))) + MARGIN
+            width = 2 if settings.precision else getattr(torch, self.spec.model.dtype).itemsize
+            tapes["answers of an evaluation"] = answering(
+                forward, self.cached, rows=full.rows, prompt=full.tokens, answer=answer, width=width
+            )
+        return tapes
+
+    def _evaluated_shape(self, shape: Shape, rows: int) -> Shape:
+        shape = replace(shape, rows=rows)
+        if self._eval_lengths.rows:
+            (shape,) = shapes_of(self._eval_lengths, self.spec.data, self.family, self.config, rows=rows, most=1)
+        return shape
+
+    def _forward(self, gpu: Gpu, shape: Shape, settings: StepSettings) -> Tape:
         arch = Arch(gpu.major, gpu.minor, gpu.amd)
         key = (shape, arch, settings.logits)
         if key not in self._evaluations:
@@ -144,14 +167,14 @@ class Simulation:
         return self._evaluations[key]
 
     @property
-    def _evaluated(self) -> Lengths:
+    def _eval_lengths(self) -> Lengths:
         """The rows of the evaluation split; none where they were not measured."""
         return (self.lengths and self.lengths.evaluated) or Lengths()
 
     def _told(self, shape: Shape, settings: StepSettings) -> Shape:
         """The shape, with what is taken for the rows of an evaluation."""
-        known = f"the fullest of its {len(self._evaluated.rows):,} rows"
-        full = known if self._evaluated.rows else "the fullest training row"
+        known = f"the fullest of its {len(self._eval_lengths.rows):,} rows"
+        full = known if self._eval_lengths.rows else "the fullest training row"
         told = f"evaluation of {settings.eval_rows} rows at a time, each as full as {full}"
         if not settings.eval_rows or told in shape.assumptions:
             return shape
@@ -215,72 +238,3 @@ class Simulation:
 def _same_kernels(taken: Sequence[TakenStep], arch: Arch) -> TakenStep | None:
     """The step that a card with these kernels takes, if it was simulated."""
     return next((step for step in taken if all(choose(arch, c) is k for c, k in step.chosen.items())), None)
-
-
-def _check_modelled(spec: RunSpec) -> None:
-    """Refuse by name what a step of the run does and no simulated step would.
-
-    Raises:
-        Unavailable: for packing, padding-free rows and activations on the host.
-    """
-    training = spec.training
-    refusal = "TRL 1.16 refuses it for rows with images (sft_trainer.py:779-788)"
-    for name, asked, reason in (
-        ("packing", training.packing, f"several conversations would share a row of max_length tokens; {refusal}"),
-        ("padding_free", training.padding_free, f"the rows of a micro-batch would be one; {refusal}"),
-        ("activation_offloading", training.activation_offloading,
-         "what is on the card depends on how fast copies leave it"),
-    ):  # fmt: skip
-        if asked:
-            raise Unavailable(f"training.{name} has no memory model: {reason}", f"leave {name} out")
-
-
-def _check_attention(model: nn.Module, spec: RunSpec) -> None:
-    """Refuse a run whose base does not load.
-
-    Raises:
-        Unavailable: if a submodel refuses the attention implementation that the run asks for.
-    """
-    asked = spec.model.attention
-    support = {} if asked is None else attention_support(base_of(model), asked)
-    if refusing := [name for name, accepts in support.items() if not accepts]:
-        raise Unavailable(
-            f"{', '.join(refusing)} refuses attn_implementation {asked!r}, so the base does not load, see VLC110",
-            "remove attn_implementation",
-        )
-
-
-def doubts(gpu: Gpu, family: Family, settings: StepSettings, *, dora: bool, patch: str | None) -> tuple[str, ...]:
-    """What is less certain about a run than about those that were measured, one phrase each.
-
-    Args:
-        dora: the run decomposes its adapters' weights.
-        patch: name of the user's patch; the model is simulated without it.
-    """
-    found = []
-    if not gpu.measured:
-        found.append(f"extrapolated: nothing was measured on a {gpu.title}{gpu.assumed and f'; {gpu.assumed}'}")
-    asked = settings.attention
-    kinds = {asked} if asked is None or isinstance(asked, str) else {kind for _, kind in asked}
-    foreign = sorted(kind for kind in kinds if kind not in (None, "sdpa", "eager"))
-    found += [f"{kind} is projected as torch's own attention kernels" for kind in foreign]
-    if settings.precision == "fp16":
-        found.append("no fp16 run was measured")
-    if settings.replicated and not settings.own_loop:
-        found.append("DDP as this framework wraps it is projected, not measured")
-    if settings.logits == "chunked":
-        found.append("logits: chunked is projected as TRL 1.16's head, which was read, not measured")
-    if settings.logits == "fused":
-        found.append("logits: fused is projected as logits at supervised positions only; what the kernel holds was not "
-                     "measured")  # fmt: skip
-    if settings.compiled:
-        found.append(COMPILED)
-    if dora:
-        found.append("no DoRA run was measured")
-    if not family.measured:
-        found.append(f"no {family.name} run was measured")
-    if family.doubt:
-        found.append(family.doubt)
-    if patch is not None:
-        found.append(f"the patch {patch} is not simulated")
-    return tuple(found)

@@ -10,7 +10,7 @@ from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.alternatives import Alternative, changes
 from vlcheck.memory.host import Host, host_of
-from vlcheck.memory.optimizer import managed_size, state_sizes
+from vlcheck.memory.optimizer import Optimized, managed_size, state_sizes
 from vlcheck.memory.plan import RESERVED_BAND, FitVerdict, MemoryPlan
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.shape import Shape
@@ -62,8 +62,8 @@ class Fit:
     """Largest micro-batch that fits, 0 where none does."""
     rows_open: bool
     """Whether more rows may fit: the search ended at the largest micro-batch that it simulated."""
-    largest_rank: int
-    """Largest LoRA rank that fits beside the run's own micro-batch."""
+    largest_rank: int | None
+    """Largest LoRA rank that fits beside the run's own micro-batch; None in a run without adapters."""
     largest_soft_tokens: int | None
     """None where the model gives every image the same number."""
     recommended: Recommended | None
@@ -200,26 +200,29 @@ def _fewer_logits(
     return Alternative("logits: supervised", fewer) if fewer.driver_bytes < plan.driver_bytes else None
 
 
-def _largest_rank(simulation: Simulation, settings: StepSettings, shape: Shape, plan: MemoryPlan) -> int:
+def _largest_rank(simulation: Simulation, settings: StepSettings, shape: Shape, plan: MemoryPlan) -> int | None:
     """The largest rank beside which the run's own micro-batch fits; all that a rank adds is as long as the rank."""
-    own = simulation.spec.lora.r
+    if (lora := simulation.spec.lora) is None:
+        return None
+    own = lora.r
     step = 8 if own % 8 == 0 else 1
-    each = _bytes_of_a_rank(simulation, settings, shape) * (1 + plan.band + RESERVED_BAND)
+    each = _bytes_of_a_rank(simulation, settings, shape, own) * (1 + plan.band + RESERVED_BAND)
     rank = own + math.floor((plan.gpu.total_bytes - needed(plan)) / max(1.0, each)) // step * step
     return max(0, min(rank, WIDEST))
 
 
-def _bytes_of_a_rank(simulation: Simulation, settings: StepSettings, shape: Shape) -> float:
-    """At most what one more rank adds: weights, 16-bit copies, gradients, optimizer state, and what the layers keep of
-    the narrow product, which checkpointing holds for one layer of a list at a time.
+def _bytes_of_a_rank(simulation: Simulation, settings: StepSettings, shape: Shape, own: int) -> float:
+    """At most what one more rank than the run's own adds: weights, 16-bit copies, gradients, optimizer state, and what
+    the layers keep of the narrow product, which checkpointing holds for one layer of a list at a time.
     """
     adapters = [p for n, p in simulation.model.named_parameters() if p.requires_grad and "lora_" in n]
     copies = 2 if settings.precision else 0
     times = 3 if settings.optimizer == "adamw_torch" else 2  # its foreach kernels hold a root of each second moment
     fixed = sum(p.numel() * (times * p.element_size() + copies) for p in adapters)
-    fixed += sum(sum(state_sizes(p, settings.optimizer)) for p in adapters) + managed_size(adapters, settings.optimizer)
+    fixed += sum(sum(state_sizes(p, settings.optimizer)) for p in adapters)
+    fixed += managed_size(Optimized(tuple(adapters)), settings)
     pairs = len(adapters) / 2 / (LAYERS_AT_LEAST if settings.checkpointing else 1)
-    return fixed / simulation.spec.lora.r + NARROW_BYTES * pairs * shape.rows * shape.tokens
+    return fixed / own + NARROW_BYTES * pairs * shape.rows * shape.tokens
 
 
 def _largest_image(simulation: Simulation, card: Gpu, shape: Shape, plan: MemoryPlan) -> int | None:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-
-from torch import nn
+from types import MappingProxyType
 
 from vlcheck.memory.ddp import Wrapping
-from vlcheck.memory.optimizer import step_blocks
+from vlcheck.memory.optimizer import Optimized, step_blocks
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import Stored, load
 from vlcheck.training.settings import StepSettings
 
 
-def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], settings: StepSettings,
+def whole_tape(stored: Sequence[Stored], optimized: Optimized, settings: StepSettings,
                micro: Tape, gradients: list[int], workspaces: tuple[int, ...] = (),
-               wrapping: Wrapping | None = None, evaluation: Tape | None = None) -> Tape:  # fmt: skip
+               wrapping: Wrapping | None = None,
+               evaluations: Mapping[str, Tape] = MappingProxyType({})) -> Tape:  # fmt: skip
     """Load, then two optimizer steps, the second of which meets the optimizer's state, then an evaluation.
 
     Args:
         stored: the model's tensors.
-        parameters: those that train.
+        optimized: what trains.
         micro: one micro-step.
         gradients: blocks of `micro` that are gradients, in the order in which they came.
         workspaces: bytes of each block that cuBLAS holds from the first product on.
         wrapping: in DDP, where several processes train.
-        evaluation: the forward pass of an evaluation, where the run evaluates while it trains.
+        evaluations: what an evaluation does, by moment, where the run evaluates while it trains.
     """
     tape = Tape()
     tape.mark("loading")
@@ -46,11 +46,11 @@ def whole_tape(stored: Sequence[Stored], parameters: Sequence[nn.Parameter], set
         if settings.accumulation > 1 and state:
             _play(tape, micro, gradients, accumulate=True)
         tape.mark("optimizer step")
-        state += step_blocks(parameters, settings, tape, first=not state)
+        state += step_blocks(optimized, settings, tape, first=not state)
         for block in kept:
             tape.release(block)
-    if evaluation is not None:
-        tape.mark("evaluation")
+    for moment, evaluation in evaluations.items():
+        tape.mark(moment)
         _play(tape, replace(evaluation, marks=[]), [])
     return tape
 

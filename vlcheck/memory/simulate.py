@@ -6,6 +6,7 @@ split sizes, boolean indexing, counts of image tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -209,6 +210,38 @@ def _dequantise(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
     return result
 
 
+def _int8_quantise(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    """LLM.int8 looks for columns with outliers: a copy of the values and a mask (0.50, `cuda/ops.py`).
+
+    Which columns have any depends on values; here none has.
+    """
+    values, threshold = args[0], kwargs.get("threshold", args[1] if len(args) > 1 else 0.0)
+    count = values.numel()
+    made = (
+        torch.empty(values.shape, dtype=torch.int8, device=META),
+        torch.empty(count // values.shape[-1], dtype=torch.float32, device=META),
+    )
+    for each in made:
+        mode.blocks.hold(each, mode.cause(each))
+    if not threshold:
+        return *made, None
+    with mode.blocks.while_held(values.element_size() * count, count, cause="quantisation of activations"):
+        return *made, torch.empty(0, dtype=torch.int64)
+
+
+def _int8_product(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
+    """The product in int32, expanded to fp16, then cast to the type that is wanted (0.50, `cuda/ops.py`)."""
+    mixed = op is torch.ops.bitsandbytes.int8_mixed_scaled_mm.default
+    left, right = args[1:3] if mixed else args[:2]
+    dtype = args[0].dtype if mixed else kwargs.get("dtype") or torch.float16
+    shape = (*left.shape[:-1], right.shape[0])
+    count = math.prod(shape)
+    with mode.blocks.while_held(4 * count, *[2 * count] * (dtype is not torch.float16), cause="dequantisation"):
+        made = torch.empty(shape, dtype=dtype, device=META)
+        mode.blocks.hold(made, mode.cause(made))
+    return (made, torch.empty(0, dtype=dtype, device=META)) if mixed else made
+
+
 def _masked_scatter(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
     """CUDA counts the mask's ones before it copies: eight bytes an element."""
     args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
@@ -243,6 +276,9 @@ CUDA: Mapping[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
     torch.ops.bitsandbytes.gemm_4bit.default: _gemm_4bit,
     torch.ops.bitsandbytes.dequantize_4bit.default: _dequantise,
     torch.ops.bitsandbytes.dequantize_blockwise.default: _dequantise,
+    torch.ops.bitsandbytes.int8_vectorwise_quant.default: _int8_quantise,
+    torch.ops.bitsandbytes.int8_mixed_scaled_mm.default: _int8_product,
+    torch.ops.bitsandbytes.int8_scaled_mm.default: _int8_product,
     ATEN.masked_scatter.default: _masked_scatter,
     ATEN.topk.default: _topk,
     ATEN.histc.default: _histc,

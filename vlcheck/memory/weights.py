@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlcheck.finding import Unavailable
 from vlcheck.memory.tape import Tape
 
 
@@ -23,18 +22,14 @@ class Stored:
 
 
 def pack(model: nn.Module) -> None:
-    """Give 4-bit layers on meta packed weights, in place: plain tensors with what PEFT and bitsandbytes read.
-
-    Raises:
-        Unavailable: for LLM.int8 layers, whose kernels depend on the values.
-    """
+    """Give 4-bit and LLM.int8 layers on meta packed weights, in place, with what PEFT and bitsandbytes read."""
     import bitsandbytes
     from bitsandbytes.functional import QuantState
 
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear8bitLt):
-            raise Unavailable("vlcheck does not project LLM.int8 runs: what they take depends on the weights' values",
-                              "use load_in_4bit, or leave the base unquantised")  # fmt: skip
+            _pack_int8(module)
+            continue
         if not isinstance(module, bitsandbytes.nn.Linear4bit) or not isinstance(
             module.weight, bitsandbytes.nn.Params4bit
         ):
@@ -62,6 +57,13 @@ def pack(model: nn.Module) -> None:
         module.weight, module.quant_state = packed, state
 
 
+def _pack_int8(module: Any) -> None:
+    """A byte a weight, and the largest value of each row, as bitsandbytes keeps them from the first product on."""
+    codes = _meta(*module.weight.shape, dtype=torch.int8)
+    module.weight = type(module.weight)(codes, requires_grad=False, has_fp16_weights=False)
+    module.state.CB, module.state.SCB = codes, _meta(codes.shape[0])
+
+
 def settle(model: nn.Module) -> None:
     """Do to a model what its first step does: bitsandbytes gives biases of 4-bit layers the compute type for good."""
     from bitsandbytes.nn import Linear4bit
@@ -73,13 +75,16 @@ def settle(model: nn.Module) -> None:
 
 def stored(model: nn.Module, adapters: Sequence[str] = ("lora_", "modules_to_save")) -> Iterator[Stored]:
     """Every tensor once, in the order in which a load makes them: the base, then the adapters."""
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
     seen: set[int] = set()
     late: list[Stored] = []
     for path, module in model.named_modules():
         if isinstance(module, Linear4bit):
             yield from _packed(module.weight)
+            seen.add(id(module.weight))
+        elif isinstance(module, Linear8bitLt):
+            yield from _int8(module.weight)
             seen.add(id(module.weight))
         kind = "embeddings" if isinstance(module, nn.Embedding) else "other tensors"
         own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
@@ -109,6 +114,13 @@ def _packed(weight: Any) -> Iterator[Stored]:
         statistics += [state.offset, state.state2.absmax, state.state2.code]
     for tensor in statistics:
         yield Stored(tensor.numel() * tensor.element_size(), "quantisation statistics")
+
+
+def _int8(weight: Any) -> Iterator[Stored]:
+    """An LLM.int8 weight: made from a copy in fp16, in which its 16-bit values are by then."""
+    rows, count = weight.shape[0], weight.numel()
+    yield Stored(count, "quantised weights (int8)", (2 * count,))
+    yield Stored(4 * rows, "quantisation statistics")
 
 
 def load(tensors: Iterable[Stored], tape: Tape, *, upcast: bool = False) -> None:

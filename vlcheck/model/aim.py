@@ -19,10 +19,9 @@ def aim(spec: RunSpec, family: Family) -> RunSpec:
 
     The run itself comes back where the framework changes nothing, and where none is named.
     """
-    passed_over = left_out(spec, family)
-    if not passed_over:
+    lora, passed_over = spec.lora, left_out(spec, family)
+    if lora is None or not passed_over:
         return spec
-    lora = spec.lora
     regex = "|".join((*as_regexes(lora.exclude_modules), passed_over))
     return replace(spec, lora=replace(lora, target_modules=lora.target_modules or ALL_LINEAR, exclude_modules=regex))
 
@@ -36,12 +35,13 @@ def left_out(spec: RunSpec, family: Family) -> str:
 def withheld(spec: RunSpec, part: Part) -> str:
     """Why the run's framework gives a part no adapter, with the place that says so; empty where it is not why."""
     row = framework_of(spec)
+    frozen = part.intent in spec.training.freeze
     if row is None or not (_automatic(spec) or row.freezes_named):
-        return ""
-    if part.intent in spec.training.freeze:
+        return "training.freeze" if frozen and spec.lora is None else ""
+    if frozen:
         default = spec.where("training.freeze").default
         return f"{row.title} freezes it unless told otherwise ({row.freezes.source})" if default else "training.freeze"
-    if _automatic(spec) and part.intent in row.spares:
+    if spec.lora is not None and _automatic(spec) and part.intent in row.spares:
         return f"all-linear of {row.title} leaves it out ({row.freezes.source})"
     picked = _picked(spec, row)
     return f"{row.title} picks the layers by their names ({picked.source})" if picked else ""
@@ -82,12 +82,12 @@ def _left_out(spec: RunSpec, row: Framework, family: Family) -> Iterator[str]:
 
 def _automatic(spec: RunSpec) -> bool:
     """Whether no layer is named."""
-    targets = spec.lora.target_modules
+    targets = spec.lora and spec.lora.target_modules
     return targets is None or (isinstance(targets, str) and targets.lower() == ALL_LINEAR)
 
 
 def _picked(spec: RunSpec, row: Framework) -> Fact[str] | None:
     """What a framework that picks layers by their names takes for this run."""
-    if not _automatic(spec):
+    if spec.lora is None or not _automatic(spec):
         return None
     return row.unset if spec.lora.target_modules is None else row.all_linear

@@ -58,6 +58,8 @@ def build_model(
 ) -> nn.Module:
     """The model that the run trains: base, user's patch, 4-bit layers, adapters, in this order.
 
+    Without `spec.lora` every weight requires gradients; `vlcheck.model.whole.freeze_parts` knows the exceptions.
+
     Args:
         weights, config, patch, device, seed: as `build_unadapted`.
 
@@ -67,9 +69,10 @@ def build_model(
     """
     if weights is not Weights.META:
         base = build_unadapted(spec, weights, config=config, patch=patch, device=device, seed=seed)
-        return adapt(base, spec.lora, device=device)
+        return base if spec.lora is None else adapt(base, spec.lora, device=device)
     with no_init_weights():  # nothing can be drawn without storage, and PEFT would spend a fifth of its time on it
-        return adapt(build_unadapted(spec, weights, config=config, patch=patch), spec.lora, device="meta")
+        base = build_unadapted(spec, weights, config=config, patch=patch)
+        return base if spec.lora is None else adapt(base, spec.lora, device="meta")
 
 
 def build_unadapted(

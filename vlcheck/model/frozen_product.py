@@ -98,7 +98,7 @@ def _input_gradient(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | No
 frozen_product.register_autograd(_input_gradient, setup_context=_keep)
 
 
-class FrozenLinear4bit(bitsandbytes.nn.Linear4bit):
+class FrozenLinear4bit(bitsandbytes.nn.Linear4bit):  # type: ignore[misc]
     """A 4-bit layer whose product is opaque to a compiler; values and gradients are those of bitsandbytes' own."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -106,7 +106,7 @@ class FrozenLinear4bit(bitsandbytes.nn.Linear4bit):
         state: Any = self.weight.quant_state
         nested = state.state2 if state.nested else None
         offset = state.offset if nested else None
-        product = frozen_product(
+        product: torch.Tensor = frozen_product(
             x.to(self.compute_dtype), self.weight, state.absmax, nested and nested.code, offset,
             nested and nested.absmax, list(state.shape), state.blocksize, state.quant_type,
             None if self.bias is None else self.bias.to(self.compute_dtype),

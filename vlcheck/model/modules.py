@@ -48,7 +48,7 @@ class ModuleRow:
     adapter_dtype: str
     """Number types of the adapter's tensors; empty without one."""
     saved: bool
-    """It is trained in full, through `modules_to_save`."""
+    """It is trained in full: through `modules_to_save`, or because the run has no adapters."""
     trainable: bool
     """Its adapter or its full copy requires gradients."""
     placement: Placement | None
@@ -113,6 +113,7 @@ def tabulate(model: nn.Module, reference: nn.Module, family: Family) -> ModuleTa
         for name, module in reference.named_modules()
         if type(module).__name__ == family.clip_wrapper
     }
+    adapts = any(isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper) for module in model.modules())
     rows: list[ModuleRow] = []
     inner_of: dict[str, Part] = {}  # paths of modules whose class names a part of its own
     stored: set[int] = set()
@@ -128,6 +129,7 @@ def tabulate(model: nn.Module, reference: nn.Module, family: Family) -> ModuleTa
             hidden = (name + ".",)
         owns = list(base.parameters(recurse=tuner or saver)) or list(base.buffers(recurse=False))
         adapter = _adapter_parameters(module) if tuner else []
+        trainable = any(p.requires_grad for p in module.parameters(recurse=tuner or saver))
         if owns or name in wrappers:
             rows.append(
                 ModuleRow(
@@ -142,8 +144,8 @@ def tabulate(model: nn.Module, reference: nn.Module, family: Family) -> ModuleTa
                     adapted=holds_adapter(module),
                     adapter_parameters=sum(map(_count, adapter)),
                     adapter_dtype="+".join(sorted({_dtype(tensor) for tensor in adapter})),
-                    saved=saver,
-                    trainable=any(p.requires_grad for p in module.parameters(recurse=tuner or saver)),
+                    saved=saver or (trainable and not adapts),
+                    trainable=trainable,
                     placement=_placement(module, family) if name in wrappers else None,
                 )
             )

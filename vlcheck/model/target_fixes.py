@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import get_args
 
 from torch import nn
 
+from vlcheck.library_settings import Freezable
 from vlcheck.model.aim import ALL_LINEAR, as_regexes, left_out
 from vlcheck.model.family import Family, Part
 from vlcheck.model.targets import Targets, linears, parts_by_path
@@ -30,8 +32,10 @@ def training(base: nn.Module, spec: RunSpec, family: Family, parts: Collection[P
     Args:
         missing: the part that is not trained now, one of `parts`.
     """
-    lora, of = spec.lora, parts_by_path(base, family)
     freeze = tuple(name for name in spec.training.freeze if name not in {part.intent for part in parts})
+    if (lora := spec.lora) is None:
+        return f"freeze: [{', '.join(freeze)}]"
+    of = parts_by_path(base, family)
     every = _all_linear(base, replace(spec, training=replace(spec.training, freeze=freeze)), family)
     unwanted = {name for name in every if of[name] is not None and of[name] not in parts}
     changes = [f"target_modules: {ALL_LINEAR}"]
@@ -55,6 +59,7 @@ def training(base: nn.Module, spec: RunSpec, family: Family, parts: Collection[P
 
 def _all_linear(base: nn.Module, spec: RunSpec, family: Family) -> set[str]:
     """Linear layers that `all-linear` adapts in the run's framework."""
+    assert spec.lora is not None, "the run has adapters"
     passed_over = re.compile(
         left_out(replace(spec, lora=replace(spec.lora, target_modules=ALL_LINEAR)), family) or "(?!)"
     )
@@ -94,6 +99,13 @@ def leaving_out(lora: Lora, targets: Targets, unwanted: Collection[str]) -> str:
         if len(rest) < len(entries):
             changes.append(f"{key}: [{', '.join(rest)}]" if rest else f"remove {key}")
     return ", ".join(changes)
+
+
+def freezing(spec: RunSpec, part: Part) -> str:
+    """Settings under which a run without adapters leaves a part as it is; no framework freezes experts by name."""
+    if part.intent not in get_args(Freezable):
+        return ""
+    return f"freeze: [{', '.join(dict.fromkeys((*spec.training.freeze, part.intent)))}]"
 
 
 def excludes(lora: Lora, targets: Targets, meant: Collection[str]) -> str:

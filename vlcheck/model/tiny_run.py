@@ -110,7 +110,7 @@ def shrink(spec: RunSpec, config: Values, family: Family, modules: ModuleTable, 
         if patch is not None and takes_model(patch):
             base = patch(base) or base
         run = TinyRun(base, layers, kinds, tiny, tuple(family.dropped(full)))
-        model = adapt(base, _mirrored(spec, run, modules), device="cpu")
+        model = base if spec.lora is None else adapt(base, _mirrored(spec.lora, run, modules), device="cpu")
     run = replace(run, model=base_of(model))
     _freeze_alike(run, modules)
     return run
@@ -166,16 +166,16 @@ def _representatives(path: str, kinds: Sequence[Hashable], trained: Sequence[str
     return tuple(next(index for index in ranked if kinds[index] == kind) for kind in dict.fromkeys(kinds))
 
 
-def _mirrored(spec: RunSpec, run: TinyRun, modules: ModuleTable) -> Lora:
+def _mirrored(lora: Lora, run: TinyRun, modules: ModuleTable) -> Lora:
     """The run's LoRA settings, aimed at the tiny counterparts of what the run adapts."""
     adapted = {row.name for row in modules.adapters()}
-    entries = spec.lora.target_parameters or ()
+    entries = lora.target_parameters or ()
     parameters = [name for name, _ in run.model.named_parameters()]
     holders = {name.rpartition(".")[0] for name in parameters if name.endswith(entries)} if entries else set()
     names = [n for n, _ in run.model.named_modules() if run.full_name(n) in adapted and n not in holders]
     return replace(
-        spec.lora,
-        r=min(spec.lora.r, 4),
+        lora,
+        r=min(lora.r, 4),
         target_modules="|".join(map(re.escape, names)) or None,
         exclude_modules=None,
         target_parameters=tuple(entry for entry in entries if any(name.endswith(entry) for name in parameters)) or None,

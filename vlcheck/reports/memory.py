@@ -41,7 +41,7 @@ def render_fit(fit: Fit, source: str) -> str:
     lines += [
         "",
         f"largest micro-batch     {fit.largest_rows or 'none'}{' or more' if fit.rows_open else ''}",
-        f"largest rank            {fit.largest_rank or 'none'}",
+        *([] if fit.largest_rank is None else [f"largest rank            {fit.largest_rank or 'none'}"]),
         f"largest image           {image}",
     ]
     if (best := fit.recommended) is not None:
@@ -54,8 +54,8 @@ def render_fit(fit: Fit, source: str) -> str:
     host = fit.host
     lines += [
         "",
-        f"loading peaks at {show_gib(plan.moments.get('loading', 0))} on the card; "
-        f"merging takes {show_gib(host.merge_bytes)}, on the card or in main memory",
+        f"loading peaks at {show_gib(plan.moments.get('loading', 0))} on the card"
+        + (f"; merging takes {show_gib(host.merge_bytes)}, on the card or in main memory" if host.merge_bytes else ""),
         f"host: {show_gib(host.memory_bytes)} of main memory (assumed, not measured), "
         f"{show_gib(host.disk_bytes)} of disk",
     ]
@@ -147,7 +147,7 @@ def _ledger(plan: MemoryPlan) -> list[str]:
     shown = [(cause, size) for cause, size in rows if size >= least] + ([("smaller ones", small)] if small else [])
     extra = [("allocated", plan.allocated_bytes), ("+ free in segments", plan.reserved_bytes - plan.allocated_bytes),
              ("+ paged optimizer", plan.managed_bytes), ("+ CUDA context", plan.gpu.context_bytes),
-             ("driver sees", plan.driver_bytes)]  # fmt: skip
+             ("+ NCCL", plan.nccl_bytes), ("driver sees", plan.driver_bytes)]  # fmt: skip
     scale = BAR / max(size for _, size in shown)
     bars = [f"{cause:{widest}}  {show_gib(size):>10}  {'█' * max(1, round(size * scale))}" for cause, size in shown]
     return [*bars, "", *(f"{cause:{widest}}  {show_gib(size):>10}" for cause, size in extra if size)]

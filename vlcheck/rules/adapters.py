@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vlcheck.model.modules import ModuleTable
     from vlcheck.model.targets import Targets
     from vlcheck.model.tiny_run import Reach
-    from vlcheck.spec import RunSpec
+    from vlcheck.spec import Lora, RunSpec
 
 
 @rule("VLC406", "unreachable-adapter", Severity.ERROR, explains=("VLC413",))
@@ -53,7 +53,7 @@ def unreachable_adapter(spec: RunSpec, reach: Reach, modules: ModuleTable) -> It
 
 
 @rule("VLC407", "idle-adapter", Severity.WARNING, explains=("VLC413",))
-def idle_adapter(spec: RunSpec, modules: ModuleTable, targets: Targets) -> Iterator[Finding | Examined]:
+def idle_adapter(spec: RunSpec, lora: Lora, modules: ModuleTable, targets: Targets) -> Iterator[Finding | Examined]:
     """A tower carries adapters, and no sample of the run's data enters it.
 
     `all-linear` adapts the audio tower of Gemma 4 E2B and E4B too. In a run on images these adapters
@@ -77,12 +77,12 @@ def idle_adapter(spec: RunSpec, modules: ModuleTable, targets: Targets) -> Itera
                 f"{' and '.join(spec.data.modalities)}",
                 where=spec.where("lora.target_modules"),
                 measured={"adapters": len(rows), "adapter parameters": sum(row.adapter_parameters for row in rows)},
-                fix=leaving_out(spec.lora, targets, [row.name for row in modules.where(part=part)]),
+                fix=leaving_out(lora, targets, [row.name for row in modules.where(part=part)]),
             )
 
 
 @rule("VLC408", "router-adapted", Severity.WARNING)
-def router_adapted(spec: RunSpec, modules: ModuleTable, targets: Targets) -> Iterator[Finding | Examined]:
+def router_adapted(spec: RunSpec, lora: Lora, modules: ModuleTable, targets: Targets) -> Iterator[Finding | Examined]:
     """The experts' router is adapted.
 
     In Gemma 4 26B-A4B `all-linear` reaches the router, a linear layer, and not the experts, which are
@@ -105,12 +105,14 @@ def router_adapted(spec: RunSpec, modules: ModuleTable, targets: Targets) -> Ite
             f"{trained} router projections are adapted; experts adapted: {modules.trained(Part.EXPERTS)}",
             where=spec.where("lora.target_modules"),
             measured={"router modules": trained, "experts": modules.trained(Part.EXPERTS)},
-            fix=leaving_out(spec.lora, targets, [row.name for row in modules.where(part=Part.ROUTER)]),
+            fix=leaving_out(lora, targets, [row.name for row in modules.where(part=Part.ROUTER)]),
         )
 
 
 @rule("VLC409", "tied-weight-saved", Severity.WARNING)
-def tied_weight_saved(spec: RunSpec, modules: ModuleTable, reference: nn.Module) -> Iterator[Finding | Examined]:
+def tied_weight_saved(
+    spec: RunSpec, lora: Lora, modules: ModuleTable, reference: nn.Module
+) -> Iterator[Finding | Examined]:
     """A weight that is tied to another is in `modules_to_save`.
 
     `modules_to_save` trains a full copy of each module that it names, and does not tie the copies: head and embeddings
@@ -123,14 +125,14 @@ def tied_weight_saved(spec: RunSpec, modules: ModuleTable, reference: nn.Module)
 
     Source: https://github.com/huggingface/peft/issues/2864; measured in tests/adapters/test_tied_copies.py
     """
-    if not spec.lora.modules_to_save:
+    if not lora.modules_to_save:
         raise NotApplicable("no modules_to_save")
     tied = {key.rpartition(".")[0] for pair in _tied_pairs(reference) for key in pair}
     saved = [row for row in modules.rows if row.saved]
-    untied = [e for e in spec.lora.modules_to_save if not any(name == e or name.endswith(f".{e}") for name in tied)]
+    untied = [e for e in lora.modules_to_save if not any(name == e or name.endswith(f".{e}") for name in tied)]
     yield Examined(len(saved), "modules trained in full")
     for row in saved:
-        if row.name in tied and not spec.lora.ensure_weight_tying:
+        if row.name in tied and not lora.ensure_weight_tying:
             yield Finding(
                 f"{row.name} is tied to another weight and saved as a copy of {row.parameters:,} parameters",
                 where=spec.where("lora.modules_to_save"),
@@ -169,7 +171,7 @@ def vision_tower_4bit(spec: RunSpec, modules: ModuleTable) -> Iterator[Finding |
 
 @rule("VLC412", "experts-not-adapted", Severity.WARNING)
 def experts_not_adapted(
-    spec: RunSpec, modules: ModuleTable, reference: nn.Module, family: Family
+    spec: RunSpec, lora: Lora, modules: ModuleTable, reference: nn.Module, family: Family
 ) -> Iterator[Finding | Examined]:
     """The experts, most of the model, carry no adapter.
 
@@ -200,7 +202,7 @@ def experts_not_adapted(
 
 
 @rule("VLC413", "ddp-unused-adapter", Severity.ERROR)
-def ddp_unused_adapter(spec: RunSpec, reach: Reach, targets: Targets) -> Iterator[Finding | Examined]:
+def ddp_unused_adapter(spec: RunSpec, lora: Lora, reach: Reach, targets: Targets) -> Iterator[Finding | Examined]:
     """Several GPUs, and adapters that no gradient reaches: DDP stops in the second step.
 
     DistributedDataParallel waits for a gradient of every trainable parameter. Where one never comes it
@@ -225,13 +227,13 @@ def ddp_unused_adapter(spec: RunSpec, reach: Reach, targets: Targets) -> Iterato
             f"{len(unused)} trained modules get no gradient on {spec.hardware.count} GPUs; first: {unused[0].name}",
             where=spec.where("hardware.count"),
             measured={"without gradient": len(unused), "trained modules": len(reach.reached) + len(unused)},
-            fix=leaving_out(spec.lora, targets, [row.name for row in unused]),
+            fix=leaving_out(lora, targets, [row.name for row in unused]),
         )
 
 
 @rule("VLC414", "default-targets", Severity.NOTE, explains=("VLC404",))
 def default_targets(
-    spec: RunSpec, targets: Targets, modules: ModuleTable, reference: nn.Module, family: Family
+    spec: RunSpec, lora: Lora, targets: Targets, modules: ModuleTable, reference: nn.Module, family: Family
 ) -> Iterator[Finding | Examined]:
     """No targets are named, so a default decides what trains: the framework's, else PEFT's.
 
@@ -245,7 +247,7 @@ def default_targets(
     from vlcheck.model.aim import choices_of_framework
 
     yield Examined(len(targets.modules), "targeted modules")
-    own = "; ".join(choices_of_framework(spec)) if spec.lora.target_modules is None else ""
+    own = "; ".join(choices_of_framework(spec)) if lora.target_modules is None else ""
     if targets.default is not None or own:
         frozen = [part.value for part in modules.parts() if not modules.trained(part)]
         whose = own or f"PEFT's default {targets.default!r}"

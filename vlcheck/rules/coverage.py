@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from vlcheck.model.modules import ModuleRow, ModuleTable
     from vlcheck.model.targets import Targets
-    from vlcheck.spec import RunSpec
+    from vlcheck.spec import Location, Lora, RunSpec
 
 FED_BY = {Part.VISION: {"image", "video"}, Part.PROJECTOR: {"image", "video"}, Part.AUDIO: {"audio"}}
 """Modalities that reach a part; every other part sees each sample."""
@@ -36,11 +36,12 @@ def language_not_adapted(
     """
     if spec.intent.language == "freeze":
         raise NotApplicable("intent: the language model is frozen")
-    yield _adapters(modules)
+    yield _trained(modules)
     if not modules.trained(Part.LANGUAGE) and not modules.trained(Part.EXPERTS):
         yield Finding(
-            f"language model has no adapter: {_all_in(modules)}{_by_framework(spec, Part.LANGUAGE)}",
-            where=spec.where("lora.target_modules"),
+            f"language model {'has no adapter' if spec.lora else 'is frozen'}: {_all_in(modules)}"
+            f"{_by_framework(spec, Part.LANGUAGE)}",
+            where=_decided(spec),
             measured=_census(modules),
             fix=trained_by(Part.LANGUAGE, spec, modules, reference, family),
         )
@@ -92,7 +93,7 @@ def frozen_part(
 
     Source: https://github.com/haotian-liu/LLaVA/issues/1703
     """
-    yield _adapters(modules)
+    yield _trained(modules)
     for part in (Part.VISION, Part.PROJECTOR):
         if part in modules.parts() and not modules.trained(part) and getattr(spec.intent, part.intent) is None:
             yield Finding(
@@ -109,7 +110,9 @@ def frozen_part(
 
 
 @rule("VLC405", "adapted-against-intent", Severity.ERROR)
-def adapted_against_intent(spec: RunSpec, modules: ModuleTable, targets: Targets) -> Iterator[Finding | Examined]:
+def adapted_against_intent(
+    spec: RunSpec, modules: ModuleTable, targets: Targets | None = None
+) -> Iterator[Finding | Examined]:
     """A part that the run means to freeze is trained.
 
     Suffix names such as `q_proj` occur in the vision tower too, and `all-linear` reaches every part.
@@ -118,7 +121,7 @@ def adapted_against_intent(spec: RunSpec, modules: ModuleTable, targets: Targets
 
     Source: https://github.com/haotian-liu/LLaVA/issues/1647
     """
-    from vlcheck.model.target_fixes import leaving_out
+    from vlcheck.model.target_fixes import freezing, leaving_out
 
     frozen = [part for part in modules.parts() if getattr(spec.intent, part.intent) == "freeze"]
     if not frozen:
@@ -128,9 +131,11 @@ def adapted_against_intent(spec: RunSpec, modules: ModuleTable, targets: Targets
         if trained := modules.trained(part):
             yield Finding(
                 f"{part.value} is meant to be frozen, but {trained} of its modules are trained",
-                where=spec.where("lora.target_modules"),
+                where=_decided(spec),
                 measured=_census(modules),
-                fix=leaving_out(spec.lora, targets, [row.name for row in modules.where(part=part)]),
+                fix=leaving_out(spec.lora, targets, [row.name for row in modules.where(part=part)])
+                if spec.lora and targets
+                else freezing(spec, part),
             )
 
 
@@ -152,8 +157,9 @@ def declared_part_missing(
         yield Examined(sum(1 for _ in modules.where(part=part)), f"modules of the {part.value}")
         if not modules.trained(part):
             has = part in modules.parts()
+            untrained = "carries no adapter" if spec.lora else "is frozen"
             yield Finding(
-                f"{part.value}: meant to be trained, but {'carries no adapter' if has else 'this model has none'}",
+                f"{part.value}: meant to be trained, but {untrained if has else 'this model has none'}",
                 where=spec.where(f"intent.{part.intent}"),
                 measured=_census(modules),
                 fix=trained_by(part, spec, modules, reference, family) if has else f"leave {part.intent} out of intent",
@@ -161,7 +167,9 @@ def declared_part_missing(
 
 
 @rule("VLC415", "part-half-adapted", Severity.WARNING)
-def part_half_adapted(spec: RunSpec, modules: ModuleTable, targets: Targets) -> Iterator[Finding | Examined]:
+def part_half_adapted(
+    spec: RunSpec, lora: Lora, modules: ModuleTable, targets: Targets
+) -> Iterator[Finding | Examined]:
     """Names meant for another part adapt some layers of the vision tower or the projector, and pass over the rest.
 
     A list of names matches wherever they occur. `q_proj`, `k_proj`, `v_proj`, `o_proj` are the language model's
@@ -174,7 +182,6 @@ def part_half_adapted(spec: RunSpec, modules: ModuleTable, targets: Targets) -> 
     """
     from vlcheck.model.target_fixes import leaving_out
 
-    lora = spec.lora
     if lora.target_modules is None or lora.target_modules == "all-linear" or lora.layers_to_transform is not None:
         raise NotApplicable("no names decide which layers of a part are adapted")
     entries = [lora.target_modules] if isinstance(lora.target_modules, str) else lora.target_modules
@@ -235,12 +242,13 @@ def _meant_but_missing(
         raise NotApplicable(f"the model has no {part.value}")
     if getattr(spec.intent, part.intent) != "train":
         raise NotApplicable(f"intent.{part.intent} is not train")
-    yield _adapters(modules)
+    yield _trained(modules)
     if not modules.trained(part):
         yield Finding(
-            f"{part.value} is meant to be trained, but carries no trainable adapter: {_all_in(modules)}"
+            f"{part.value} is meant to be trained, but "
+            f"{'carries no trainable adapter' if spec.lora else 'is frozen'}: {_all_in(modules)}"
             f"{_by_framework(spec, part)}",
-            where=spec.where("lora.target_modules"),
+            where=_decided(spec),
             measured=_census(modules),
             fix=trained_by(part, spec, modules, reference, family),
         )
@@ -254,8 +262,15 @@ def _by_framework(spec: RunSpec, part: Part) -> str:
     return reason and f"; {reason}"
 
 
-def _adapters(modules: ModuleTable) -> Examined:
-    return Examined(len(modules.adapters()), "adapters")
+def _decided(spec: RunSpec) -> Location:
+    """Where the config decides which parts are trained."""
+    return spec.where("lora.target_modules" if spec.lora else "training.freeze")
+
+
+def _trained(modules: ModuleTable) -> Examined:
+    adapters = len(modules.adapters())
+    whole = sum(row.saved for row in modules.rows)
+    return Examined(adapters, "adapters") if adapters or not whole else Examined(whole, "modules trained in full")
 
 
 def _all_in(modules: ModuleTable) -> str:
@@ -264,10 +279,13 @@ def _all_in(modules: ModuleTable) -> str:
 
 
 def _census(modules: ModuleTable) -> dict[str, Json]:
+    census = modules.census()
+    if not any(numbers["adapted"] for numbers in census.values()) and any(row.saved for row in modules.rows):
+        return {part: f"{numbers['saved']} modules trained in full" for part, numbers in census.items()}
     return {
         part: _share(numbers["adapted"], numbers["linears"])
         + (f", {numbers['saved']} modules saved" if numbers["saved"] else "")
-        for part, numbers in modules.census().items()
+        for part, numbers in census.items()
     }
 
 

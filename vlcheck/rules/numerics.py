@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vlcheck.evidence.tiny import CacheEffect
     from vlcheck.model.config import ModelConfig
     from vlcheck.model.modules import ModuleTable
-    from vlcheck.spec import RunSpec
+    from vlcheck.spec import Lora, RunSpec
 
 LARGEST_HEAD = {"flash_attention_2": 256, "flash_attention_3": 256, "flash_attention_4": 128}
 """Largest head dimension of each flash attention, as quoted in the source of VLC804."""
@@ -172,7 +172,7 @@ def cache_changes_logits(spec: RunSpec, cache_effect: CacheEffect) -> Iterator[F
     Severity.NOTE,
     weighs=(Weight(Severity.WARNING, "the learning rate is ten times the reported one, or more"),),
 )
-def exploding_gradients(spec: RunSpec, config: ModelConfig, family: Family) -> Iterator[Finding | Examined]:
+def exploding_gradients(spec: RunSpec, lora: Lora, config: ModelConfig, family: Family) -> Iterator[Finding | Examined]:
     """Large gradient norms are reported for LoRA on this model.
 
     For Gemma 4 31B norms of 312 to 11,140 before clipping are on record, on text alone, where models of

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from vlcheck.model.clip_behaviour import Containment
     from vlcheck.model.clip_bounds import StoredBounds
     from vlcheck.model.targets import Targets
-    from vlcheck.spec import RunSpec
+    from vlcheck.spec import Lora, RunSpec
 
 
 @rule("VLC101", "wrapper-targeted", Severity.ERROR)
 def wrapper_targeted(
-    spec: RunSpec, reference: nn.Module, targets: Targets, family: Family, skeleton: Skeleton
+    spec: RunSpec, lora: Lora, reference: nn.Module, targets: Targets, family: Family, skeleton: Skeleton
 ) -> Iterator[Finding | Examined]:
     """The targets name a clip wrapper itself, so PEFT refuses and the run never starts.
 
@@ -55,7 +55,7 @@ def wrapper_targeted(
             measured={
                 "wrappers targeted": len(targets.wrappers),
                 "modules targeted": len(targets.modules),
-                "modules adapted by the fix": len(adapted_by(reference, spec.lora, regex)),
+                "modules adapted by the fix": len(adapted_by(reference, lora, regex)),
             },
             fix=f"target_modules: '{regex}'",
         )
@@ -129,7 +129,7 @@ def merge_differs(spec: RunSpec, containment: Containment) -> Iterator[Finding |
 
 
 @rule("VLC106", "clip-inactive", Severity.NOTE)
-def clip_inactive(spec: RunSpec, wrappers: Wrappers, family: Family) -> Iterator[Finding | Examined]:
+def clip_inactive(spec: RunSpec, lora: Lora, wrappers: Wrappers, family: Family) -> Iterator[Finding | Examined]:
     """Clipping is inactive for this checkpoint.
 
     The wrappers are built for every Gemma 4 checkpoint with a tower, but hold bounds only where

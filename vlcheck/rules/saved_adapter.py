@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vlcheck.adapters.saved import SavedAdapter
     from vlcheck.evidence.clip import Wrappers
     from vlcheck.model.family import Part
-    from vlcheck.spec import RunSpec
+    from vlcheck.spec import Lora
 
 Item = TypeVar("Item")
 
@@ -195,7 +195,7 @@ def copy_missing(
 
 @rule("VLC707", "tied-copy", Severity.WARNING)
 def tied_copy(
-    spec: RunSpec, saved_adapter: SavedAdapter, loaded_adapter: LoadedAdapter, reference: nn.Module
+    lora: Lora, saved_adapter: SavedAdapter, loaded_adapter: LoadedAdapter, reference: nn.Module
 ) -> Iterator[Finding | Examined]:
     """The file holds a full copy of a weight that is tied to another.
 
@@ -210,7 +210,7 @@ def tied_copy(
     Source: https://github.com/huggingface/peft/issues/2864; measured in tests/adapters/test_tied_copies.py
     """
     settings = saved_adapter.settings.lora if saved_adapter.settings else None
-    if not (spec.lora.modules_to_save or (settings and settings.modules_to_save)):
+    if not (lora.modules_to_save or (settings and settings.modules_to_save)):
         raise NotApplicable("no modules_to_save")
     pairs: dict[str, str] = getattr(reference, "all_tied_weights_keys", {})
     tied = {key for pair in pairs.items() for key in pair}
@@ -218,7 +218,7 @@ def tied_copy(
     yield Examined(len(copies), "full copies in the file")
     for copy in copies:
         name = copy.tensor.name.removeprefix("base_model.model.")
-        if name in tied and not spec.lora.ensure_weight_tying:
+        if name in tied and not lora.ensure_weight_tying:
             yield Finding(
                 f"{name} is tied to another weight, and the file holds a copy of {copy.tensor.numel:,} values",
                 where=saved_adapter.where,

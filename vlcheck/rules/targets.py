@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from vlcheck.evidence.model import Attention, Skeleton
     from vlcheck.model.misnamed import Misnamed
     from vlcheck.model.targets import Targets
-    from vlcheck.spec import RunSpec
+    from vlcheck.spec import Lora, RunSpec
 
 
 @rule("VLC102", "adapters-refused", Severity.ERROR, explains=("VLC109",))
 def adapters_refused(
-    spec: RunSpec, skeleton: Skeleton, family: Family, reference: nn.Module
+    spec: RunSpec, lora: Lora, skeleton: Skeleton, family: Family, reference: nn.Module
 ) -> Iterator[Finding | Examined]:
     """PEFT refuses the adapters for another reason, so the run never starts.
 
@@ -35,7 +35,7 @@ def adapters_refused(
     """
     yield Examined(1, "attempt to attach adapters")
     if skeleton.refusal and not skeleton.refused(family.clip_wrapper):
-        cause, fix = _cause(spec, reference, family)
+        cause, fix = _cause(spec, lora, reference, family)
         yield Finding(
             f"PEFT refuses the adapters: {_short(skeleton.refusal)}{cause and f'; {cause}'}",
             where=spec.where("lora.target_modules"),
@@ -45,7 +45,9 @@ def adapters_refused(
 
 
 @rule("VLC108", "idle-exclude", Severity.WARNING)
-def idle_exclude(spec: RunSpec, targets: Targets, reference: nn.Module, family: Family) -> Iterator[Finding | Examined]:
+def idle_exclude(
+    spec: RunSpec, lora: Lora, targets: Targets, reference: nn.Module, family: Family
+) -> Iterator[Finding | Examined]:
     """An `exclude_modules` entry excludes nothing.
 
     A list entry matches a module's exact path or the end of it, so a parent's name (`vision_tower`)
@@ -59,13 +61,13 @@ def idle_exclude(spec: RunSpec, targets: Targets, reference: nn.Module, family: 
     from vlcheck.model.target_fixes import excludes
     from vlcheck.model.targets import parts_by_path
 
-    if not spec.lora.exclude_modules:
+    if not lora.exclude_modules:
         raise NotApplicable("no exclude_modules")
-    count = 1 if isinstance(spec.lora.exclude_modules, str) else len(spec.lora.exclude_modules)
+    count = 1 if isinstance(lora.exclude_modules, str) else len(lora.exclude_modules)
     yield Examined(count, "exclude entries")
     of = parts_by_path(reference, family)
     meant = {n for n in targets.modules if (part := of[n]) and getattr(spec.intent, part.intent) == "train"}
-    fix = excludes(spec.lora, targets, meant) if targets.idle_excludes else ""
+    fix = excludes(lora, targets, meant) if targets.idle_excludes else ""
     for key, entry in targets.idle_excludes.items():
         yield Finding(
             f"exclude_modules entry {entry!r} removes none of the {len(targets.modules)} targeted modules",
@@ -77,7 +79,7 @@ def idle_exclude(spec: RunSpec, targets: Targets, reference: nn.Module, family: 
 
 @rule("VLC109", "unmatched-target", Severity.WARNING)
 def unmatched_target(
-    spec: RunSpec, targets: Targets, reference: nn.Module, family: Family
+    spec: RunSpec, lora: Lora, targets: Targets, reference: nn.Module, family: Family
 ) -> Iterator[Finding | Examined]:
     """A target entry matches no module of this model.
 
@@ -94,7 +96,7 @@ def unmatched_target(
     from vlcheck.model.misnamed import explain
 
     yield Examined(targets.entries, "target, exclude and save entries")
-    misnamed = explain(reference, spec.lora) if targets.unmatched else None
+    misnamed = explain(reference, lora) if targets.unmatched else None
     for key, entry in targets.unmatched.items():
         reason = misnamed.reasons.get(entry, "") if misnamed and key.startswith("lora.target_modules") else ""
         yield Finding(
@@ -102,7 +104,9 @@ def unmatched_target(
             + (reason and f": {reason}"),
             where=spec.where(key),
             measured={"entry": entry, "modules matched": 0},
-            fix=_mended(spec, reference, family, misnamed) if misnamed and reason else "correct or remove the entry",
+            fix=_mended(spec, lora, reference, family, misnamed)
+            if misnamed and reason
+            else "correct or remove the entry",
         )
 
 
@@ -130,7 +134,7 @@ def attention_refused(spec: RunSpec, attention: Attention) -> Iterator[Finding |
 
 
 @rule("VLC112", "parameter-dropout", Severity.ERROR, explains=("VLC102",))
-def parameter_dropout(spec: RunSpec) -> Iterator[Finding | Examined]:
+def parameter_dropout(spec: RunSpec, lora: Lora) -> Iterator[Finding | Examined]:
     """`target_parameters` and `lora_dropout` exclude each other.
 
     PEFT adapts a bare parameter by adding the delta to it, so there is no input that dropout could act on;
@@ -140,14 +144,14 @@ def parameter_dropout(spec: RunSpec) -> Iterator[Finding | Examined]:
 
     Source: measured; see the target tests.
     """
-    if not spec.lora.target_parameters:
+    if not lora.target_parameters:
         raise NotApplicable("no target_parameters")
-    yield Examined(len(spec.lora.target_parameters), "target parameters")
-    if spec.lora.lora_dropout > 0:
+    yield Examined(len(lora.target_parameters), "target parameters")
+    if lora.lora_dropout > 0:
         yield Finding(
-            f"lora_dropout is {spec.lora.lora_dropout:g}, and target_parameters allow none",
+            f"lora_dropout is {lora.lora_dropout:g}, and target_parameters allow none",
             where=spec.where("lora.lora_dropout"),
-            measured={"lora_dropout": spec.lora.lora_dropout, "allowed": 0},
+            measured={"lora_dropout": lora.lora_dropout, "allowed": 0},
             fix="remove target_parameters" if spec.intent.experts == "freeze" else "lora_dropout: 0",
         )
 
@@ -183,7 +187,7 @@ def idle_skip(spec: RunSpec, reference: nn.Module) -> Iterator[Finding | Examine
             )
 
 
-def _cause(spec: RunSpec, reference: nn.Module, family: Family) -> tuple[str, str]:
+def _cause(spec: RunSpec, lora: Lora, reference: nn.Module, family: Family) -> tuple[str, str]:
     """Why PEFT refuses the targets, and settings that it takes; nothing where the targets are not what it refuses."""
     from vlcheck.model.aim import aim
     from vlcheck.model.build import AdapterRefused
@@ -191,17 +195,17 @@ def _cause(spec: RunSpec, reference: nn.Module, family: Family) -> tuple[str, st
     from vlcheck.model.target_fixes import training
     from vlcheck.model.targets import linears, parts_by_path, resolve
 
-    if spec.lora.target_parameters:
+    if lora.target_parameters:
         return "", ""
     try:
-        targets = resolve(reference, spec.lora, family, aim(spec, family).lora)
+        targets = resolve(reference, lora, family, aim(spec, family).lora)
     except AdapterRefused:
         parts = [part for part in Part if part is Part.LANGUAGE or getattr(spec.intent, part.intent) == "train"]
-        unset = spec.lora.target_modules is None
+        unset = lora.target_modules is None
         return "", training(reference, spec, family, parts, Part.LANGUAGE) if unset else ""
-    misnamed = explain(reference, spec.lora)
+    misnamed = explain(reference, lora)
     if not targets.modules:
-        fix = _mended(spec, reference, family, misnamed) if misnamed.reasons else ""
+        fix = _mended(spec, lora, reference, family, misnamed) if misnamed.reasons else ""
         return "; ".join(dict.fromkeys(misnamed.reasons.values())), fix
     of, layers = parts_by_path(reference, family), linears(reference)
     containers = [name for name in targets.modules if not list(reference.get_submodule(name).parameters(recurse=False))]
@@ -212,13 +216,13 @@ def _cause(spec: RunSpec, reference: nn.Module, family: Family) -> tuple[str, st
     return cause, training(reference, spec, family, parts, parts[0]) if parts else ""
 
 
-def _mended(spec: RunSpec, reference: nn.Module, family: Family, misnamed: Misnamed) -> str:
+def _mended(spec: RunSpec, lora: Lora, reference: nn.Module, family: Family, misnamed: Misnamed) -> str:
     """The entries as they were meant; where intent trains parts that they do not name, targets of those parts too."""
     from vlcheck.model.target_fixes import training
     from vlcheck.model.targets import parts_by_path, resolve
 
     of = parts_by_path(reference, family)
-    hit = {of[name] for name in resolve(reference, replace(spec.lora, target_modules=misnamed.targets), family).modules}
+    hit = {of[name] for name in resolve(reference, replace(lora, target_modules=misnamed.targets), family).modules}
     meant = {part for part in of.values() if part and getattr(spec.intent, part.intent) == "train"}
     if meant <= hit:
         return misnamed.fix

@@ -29,15 +29,13 @@ from vlcheck.training.course import Course, metric_of
 from vlcheck.training.feed import MicroBatch, collate_rows
 from vlcheck.training.order import Order
 from vlcheck.training.record import Record
-from vlcheck.training.settings import settings_of
+from vlcheck.training.settings import SAMPLES, settings_of
 from vlcheck.training.setup import Live
 from vlcheck.training.snapshot import rng_state, set_rng_state
 from vlcheck.training.step import autocast, forward_loss
 from vlcheck.training.watch import RunStopped
 
 Thing = TypeVar("Thing")
-SAMPLES = 3
-"""Rows whose answers are shown."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from vlcheck.processing.collator import Collator, to_device
 from vlcheck.spec import RunSpec
 from vlcheck.training.card_memory import compare_peak, measured_memory
 from vlcheck.training.checkpoint import Found
-from vlcheck.training.compiled import why_not
+from vlcheck.training.compiled import compiled_line, why_not
 from vlcheck.training.content import content_of
 from vlcheck.training.course import Course, metric_of
 from vlcheck.training.effective import Counts, counted, weighed
@@ -234,7 +234,7 @@ def _train_claimed(  # noqa: PLR0912, PLR0913, PLR0915  one loop, to be read fro
                 **measured_memory(),
             })  # fmt: skip
             if step == begun_at + 1 and live.compiled:
-                record.event("compiled", f"the first step took {ended - begun:.0f} s, compiling included")
+                record.event("compiled", compiled_line(ended - begun))
             if step == begun_at + 2:
                 compare_peak(projected, record)
             if evaluator.after(step):

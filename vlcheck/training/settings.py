@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from vlcheck.spec import RunSpec, Training
 
+SAMPLES = 3
+"""Rows of an evaluation whose answers are shown."""
 EIGHT_BIT_FROM = 4096
 """Parameters with fewer elements keep fp32 state in an 8-bit optimizer (bitsandbytes 0.50)."""
 
@@ -24,11 +26,14 @@ class Sharding:
     host_states: bool = False
     """The optimizer's state lies in main memory."""
     host_weights: bool = False
+    masters: bool = False
+    """16-bit weights that train have fp32 copies in the optimizer's state, on which it steps."""
 
 
 def sharding_of(training: Training) -> Sharding:
     """What FSDP (torch, `ShardingStrategy`) or DeepSpeed's ZeRO divides in a run.
 
+    DeepSpeed steps on fp32 copies (0.18, runtime/zero/stage_1_and_2.py, `single_partition_of_fp32_groups`).
     Under `shard_grad_op` weights are whole from a step's first use of them to its last.
     """
     if (zero := training.zero_optimization) is not None:
@@ -36,7 +41,7 @@ def sharding_of(training: Training) -> Sharding:
             each is not None and each.device != "none" for each in (zero.offload_optimizer, zero.offload_param)
         )
         return Sharding(name=f"ZeRO-{zero.stage}", states=zero.stage >= 1, gradients=zero.stage >= 2,
-                        weights=zero.stage == 3, host_states=states, host_weights=weights)  # fmt: skip
+                        masters=True, weights=zero.stage == 3, host_states=states, host_weights=weights)  # fmt: skip
     words = (training.fsdp or "").replace(",", " ").lower().split()
     if not words:
         return Sharding()
@@ -90,6 +95,14 @@ class StepSettings:
     eval_rows: int
     """Rows that one GPU evaluates at once while the run trains; 0 where it does not."""
 
+    answers: int
+    """Rows of them that the model answers at once, at most; 0 where it answers none."""
+
+    @property
+    def answered_rows(self) -> int:
+        """Rows that the model answers at once behind an evaluation."""
+        return min(self.eval_rows, self.answers)
+
     @property
     def eval_supervised_only(self) -> bool:
         """Whether evaluation computes logits only where a label needs one: Liger's fused loss is one of training."""
@@ -104,6 +117,13 @@ class StepSettings:
     def supervised_only(self) -> bool:
         """Whether logits are computed only where a label needs one."""
         return self.logits != "all"
+
+
+def _answers(training: Training) -> int:
+    """Rows that are answered at once: vlcheck's own loop shows a few, or asks every row where accuracy is wanted."""
+    if training.framework not in (None, "vlcheck"):
+        return 0
+    return training.per_device_eval_batch_size if training.metric_for_best_model == "accuracy" else SAMPLES
 
 
 def settings_of(spec: RunSpec) -> StepSettings:
@@ -130,4 +150,5 @@ def settings_of(spec: RunSpec) -> StepSettings:
         sharding=sharding_of(training),
         own_loop=training.framework in (None, "vlcheck"),
         eval_rows=training.per_device_eval_batch_size if evaluates else 0,
+        answers=_answers(training),
     )

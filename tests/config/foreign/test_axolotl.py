@@ -118,7 +118,7 @@ def test_what_is_gone_is_kept_with_its_replacement(read, text, instead):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("adapter:", "adapter is not set, so every weight is trained"),
+        ("adapter: llama-adapter", 'adapter is "llama-adapter"; vlcheck judges runs of LoRA and full ones'),
         ("adapter: qlora", "adapter is qlora and load_in_4bit is not true"),
         ("rl: dpo", 'rl is "dpo"; vlcheck judges supervised fine-tuning'),
         ("datasets: []", "datasets is []; allowed: a list of mappings with a path"),

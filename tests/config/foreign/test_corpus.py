@@ -65,9 +65,9 @@ besides, and runs of TRL what `UNMASKED` says."""
 REFUSED = {
     "axolotl/bad/qlora-without-4bit.yaml": "13:1: adapter is qlora and load_in_4bit is not true",
     "axolotl/bad/text-only.yaml": "3:1: is an Axolotl config for text only",
-    "llamafactory/bad/full.yaml": '29:1: finetuning_type is "full"; vlcheck judges runs with LoRA',
+    "llamafactory/bad/freeze.yaml": '5:1: finetuning_type is "freeze"; vlcheck judges runs of LoRA and full ones',
     "llamafactory/bad/unknown-dataset.yaml": '10:1: dataset "mllm_dmeo" is not in ',
-    "ms-swift/bad/full.sh": 'tuner_type is "full"; vlcheck judges runs with LoRA',
+    "ms-swift/bad/adalora.yaml": 'tuner_type is "adalora"; vlcheck judges runs of LoRA and full ones',
     "ms-swift/bad/megatron.sh": "1:1: is a shell script without a training command",
 }
 """Broken configs of which no run comes, and how their one problem begins."""

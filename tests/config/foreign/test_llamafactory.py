@@ -138,7 +138,7 @@ def test_what_the_newest_transformers_lacks_is_judged_by_the_one_that_it_takes(r
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("finetuning_type: full", 'finetuning_type is "full"; vlcheck judges runs with LoRA'),
+        ("finetuning_type: freeze", 'finetuning_type is "freeze"; vlcheck judges runs of LoRA and full ones'),
         ("stage: dpo", 'stage is "dpo"; vlcheck judges supervised fine-tuning'),
         ("dataset: dem", 'dataset "dem" is not in '),
         ("dataset:", "dataset names nothing"),
@@ -151,3 +151,17 @@ def test_what_cannot_be_a_run_is_one_line(read, text, message):
     (problem,) = caught.value.problems
 
     assert problem.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "frozen"),
+    [
+        ("", "float32", ("vision", "projector", "audio")),
+        ("lora_rank: 4\nfreeze_vision_tower: false", "float32", ("projector",)),
+        ("pure_bf16: true", "bfloat16", ("vision", "projector", "audio")),
+    ],
+)
+def test_a_full_fine_tune(read, text, dtype, frozen):
+    """Parts are frozen as for LoRA; what trains is in fp32 unless it is told otherwise."""
+    spec = read(f"finetuning_type: full\n{text}")
+    assert (spec.lora, spec.model.dtype, spec.training.freeze, spec.origin.unread) == (None, dtype, frozen, ())

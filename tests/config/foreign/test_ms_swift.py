@@ -102,7 +102,10 @@ def test_what_is_gone_is_kept_with_its_replacement(read, text, instead):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tuner_type: full", 'tuner_type is "full"; vlcheck judges runs with LoRA'),
+        (
+            "tuner_type: adalora",
+            'tuner_type is "adalora"; vlcheck judges runs of LoRA and full ones; allowed: lora, full',
+        ),
         ("rlhf_type: dpo", 'rlhf_type is "dpo"; vlcheck judges supervised fine-tuning'),
         ("dataset: []", "dataset is []; allowed: one data set or more"),
         ("torch_dtype: half", 'torch_dtype is "half"; allowed: one of bfloat16, float16, float32'),
@@ -131,3 +134,11 @@ def test_a_command_is_read_with_its_environment(read, tmp_path):
     assert (spec.data.max_soft_tokens, spec.training.freeze) == (1280, ("projector",))
     assert (spec.where("lora.r").line, spec.where("data.max_soft_tokens").line) == (8, 4)
     assert spec.training.gradient_accumulation_steps == 8
+
+
+def test_a_full_fine_tune(read):
+    """Tower and aligner are frozen unless it is told otherwise; keys of adapters have no effect."""
+    assert read("tuner_type: full\nlora_rank: 4").training.freeze == ("vision", "projector", "audio")
+    spec = read("tuner_type: full\nlora_rank: 4\nfreeze_vit: false\nfreeze_aligner: false")
+    assert (spec.lora, spec.training.freeze, spec.model.dtype) == (None, (), "bfloat16")
+    assert {where.key for where in spec.origin.idle} >= {"tuner_type", "lora_rank"}

@@ -126,11 +126,33 @@ def test_what_is_no_training_is_refused_in_one_line(tmp_path, name, text, messag
     assert ("cell 1" in problem.where.file) is ("x = = 1" in text)
 
 
-def test_a_script_without_adapters_is_refused(tmp_path):
-    text = "from trl import SFTTrainer\nSFTTrainer(model='a/b', train_dataset=None).train()\n"
-    (tmp_path / "t.py").write_text(text)
-    with pytest.raises(ConfigError, match=r"no adapter is attached, so every weight is trained; .* peft_config=LoraC"):
-        load(tmp_path / "t.py")
+WHOLE = """from transformers import AutoModelForImageTextToText
+from trl import SFTTrainer
+model = AutoModelForImageTextToText.from_pretrained('a/b')
+model.model.vision_tower.requires_grad_(False)
+SFTTrainer(model=model, train_dataset=None).train()
+"""
+UNSLOTH = """from unsloth import FastVisionModel
+model, _ = FastVisionModel.from_pretrained('a/b', full_finetuning=True)
+model = FastVisionModel.get_peft_model(model, r=16)
+from trl import SFTTrainer
+SFTTrainer(model=model, train_dataset=None).train()
+"""
+
+
+def test_a_script_without_adapters_trains_every_weight(tmp_path):
+    """But those of parts that it freezes; it says that no adapter was seen."""
+    (tmp_path / "t.py").write_text(WHOLE)
+    spec = load(tmp_path / "t.py")
+    assert (spec.lora, spec.training.freeze, spec.intent.vision) == (None, ("vision",), "freeze")
+    assert any("no adapter is attached" in sentence for sentence in spec.origin.assumed)
+
+
+def test_unsloths_full_fine_tune_has_no_adapters(tmp_path):
+    """Its `get_peft_model` then returns the model as it is."""
+    (tmp_path / "t.py").write_text(UNSLOTH)
+    spec = load(tmp_path / "t.py")
+    assert (spec.lora, spec.training.freeze) == (None, ())
 
 
 def test_what_the_script_leaves_open_is_filled_in(here):

@@ -202,14 +202,7 @@ def test_what_is_wrong_is_told_in_the_files_own_words(read, text, problem):
 
 
 def test_a_run_that_vlcheck_does_not_judge_is_refused_in_one_line(read):
-    """Full fine-tuning, and a config without a model."""
-    full = (
-        "1:1: use_peft is not set, so every weight is trained; vlcheck judges runs with LoRA; allowed: use_peft: true"
-    )
-    off = "2:1: use_peft is false, so every weight is trained; vlcheck judges runs with LoRA; allowed: use_peft: true"
-
-    assert refusals(read, "lora_r: 4", basic="model_name_or_path: a/b\n") == [full]
-    assert refusals(read, "use_peft: false", basic="model_name_or_path: a/b\n") == [off]
+    """A config without a model."""
     assert refusals(read, "lora_r: 4\nuse_peft: true", basic="model_name_or_path: null\n") == [
         "1:1: names no model; required: model_name_or_path"
     ]
@@ -271,3 +264,14 @@ def test_a_file_that_is_not_here_is_not_understood(read):
 
     assert unread.message == 'deepspeed: "gone.json" is not here, so it was not read'
     assert unread.touches == ("memory",)
+
+
+def test_without_use_peft_every_weight_is_trained(read):
+    """TRL then passes over what the file says of adapters, and a key that says it is a warning."""
+    for text in ("use_peft: false", "bf16: true"):
+        spec = read(text, basic="model_name_or_path: a/b\n")
+        assert (spec.lora, spec.origin.unread, spec.model.dtype) == (None, (), "float32")
+    (lost,) = read("lora_r: 4\nlora_alpha: 8", basic="model_name_or_path: a/b\n").origin.unread
+    assert lost.message == "lora_r: trl passes over it without use_peft, and every weight is trained"
+    quantised = "quantization: quantised weights cannot be trained, and without lora every weight is; add lora"
+    assert refusals(read, "load_in_4bit: true", basic="model_name_or_path: a/b\n") == [f"2:1: {quantised}"]

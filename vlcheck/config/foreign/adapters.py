@@ -31,6 +31,18 @@ def settle_frozen(draft: Draft, switches: Mapping[str, str]) -> None:
         draft.put("training.freeze", frozen + ["audio"] * ("vision" in frozen), next(iter(told.values())))
 
 
+def settle_whole(draft: Draft, key: str) -> None:
+    """Every weight is trained: there is no adapter, and what the file says of one has no effect.
+
+    Args:
+        key: that says so.
+    """
+    draft.document.pop("lora", None)
+    for path in [path for path in draft.sources if path.partition(".")[0] == "lora"]:
+        draft.idle.append(draft.sources.pop(path))
+    draft.without_effect(key)
+
+
 def settle_bits(draft: Draft, key: str, *, bnb: bool, method: str, place: str, fields: Mapping[str, str]) -> bool:
     """Quantisation by its number of bits; returns whether it is one that vlcheck knows, or says that it is not.
 

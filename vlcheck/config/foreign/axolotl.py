@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlcheck.config.foreign.adapters import BITSANDBYTES
+from vlcheck.config.foreign.adapters import BITSANDBYTES, settle_whole
 from vlcheck.config.foreign.axolotl_data import settle_data
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
@@ -175,9 +175,13 @@ def settle(draft: Draft) -> None:
 
 def _adapters(draft: Draft) -> None:
     adapter = draft.value("adapter")
+    if adapter in (None, ""):  # blank trains every weight, axolotl/utils/schemas/peft.py
+        settle_whole(draft, "adapter")
+        _bits(draft)
+        return
     if adapter not in ("lora", "qlora"):
-        found = "adapter is not set, so every weight is trained" if adapter is None else f"adapter is {quoted(adapter)}"
-        draft.refuse("adapter", f"{found}; vlcheck judges runs with LoRA; allowed: lora, qlora")
+        message = f"adapter is {quoted(adapter)}; vlcheck judges runs of LoRA and full ones; allowed: lora, qlora, null"
+        draft.refuse("adapter", message)
         return
     draft.sources["lora"] = draft.place("adapter")
     draft.document.setdefault("lora", {})
@@ -188,15 +192,20 @@ def _adapters(draft: Draft) -> None:
             draft.doubt("lora_target_modules", "placement", message="is joined with the names of all linear layers")
     elif targets:
         draft.put("lora.target_modules", targets, "lora_target_modules")
+    bits = _bits(draft)
+    if adapter == "qlora" and bits != ["load_in_4bit"]:
+        draft.refuse("adapter", "adapter is qlora and load_in_4bit is not true; axolotl requires load_in_4bit: true")
+    if bits == ["load_in_4bit"] and draft.mapping("bnb_config_kwargs"):
+        draft.read(BITSANDBYTES, prefix="bnb_config_kwargs.")
+
+
+def _bits(draft: Draft) -> list[str]:
     bits = [key for key in ("load_in_4bit", "load_in_8bit") if draft.on(key)]
     if bits:
         draft.sources["quantization"] = draft.place(bits[0])
     for key in bits:
         draft.put(f"quantization.{key}", True, key)
-    if adapter == "qlora" and bits != ["load_in_4bit"]:
-        draft.refuse("adapter", "adapter is qlora and load_in_4bit is not true; axolotl requires load_in_4bit: true")
-    if bits == ["load_in_4bit"] and draft.mapping("bnb_config_kwargs"):
-        draft.read(BITSANDBYTES, prefix="bnb_config_kwargs.")
+    return bits
 
 
 def _precision(draft: Draft) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlcheck.config.foreign.adapters import settle_bits, settle_frozen
+from vlcheck.config.foreign.adapters import settle_bits, settle_frozen, settle_whole
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, To, Unjudged, idle, same, together, unjudged
 from vlcheck.config.foreign.llamafactory_data import settle_data
@@ -139,17 +139,25 @@ def settle(draft: Draft) -> None:
     if stage not in (None, "sft"):
         draft.refuse("stage", f"stage is {quoted(stage)}; vlcheck judges supervised fine-tuning; allowed: sft")
     method = draft.value("finetuning_type")
-    if method not in (None, "lora"):
-        message = f"finetuning_type is {quoted(method)}; vlcheck judges runs with LoRA; allowed: lora"
+    if method not in (None, "lora", "full"):
+        message = f"finetuning_type is {quoted(method)}; vlcheck judges runs of LoRA and full ones; allowed: lora, full"
         draft.refuse("finetuning_type", message)
     settle_arguments(draft)
     draft.put("model.id", local_or_hub(draft.value("model_name_or_path"), draft.folder), "model_name_or_path")
     settle_template(draft, "template", "model_name_or_path")
     settle_pixels(draft, "image_max_pixels", model="model_name_or_path", default=768 * 768,
                   source="llamafactory/hparams/model_args.py:305")  # fmt: skip
-    _adapters(draft)
+    if method == "full":
+        settle_whole(draft, "finetuning_type")
+        settle_frozen(draft, SWITCHES)
+    else:
+        _adapters(draft)
     _quantization(draft)
     _loading(draft)
+    if method == "full":
+        _upcast(draft)
+    elif draft.on("pure_bf16"):
+        draft.doubt("pure_bf16", "memory")
     settle_data(draft)
 
 
@@ -170,6 +178,14 @@ SWITCHES = {
 """Of them vision tower and projector are frozen unless told otherwise, llamafactory/hparams/finetuning_args.py:527."""
 
 
+def _upcast(draft: Draft) -> None:
+    """What is trained in full is cast to fp32, but under DeepSpeed, which trains copies (model/adapter.py:330-341)."""
+    if draft.on("pure_bf16") or "zero_optimization" in draft.document.get("training", {}):
+        return
+    draft.put("model.dtype", "float32", "finetuning_type")
+    draft.assumed.append("llamafactory trains in fp32 what it trains in full; frozen parts were judged so too")
+
+
 def _quantization(draft: Draft) -> None:
     method = draft.value("quantization_method") or "bnb"
     if draft.value("quantization_bit") is not None:
@@ -185,8 +201,6 @@ def _loading(draft: Draft) -> None:
         draft.put("model.attn_implementation", ATTENTION.get(str(asked), asked), "flash_attn")
     if draft.on("fp16"):
         draft.put("model.dtype", "float16", "fp16")
-    if draft.on("pure_bf16"):
-        draft.doubt("pure_bf16", "memory")
     if draft.value("disable_gradient_checkpointing") is not None:
         off = draft.on("disable_gradient_checkpointing")
         draft.put("training.gradient_checkpointing", not off, "disable_gradient_checkpointing")

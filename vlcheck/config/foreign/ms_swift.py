@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlcheck.config.foreign.adapters import settle_bits, settle_frozen
+from vlcheck.config.foreign.adapters import settle_bits, settle_frozen, settle_whole
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
 from vlcheck.config.foreign.ms_swift_data import settle_data
@@ -242,8 +242,13 @@ def _presets(draft: Draft) -> None:
 def _adapters(draft: Draft) -> None:
     for key in ("tuner_type", "train_type", "sft_type"):
         kind = draft.value(key)
+        if kind == "full":
+            settle_whole(draft, key)
+            settle_frozen(draft, SWITCHES)
+            return
         if kind not in (None, "lora"):
-            draft.refuse(key, f"{key} is {quoted(kind)}; vlcheck judges runs with LoRA; allowed: lora")
+            message = f"{key} is {quoted(kind)}; vlcheck judges runs of LoRA and full ones; allowed: lora, full"
+            draft.refuse(key, message)
     draft.document.setdefault("lora", {})
     draft.sources["lora"] = draft.place("tuner_type")
     for key in ("lora_target_modules", "target_modules", "target_regex"):  # the last outranks, tuner_args.py:196

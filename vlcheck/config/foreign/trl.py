@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlcheck.config.foreign.adapters import settle_whole
 from vlcheck.config.foreign.draft import Draft
 from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
 from vlcheck.config.foreign.rows import Rows, put_rows
@@ -190,12 +191,10 @@ def _adapters(draft: Draft) -> None:
                 f"lora_target_modules: trl makes {quoted(alone[0])} of a list of one; peft holds it against whole paths"
             )
         return
-    found = (
-        "use_peft is not set" if draft.value("use_peft") is None else f"use_peft is {quoted(draft.value('use_peft'))}"
-    )
-    draft.refuse(
-        "use_peft", f"{found}, so every weight is trained; vlcheck judges runs with LoRA; allowed: use_peft: true"
-    )
+    settle_whole(draft, "use_peft")
+    if lost := [key for key in draft.given if key.startswith("lora_")]:
+        message = "trl passes over it without use_peft, and every weight is trained"
+        draft.doubt(lost[0], "placement", "memory", message=message)
 
 
 def _quantization(draft: Draft) -> None:

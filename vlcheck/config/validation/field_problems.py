@@ -86,7 +86,8 @@ def _wrong(path: Path, value: Json) -> str:
     too_long = isinstance(value, str) and len(value) > 60
     size = f", {len(value)} characters" if isinstance(value, str) and too_long else ""
     size = f", {len(value)} items" if isinstance(value, list) and len(value) > 10 else size
-    return f"{named(path)} is {quoted(value)}{size}; allowed: {words(annotation)}{_hint(annotation, value)}"
+    allowed = words(annotation).removesuffix(", or null") if value is None else words(annotation)
+    return f"{named(path)} is {quoted(value)}{size}; allowed: {allowed}{_hint(annotation, value)}"
 
 
 def _hint(annotation: Any, value: Json) -> str:

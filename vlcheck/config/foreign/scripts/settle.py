@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from vlcheck.config.foreign.adapters import settle_whole
 from vlcheck.config.foreign.draft import Draft, numbers
 from vlcheck.config.foreign.keys import Fate
 from vlcheck.config.foreign.pixels import settle_pixels
@@ -47,7 +48,10 @@ def settle(draft: Draft, framework: Framework, unsure: Mapping[str, str], typed:
             draft.read({**table, "called": _TOGETHER}, prefix=f"{key}.")
     _model(draft, framework, unsure, typed)
     _quantization(draft)
-    _adapters(draft, unsure, typed)
+    if draft.on("from_pretrained.full_finetuning"):
+        _whole(draft)
+    else:
+        _adapters(draft, unsure, typed)
     if framework == "other":
         _loop(draft)
     _checkpointing(draft, framework)
@@ -75,8 +79,6 @@ def _model(draft: Draft, framework: Framework, unsure: Mapping[str, str], typed:
         settle_dtype(draft, key)
     if "dtype" not in draft.document["model"] and "model.dtype" not in typed:
         _own_dtype(draft, framework, given=any(key in unsure for key in keys))
-    if draft.on("from_pretrained.full_finetuning"):
-        _refuse_full(draft, "from_pretrained.full_finetuning")
 
 
 def _own_dtype(draft: Draft, framework: Framework, *, given: bool) -> None:
@@ -138,7 +140,8 @@ def _adapters(draft: Draft, unsure: Mapping[str, str], typed: frozenset[str]) ->
     elif draft.value("other_adapter") is not None:
         draft.refuse("other_adapter", f"adapters are {draft.value('other_adapter')}; vlcheck judges peft.LoraConfig")
     else:
-        _refuse_full(draft, "")
+        settle_whole(draft, "")
+        draft.assumed.append("no adapter is attached, so every weight was judged as trained")
     if key == "get_peft_model":
         frozen: list[Json] = []
         for switch, parts in (("vision", ["vision", "projector"]), ("language", ["language"])):
@@ -149,9 +152,11 @@ def _adapters(draft: Draft, unsure: Mapping[str, str], typed: frozenset[str]) ->
             draft.put("training.freeze", frozen, f"get_peft_model.finetune_{switches[0]}_layers")
 
 
-def _refuse_full(draft: Draft, key: str) -> None:
-    message = "no adapter is attached, so every weight is trained; vlcheck judges runs with LoRA"
-    draft.refuse(key, f"{message}; allowed: peft_config=LoraConfig(...), get_peft_model(...)")
+def _whole(draft: Draft) -> None:
+    """Unsloth's full fine-tune: its `get_peft_model` returns the model as it is."""
+    if draft.value("get_peft_model") is not None:
+        draft.read(UNSLOTH_ADAPTER, prefix="get_peft_model.")
+    settle_whole(draft, "from_pretrained.full_finetuning")
 
 
 def _checkpointing(draft: Draft, framework: Framework) -> None:
@@ -215,7 +220,12 @@ def _attached_twice(draft: Draft) -> None:
 
 
 def _parts(draft: Draft) -> None:
-    """Parts that the script freezes: it means to train none of them."""
+    """Parts that the script freezes: it means to train none of them, and without adapters trains none."""
+    if "lora" not in draft.document:
+        held = draft.mapping("frozen") or {}
+        frozen: list[Json] = [part for part in held if part in {*PARTS.values()}]
+        if frozen:
+            draft.put("training.freeze", frozen, "frozen")
     for section in ("frozen", "frozen_adapters"):
         held = draft.mapping(section) or {}
         for part in [part for part in held if part in {*PARTS.values()}]:
