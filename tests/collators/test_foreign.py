@@ -60,8 +60,9 @@ VERDICTS = [
     (CHATML, "trl_default", EVERYTHING | FRAME, {"VLC207"}),
 ]
 """Family, collator, every code that it gets, and the root causes among those that others explain."""
-LIKE_LARGE = [(SMALL, name) for name in ("prefix_without_image", "first_search", "everything", "trl_default")]
-"""Judged at `-m slow` alone: the small template's verdicts are the large one's, but for what its prompt brings up."""
+LIKE_LARGE = [(SMALL, name) for name in ("prefix_without_image", "prefix_with_image", "first_search", "everything",
+                                         "trl_default")]  # fmt: skip
+"""Judged at `-m slow` alone: its verdicts are those of the large template or of ChatML."""
 LIKE_CHATML = [(LARGE, name) for name in ("prefix_without_image", "first_search", "everything", "trl_default")]
 """So are these: the large template's verdicts are ChatML's, but for what its prompt brings up."""
 

@@ -68,3 +68,4 @@ def test_rows_by_themselves_are_put_into_the_order_of_a_batch():
     assert matched(collator([SECOND, FIRST]), alone, token_map) == alone[::-1]
     assert matched(collator([FIRST, SECOND]), alone, token_map) is alone
     assert matched(collator([FIRST, FIRST]), alone, token_map) is alone
+    assert matched(collator(answers_swapped([FIRST, SECOND])), alone, token_map) is alone

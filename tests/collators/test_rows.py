@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from functools import cache
 
 import pytest
 import torch
 
 from tests.broken import collators, public
-from tests.broken.table import GEMMA3, GEMMA4, LLAVA, QWEN, TWICE, asked, batch, own, rows
+from tests.broken.table import GEMMA3, GEMMA4, LLAVA, QWEN, SMOL, TWICE, asked, batch, own, rows
 from vlcheck.collators.batch import Candidate
 from vlcheck.collators.judge import CollatorChecks, Oracle, Refused, judge
 from vlcheck.collators.probes import Probe, as_example
@@ -93,6 +93,17 @@ def test_labels_that_are_no_ids():
 
     assert row.moved == -1
     assert row.foreign_labels == row.present[Region.ANSWER] + 1
+
+
+@pytest.mark.parametrize(("places", "shifted"), [(-2, True), (-1, True), (1, True), (2, True), (3, False), (0, False)])
+def test_ids_of_places_beside_are_shifted_labels(places, shifted):
+    """One or two places; further away they are other ids."""
+
+    def change(made):
+        beside = made["input_ids"].roll(places, dims=1)
+        return made | {"labels": beside.where(made["labels"] != IGNORE, IGNORE)}
+
+    assert checked(change, row=LONG, number=1)[0].shifted is shifted
 
 
 @pytest.mark.parametrize(("value", "count"), [(0, None), (-200, None), (-1, None)])
@@ -211,6 +222,27 @@ def test_two_answers_and_one_of_them_untrained():
     assert not half.correct
 
 
+@pytest.mark.parametrize("kept", [0, -1])
+def test_an_answer_of_which_one_id_is_trained_is_not_untrained(kept):
+    """Its first or its last."""
+
+    def change(made):
+        labels = torch.full_like(made["labels"], IGNORE)
+        at = int((made["labels"][0] != IGNORE).nonzero()[kept])
+        labels[0, at] = made["input_ids"][0, at]
+        return made | {"labels": labels}
+
+    assert checked(change)[0].untrained == 0
+
+
+def test_as_many_prompts_as_answers():
+    """Another number is a mistake of ours."""
+    collator = own(QWEN)
+    asked_with = tuple(collator.tensors([collator.template.prompt(SHORT, 1)])["input_ids"][0].tolist())
+    with pytest.raises(ValueError, match="zip"):
+        checked(sound, prompts=(asked_with, asked_with))
+
+
 def test_the_prompt_is_held_against_evaluations():
     """The same words, however many soft tokens stand between them."""
     collator = own(QWEN)
@@ -243,6 +275,13 @@ def test_without_prompts_the_processors_own_row_is_what_a_prompt_is_held_against
     assert checked(lambda made: plain([as_example(wider)]), row=twice, own=True)[0].same_prompt is True
     assert checked(lambda made: dict(own(QWEN)([other])), row=twice, own=True)[0].same_prompt is False
     assert checked(lambda made: dict(own(QWEN)([asked("Pig")])), own=True)[0].same_prompt is None
+
+
+def test_tiles_are_no_words_of_a_prompt():
+    """Where another processor cuts an image into other tiles, their markers are the image's."""
+    tokenizer = own(SMOL).processor.tokenizer
+
+    assert set(tokenizer.convert_tokens_to_ids(["<row_1_col_1>", "<row_6_col_6>"])) <= token_map(SMOL).image_ids
 
 
 def test_begin_of_text_ids_are_counted():
@@ -425,6 +464,16 @@ def test_a_conversation_without_images_has_no_soft_tokens():
     seen, _ = checked(sound, row=row, together=(row,))
 
     assert (seen.soft_tokens, seen.expected_soft_tokens, seen.correct) == (0, 0, True)
+
+
+def test_what_is_not_said_of_a_row_is_no_fault():
+    """Every field that has a default."""
+    said = {field.name: field.default for field in fields(RowCheck) if field.default is not MISSING}
+
+    assert said == {
+        "shape": "", "met": True, "ignored_as": None, "ignored_count": 0, "cut": False, "difference": None,
+        "foreign_text": "", "label_text": "", "shifted": False,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", [RowCheck, Subject, CollatorChecks, Refused, Oracle, Candidate, Probe])

@@ -60,9 +60,6 @@ def dumped(document):
     return stream.getvalue()
 
 
-quickly = settings(max_examples=150, deadline=timedelta(seconds=5))
-
-
 def _load_anything(directory, raw):
     path = directory / "run.yaml"
     path.write_bytes(raw)
@@ -89,29 +86,32 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("anything")
 
 
-@quickly
-@given(raw=st.binary(max_size=200))
-def test_any_bytes(folder, raw):
-    """Bytes give a spec or a ConfigError."""
-    _load_anything(folder, raw)
+ANYTHING = {
+    "bytes": st.binary(max_size=200),
+    "text": (st.text(max_size=200) | st.lists(fragments | words, max_size=30).map("".join)).map(
+        lambda text: text.encode("utf-8", "replace")
+    ),
+    "values of any shape under known names": documents.map(lambda held: dumped(held).encode("utf-8", "surrogatepass")),
+    "a damaged good config": mutations().map(str.encode),
+}
 
 
-@quickly
-@given(text=st.text(max_size=200) | st.lists(fragments | words, max_size=30).map("".join))
-def test_any_text(folder, text):
-    """Text gives a spec or a ConfigError."""
-    _load_anything(folder, text.encode("utf-8", "replace"))
+@pytest.mark.parametrize("what", ANYTHING)
+def test_anything(folder, what):
+    """Gives a spec or a ConfigError."""
+    load_many(folder, what, 40)
 
 
-@quickly
-@given(document=documents)
-def test_any_values(folder, document):
-    """Values of any shape under known names give a spec or a ConfigError."""
-    _load_anything(folder, dumped(document).encode("utf-8", "surrogatepass"))
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ANYTHING)
+def test_much_of_anything(folder, what):
+    load_many(folder, what, 2_000)
 
 
-@quickly
-@given(text=mutations())
-def test_mutated_starter(folder, text):
-    """A damaged good config gives a spec or a ConfigError."""
-    _load_anything(folder, text.encode())
+def load_many(folder, what, count):
+    @settings(max_examples=count, deadline=timedelta(seconds=5))
+    @given(raw=ANYTHING[what])
+    def loaded(raw):
+        _load_anything(folder, raw)
+
+    loaded()

@@ -48,6 +48,47 @@ def test_not_a_number(written):
     assert math.isnan(document["a"])
 
 
+MERGED = """\
+shared: &shared {r: 8, alpha: 16}
+own: &own
+  alpha: 32
+lora:
+  <<: [*own, *shared]
+  dropout: 0.1
+"""
+
+
+def test_merge_keys(written):
+    """What a mapping lacks comes from the first that is merged and has it, with the place that it has there."""
+    document, sources = read_yaml(written(MERGED))
+
+    assert document["lora"] == {"dropout": 0.1, "alpha": 32, "r": 8}
+    assert [(sources[f"lora.{key}"].line, sources[f"lora.{key}"].column) for key in ("dropout", "alpha", "r")] == [
+        (6, 3), (3, 3), (1, 18),
+    ]  # fmt: skip
+    assert (sources["<<"].line, sources["<<"].column) == (5, 3)
+    assert "<<" not in read_yaml(written("a: {b: 1}"))[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: {<<: 1}", "merge key << names the integer 1; allowed: a mapping, or a list of mappings"),
+        ("b: &b [1]\na:\n  <<: [*b]", "merge key << names a list; allowed: a mapping, or a list of mappings"),
+        ("a: &a {b: {<<: *a}}", "alias *a stands inside its own anchor"),
+        ("a: {<<: {b: 1}, <<: {c: 1}}", "duplicate key a.<<; first on line 1"),
+        ("k: &k {" + ", ".join(f"k{n}: 1" for n in range(100)) + "}\n"
+         + "".join(f"a{n}: {{<<: [" + "*k, " * 50 + "]}\n" for n in range(30)), "more than 20000 values up to here"),
+    ],
+)  # fmt: skip
+def test_what_no_merge_key_may_name(written, text, message):
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(written(text))
+    (problem,) = caught.value.problems
+
+    assert problem.message.startswith(message)
+
+
 def test_places(written):
     """Entries stand where their key is, items where they are; an alias brings the places of its anchor."""
     path = written("lora:\n  r: 8\n  targets: &t\n    - q\n    - {a: 1}\n\nother: *t\n")

@@ -12,7 +12,7 @@ from vlcheck.collators.region_kinds import Region
 from vlcheck.collators.rows import RowCheck
 from vlcheck.finding import Examined, Finding, NotApplicable, Unavailable
 from vlcheck.rules import labels, spans, wording
-from vlcheck.spec import Data, Lora, ModelRef, RunSpec
+from vlcheck.spec import Data, Lora, ModelRef, RunSpec, Training
 
 ANSWERS = {Region.ANSWER: 4, Region.END: 1}
 
@@ -29,10 +29,11 @@ def row(name="row", *, present=(), supervised=(), **other):
     return RowCheck(name, present=held, supervised=trained, **sound | other)
 
 
-def said(rule, *rows, data=None, ours=False, **evidence):
+def said(rule, *rows, data=None, ours=False, training=None, **evidence):
     """Messages of a rule on rows, and the counts of what it examined."""
     checks = CollatorChecks(rows, (), {"input_ids": (1, 20)}, (), (), 0, "mine", ours)
-    spec = RunSpec(model=ModelRef(id="x"), lora=Lora(), **({"data": data} if data else {}))
+    sections = {name: held for name, held in (("data", data), ("training", training)) if held}
+    spec = RunSpec(model=ModelRef(id="x"), lora=Lora(), **sections)
     told = list(rule.check(spec, checks, **evidence))
     return [each.message for each in told if isinstance(each, Finding)], [
         each.count for each in told if isinstance(each, Examined)
@@ -143,6 +144,16 @@ def test_a_row_is_held_against_the_limit(tokens, overflow, says):
     else:
         with pytest.raises(NotApplicable):
             said(spans.rows_dropped, row(), data=data, ours=True)
+
+
+@pytest.mark.parametrize(("framework", "collator", "found"), [
+    ("llamafactory", None, True), ("llamafactory", "mine:collate", False), (None, None, False),
+])  # fmt: skip
+def test_a_limit_holds_for_the_collator_that_knows_it(framework, collator, found):
+    """That of the framework that is named; one of the user's own has its own."""
+    data, training = Data(max_length=30, collator=collator), Training(framework=framework)
+
+    assert bool(said(spans.answer_truncated, row(tokens=31), data=data, training=training)[0]) is found
 
 
 def primed(ids):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+import torch
+
 from vlcheck.collators.batch import real_ids
 from vlcheck.collators.regions import TokenMap
 from vlcheck.data.conversation import Conversation
@@ -38,10 +40,21 @@ def order_of(
 
 
 def matched(batch: Batch, alone: list[Batch], token_map: TokenMap) -> list[Batch]:
-    """Batches of one row each, in the order in which a batch of all of them has their words."""
+    """Batches of one row each, in the order in which a batch of all of them has their words.
+
+    As in `order_of`, images that have not moved along leave the rows where they are: their answers went elsewhere.
+    """
     meant = [text for row in alone for text in _texts(row, token_map)]
     order = _by_words(_texts(batch, token_map), meant) if len(meant) == len(alone) else None
-    return [alone[number] for number in order] if order else alone
+    moved = [alone[number] for number in order or ()]
+    return moved if moved and _distance(batch, _joined(moved)) <= _distance(batch, _joined(alone)) else alone
+
+
+def _joined(rows: Sequence[Batch]) -> Batch:
+    """The images of batches of one row each, end to end as one batch has them."""
+    keys = [key for key, value in rows[0].items() if value.is_floating_point() and all(key in row for row in rows)]
+    parts = {key: [row[key] for row in rows] for key in keys}
+    return {key: torch.cat(own) for key, own in parts.items() if len({part.shape[1:] for part in own}) == 1}
 
 
 def _by_words(said: Sequence[str], meant: Sequence[str]) -> tuple[int, ...] | None:

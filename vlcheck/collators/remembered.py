@@ -46,14 +46,14 @@ def remembering(process: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(process)
     def call(self: Any, images: Any, *rest: Any, **options: Any) -> Any:
-        seen = _pixels(images) if _plain((rest, options)) else None
+        seen = pixels(images) if plain((rest, options)) else None
         if seen is None:
             return process(self, images, *rest, **options)
         key = (type(self), repr(sorted(vars(self).items())), seen, repr((rest, sorted(options.items()))), _device())
         made = held.get(key)
         if made is None:
             made = held[key] = process(self, images, *rest, **options)
-            while sum(map(_size, held.values())) > ROOM_BYTES:
+            while sum(map(size_of, held.values())) > ROOM_BYTES:
                 del held[next(iter(held))]
         return copy.deepcopy(made)
 
@@ -61,19 +61,19 @@ def remembering(process: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _plain(value: Any) -> bool:
+def plain(value: Any) -> bool:
     """Whether a value is told by how it prints."""
     if isinstance(value, list | tuple):
-        return all(map(_plain, value))
+        return all(map(plain, value))
     if isinstance(value, Mapping):
-        return all(map(_plain, value.values()))
+        return all(map(plain, value.values()))
     return isinstance(value, PLAIN)
 
 
-def _pixels(images: Any) -> Any:
+def pixels(images: Any) -> Any:
     """What pictures in lists of lists show; nothing where one of them is no plain picture."""
     if isinstance(images, list | tuple):
-        each = tuple(_pixels(image) for image in images)
+        each = tuple(pixels(image) for image in images)
         return None if None in each else each
     if type(images) is not Image.Image or images.mode not in ("L", "RGB"):
         return None
@@ -87,7 +87,7 @@ def _device() -> str:
     return str(torch.get_default_device())
 
 
-def _size(made: Any) -> int:
+def size_of(made: Any) -> int:
     """Bytes of what a processor returned."""
     return sum(_bytes(value) for value in made.values())
 

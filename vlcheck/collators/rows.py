@@ -165,7 +165,7 @@ def check_row(subject: Subject, batch: Batch, number: int, collator: Collator, t
         difference=_difference(subject, row, start, token_map) if missing and not cut else None,
         foreign_text=token_map.text_of([each for each, said in zip(ids, foreign, strict=True) if said]),
         label_text=token_map.text_of(labels[supervised].tolist())[:2000] if unlike.any() else "",
-        shifted=unlike.any() and _shifted(labels, np.asarray(ids), supervised),
+        shifted=bool(unlike.any()) and _shifted(labels, np.asarray(ids), supervised),
     )
 
 

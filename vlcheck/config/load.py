@@ -22,6 +22,7 @@ from vlcheck.config.project import ProjectSettings, on_project
 from vlcheck.config.reading.ignores import read_ignores
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
+from vlcheck.config.reading.tree import MERGE
 from vlcheck.config.reading.yaml_lines import read_yaml
 from vlcheck.config.typed import fill, overruled, read_typed
 from vlcheck.finding import Json, collector
@@ -104,6 +105,9 @@ def _to_spec(
     refuse_keys(document, sources[""])
     for dialect in DIALECTS:
         if dialect.recognises(document):
+            if dialect is native and MERGE in sources:
+                message = "merge key << is not part of YAML 1.2; write the keys out"
+                raise ConfigError(Problem(sources[MERGE], message))
             if dialect is native:  # before it is checked: an option may fill in what the file lacks
                 document, sources = dict(document), dict(sources)
                 fill(document, sources, typed)

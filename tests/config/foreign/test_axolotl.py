@@ -29,6 +29,16 @@ def read(tmp_path):
     return read
 
 
+def test_settings_that_runs_share_are_merged(tmp_path):
+    """Axolotl reads its file with PyYAML, which knows merge keys; a value stands where it was written."""
+    path = tmp_path / "axolotl.yaml"
+    path.write_text(f"plugins: []\nbnb_config_kwargs: &all {{lora_r: 32, seed: 1_000}}\n<<: *all\n{BASIC}")
+    spec = load(path)
+
+    assert (spec.lora.r, spec.training.seed) == (32, 1000)
+    assert (spec.where("lora.r").line, spec.where("lora.r").column) == (2, 26)
+
+
 @pytest.mark.parametrize(
     ("text", "path", "value"),
     [

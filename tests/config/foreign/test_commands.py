@@ -43,6 +43,33 @@ def refusal(read, text: str) -> str:
     return f"{problem.where.line}:{problem.where.column}: {problem.message}"
 
 
+@pytest.mark.parametrize(
+    ("written", "count"),
+    [
+        ("$((16 / BATCH))", 8), ("$(( 2*(BATCH + $BATCH) ))", 8), ("$((BATCH*3%4))", 2), ("$(expr 16 / $BATCH)", 8),
+        (r"`expr $BATCH \* 4`", 8), ("$(expr $BATCH '*' ${BATCH})", 4),
+    ],
+)  # fmt: skip
+def test_whole_numbers_are_reckoned_with(read, written, count):
+    """As the shell does, from what the script assigns."""
+    spec = read(f'BATCH=2\npython sft.py {FLAGS} --gradient_accumulation_steps {written} --lora_r 4 "$@"\n')
+
+    assert (spec.training.gradient_accumulation_steps, spec.lora.r) == (count, 4)
+    assert spec.origin.unread == ()
+    assert any(told.endswith('hands on what it is given ("$@"), and was judged as it stands')
+               for told in spec.origin.assumed)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "written", ["$((16 / GPUS))", "$((BATCH ** 99999))", "$((1 / 0))", "$((BATCH", "$(expr length abc)", "$((010))"]
+)
+def test_what_only_the_shell_reckons_is_left_open(read, written):
+    spec = read(f"BATCH=2\npython sft.py {FLAGS} --gradient_accumulation_steps {written}\n")
+
+    (unread,) = spec.origin.unread
+    assert unread.message.endswith("is known only when the script runs")
+
+
 def test_a_script_becomes_the_run_that_it_starts(read):
     """Variables and lists that the script assigns are put in; each value stands where it was written."""
     spec = read(SCRIPT)

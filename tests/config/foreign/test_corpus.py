@@ -54,6 +54,8 @@ ARGUED = {
     "trl/good/gemma3-products.yaml": {"VLC409"},
     # It freezes adapters of the towers too, of which this run has none: its regex names the language model.
     "axolotl/good/gemma-4-vision-lora.yaml": {"VLC902"},
+    # It names the tokenizer's own padding token once more, which a config alone does not tell.
+    "axolotl/good/pixtral-lora.yml": {"VLC902"},
     # The experts are fused parameters, which no list of layers reaches: true of the recipes as they stand.
     # And bitsandbytes quantises linear layers alone, so that they stay in 16 bits under load_in_4bit.
     "llamafactory/good/qwen3-vl-moe-lora.yaml": {"VLC301", "VLC412"},
@@ -225,18 +227,35 @@ FEW = (
     "trl/good/qwen3-vl-notebook.yaml",
 )
 """One of each format, each of another family; tests/model/families judges sound and broken runs of the others."""
+MEMORY = ("VLC3",)
+"""Rules that simulate a step, half of an audit's cost: of a format's run they read fields that `test_one_run.py` holds
+to be the same in all formats. By default they judge the first of the few; all configs at `-m slow`."""
 
 
-@pytest.mark.parametrize("name", sample(BAD, ("trl/bad/gemma4-names.yaml", "transformers/bad/no-such-target")))
+@pytest.mark.parametrize("name", ["trl/bad/gemma4-names.yaml", "transformers/bad/no-such-target"])
+def test_a_broken_config_gets_its_codes_but_for_memory(name):
+    assert told(read(name), ignore=MEMORY) == expected(name, BAD[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BAD)
 def test_a_broken_config_gets_exactly_its_codes(name):
     assert told(read(name)) == expected(name, BAD[name])
 
 
-@pytest.mark.parametrize("name", sample(GOOD, FEW))
-def test_a_sound_config_gets_no_false_alarm(name):
+@pytest.mark.parametrize("name", FEW[1:])
+def test_a_sound_config_gets_no_false_alarm_but_for_memory(name):
     """No error; warnings that are argued."""
-    report = judged(name)
+    assert_sound(name, report_on(read(name), ignore=MEMORY))
 
+
+@pytest.mark.parametrize("name", sample(GOOD, FEW[:1]))
+def test_a_sound_config_gets_no_false_alarm(name):
+    """By all rules."""
+    assert_sound(name, judged(name))
+
+
+def assert_sound(name: str, report: Report) -> None:
     assert report.found(Severity.ERROR) == ()
     warned = {outcome.rule.code for outcome in report.found(Severity.WARNING)}
     assert warned == expected(name, ARGUED.get(name, set()), Severity.WARNING)

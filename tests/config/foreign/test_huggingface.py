@@ -40,6 +40,28 @@ def test_every_key_of_the_installed_peft_has_a_row():
     assert set(_STATE) <= {field.name for field in fields(TrainerState)}
 
 
+def test_files_of_old_releases_are_understood(folder):
+    """PEFT 0.2 and transformers 4.12: what went is told, with what does the same, and nothing else is left over."""
+    home = folder(
+        adapter_config={**ADAPTER, "enable_lora": None, "merge_weights": False},
+        training_args={"optim": "adamw_hf", "sharded_ddp": [], "xpu_backend": None, "learning_rate": 1e-4},
+    )
+    spec = load(home / "training_args.json")
+
+    assert spec.training.optim == "adamw_torch"
+    assert {gone.where.key: gone.instead for gone in spec.origin.outdated} == {
+        "optim": "optim: adamw_torch", "sharded_ddp": "fsdp", "xpu_backend": "ddp_backend",
+    }  # fmt: skip
+    assert [unread.where.key for unread in spec.origin.unread] == ["adapter_config", "adapter_config"]
+    assert load(home / "training_args.json", framework_version="4.49.0").origin.outdated[0].where.key != "optim"
+
+
+def test_a_key_of_no_peft_is_told_as_peft_s(folder):
+    unread = load(folder(adapter_config={**ADAPTER, "lora_alfa": 8})).origin.unread
+
+    assert unread[0].message.startswith("adapter_config.lora_alfa: no argument of PEFT; did you mean lora_alpha?")
+
+
 def test_real_files_are_read_whole(folder, tmp_path):
     """What the installed PEFT and transformers write has no key that is not understood."""
     LoraConfig(r=16, target_modules="all-linear", base_model_name_or_path="a/b", task_type="CAUSAL_LM").save_pretrained(

@@ -110,6 +110,26 @@ def test_rows_that_its_reader_reads_otherwise_are_told(read, demo, message):
     assert unread.touches == ("data",)
 
 
+def test_sets_of_texts_beside_one_with_images_are_named(tmp_path, read):
+    """LLaMA-Factory's own examples mix them; their rows have no messages, and are no rows of the run here."""
+    read("")
+    info = {
+        "demo": MESSAGES,
+        "identity": {"file_name": "identity.json"},
+        "lost": {**MESSAGES, "file_name": "lost.json"},
+    }
+    (tmp_path / "data/dataset_info.json").write_text(json.dumps(info))
+    (tmp_path / "sft.yaml").write_text(over(BASIC, "dataset: demo, identity"))
+    spec = load(tmp_path / "sft.yaml")
+    (unread,) = spec.origin.unread
+
+    assert unread.message.startswith("dataset: identity: formatting is alpaca in dataset_info.json, which reads")
+    assert spec.data.more == ()
+    (tmp_path / "sft.yaml").write_text(over(BASIC, "dataset: demo, lost"))
+    with pytest.raises(ConfigError, match=str(tmp_path / "data/lost.json")):
+        load(tmp_path / "sft.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "touches"),
     [

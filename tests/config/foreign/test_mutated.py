@@ -90,8 +90,8 @@ def _offline():
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_damaged_files(folder, suffix):
-    """Forty of each format."""
-    run(folder, suffix, 40)
+    """Twenty of each format."""
+    run(folder, suffix, 20)
 
 
 @pytest.mark.slow

@@ -75,6 +75,7 @@ _LAUNCHED = re.compile(
     r"(?:\w+=\S+ )*(?:accelerate launch|torchrun|trl sft|swift sft|axolotl train|llamafactory-cli train|"
     r"python3? \S+\.py)(?: |$)"
 )
+_HANDED_ON = re.compile(r"\$(?:[@*]|\{[@*][^}]*\})$")
 _TRAINS = re.compile(r"\.py$|^(?:trl|swift|axolotl|llamafactory-cli)$|^-m$")
 
 
@@ -108,6 +109,8 @@ def read_script(path: str | os.PathLike[str]) -> Command:
     """
     file = os.fsdecode(path)
     commands = [tuple(_until_redirected(words)) for words in read_commands(read_text(path))]
+    handed_on = any(_HANDED_ON.match(word.text) for words in commands for word in words)
+    commands = [tuple(word for word in words if not _HANDED_ON.match(word.text)) for words in commands]
     found = [(words, split) for words in commands if (split := _program(words)) is not None]
     if not found:
         others = [words for words in commands if any(_TRAINS.search(word.text) for word in words[:12])]
@@ -122,6 +125,9 @@ def read_script(path: str | os.PathLike[str]) -> Command:
     if program.model in command.unsure:
         message = f"{program.model} is {quoted(command.unsure[program.model])}, which the script does not assign"
         raise ConfigError(Problem(command.sources[program.model], message))
+    if handed_on:
+        also = f'{file} hands on what it is given ("$@"), and was judged as it stands'
+        command = replace(command, assumed=(*command.assumed, also))
     if len(found) > 1:
         others_at = ", ".join(str(words[0].line) for words, _ in found[1:])
         also = f"{file} starts {len(found)} trainings, and the first was judged; the others are on line {others_at}"

@@ -17,6 +17,8 @@ from vlcheck.spec import Concern, Generation, Location, Origin, Outdated, Proble
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 """What the tools' own readers take for a switch: PyYAML's words, and argparse's."""
+_GROUPED = re.compile(r"[-+]?\d+(_\d+)+")
+"""Digits in groups, which Python and PyYAML take for a number."""
 _ALL: tuple[Concern, ...] = ("memory", "labels", "placement", "data")
 
 
@@ -80,17 +82,18 @@ class Draft:
         holder[last] = document
         self.places.update({f"{key}.{path}": where for path, where in places.items() if path})
 
-    def read(self, table: Mapping[str, Fate], *, prefix: str = "") -> None:
+    def read(self, table: Mapping[str, Fate], *, prefix: str = "", title: str = "") -> None:
         """Do with each key of the file, or of a mapping in it, what a table says.
 
         Args:
             prefix: dotted path of the mapping, with a dot behind it.
+            title: whose keys the table has, where they are not the tool's own.
         """
         holder: Any = self.value(prefix[:-1]) if prefix else self.given
         for name in holder:
             fate = table.get(name)
             if fate is None:
-                self._unknown(prefix + name, table)
+                self._unknown(prefix + name, table, title or self.title)
             else:
                 self.take(prefix + name, fate)
 
@@ -181,10 +184,10 @@ class Draft:
         else:
             self.put(fate.path, wanted, key)
 
-    def _unknown(self, key: str, table: Mapping[str, Fate]) -> None:
+    def _unknown(self, key: str, table: Mapping[str, Fate], title: str) -> None:
         word, taken = key.rpartition(".")[2], {name: fate for name, fate in table.items() if not isinstance(fate, Gone)}
         near = closest(word, [name for name, fate in taken.items() if isinstance(fate, To)]) or closest(word, taken)
-        self.doubt(key, message=f"no argument of {self.title}" + (f"; did you mean {near}?" if near else ""))
+        self.doubt(key, message=f"no argument of {title}" + (f"; did you mean {near}?" if near else ""))
 
 
 def _below(value: Any, part: str) -> Any:
@@ -202,7 +205,7 @@ def _coerced(path: str, value: Json) -> Json:
         return _WORDS[value.lower()]
     if inside(annotation, 0) is not None and not accepts(annotation, int):
         return [value]  # one word after a flag that takes several
-    number = plain_value(value)
+    number = plain_value(value.replace("_", "") if _GROUPED.fullmatch(value) else value)
     wanted = (int, float) if accepts(annotation, float) else (int,) if accepts(annotation, int) else ()
     return number if type(number) in wanted else value
 

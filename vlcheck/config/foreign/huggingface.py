@@ -48,6 +48,8 @@ ADAPTER_KEYS: Mapping[str, Fate] = {
         "lora_ga_config qalora_group_size runtime_config"
     ),
 }
+FORMER_KEYS: Mapping[str, Fate] = idle("enable_lora merge_weights")
+"""Keys of PEFT 0.2, which later releases pass over."""
 KEYS: Mapping[str, Fate] = {**ARGUMENTS, **together(f"{ADAPTER} {STATE}"), **idle("_n_gpu")}
 _STATE: Mapping[str, str] = {
     "train_batch_size": "per_device_train_batch_size",
@@ -154,7 +156,7 @@ def _arguments_beside(folder: Path) -> tuple[dict[str, Json], dict[str, Location
 def settle(draft: Draft) -> None:
     """What the files mean together: the base, its adapter, and what none of them tells."""
     settle_arguments(draft)
-    draft.read(ADAPTER_KEYS, prefix=f"{ADAPTER}.")
+    draft.read({**ADAPTER_KEYS, **FORMER_KEYS}, prefix=f"{ADAPTER}.", title="PEFT")
     kind = draft.value(f"{ADAPTER}.peft_type")
     if kind != "LORA":
         draft.refuse(f"{ADAPTER}.peft_type", f"peft_type is {quoted(kind)}; vlcheck judges LORA")

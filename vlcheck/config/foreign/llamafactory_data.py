@@ -49,15 +49,19 @@ def _named(draft: Draft, name: str) -> Rows | None:
         hint = f"; did you mean {near}?" if near else ""
         draft.refuse("dataset", f"dataset {quoted(name)} is not in {folder / INFO}, where LLaMA-Factory stops{hint}")
         return None
-    return _entry(draft, entry, folder)
+    return _entry(draft, entry, folder, f"{name}: " if len(_names(draft, "dataset")) > 1 else "")
 
 
-def _entry(draft: Draft, entry: Mapping[str, Any], folder: Path) -> Rows | None:
+def _entry(draft: Draft, entry: Mapping[str, Any], folder: Path, whose: str) -> Rows | None:
     for fault in _faults(entry):
-        draft.doubt("dataset", "data", message=fault)
+        draft.doubt("dataset", "data", message=whose + fault)
+    if entry.get("formatting", ALPACA) == ALPACA:
+        return None
     name = next((entry[key] for key in ("hf_hub_url", "file_name") if entry.get(key)), None)
     if not isinstance(name, str):
-        draft.doubt("dataset", "data", message=f"is {quoted(next(iter(entry), None))} in {INFO}, and was not read")
+        draft.doubt(
+            "dataset", "data", message=f"{whose}is {quoted(next(iter(entry), None))} in {INFO}, and was not read"
+        )
         return None
     most, count = draft.value("max_samples"), entry.get("num_samples")  # the former counts for each data set
     samples = most if most is not None else count if isinstance(count, int) else None
@@ -68,21 +72,23 @@ def _faults(entry: Mapping[str, Any]) -> list[str]:
     """What LLaMA-Factory's reader would make of rows that vlcheck's reads otherwise (llamafactory/data/parser.py)."""
     columns = entry["columns"] if isinstance(entry.get("columns"), dict) else {}
     tags = entry["tags"] if isinstance(entry.get("tags"), dict) else {}
-    shape, found = entry.get("formatting", "alpaca"), []
-    if shape == "alpaca":
+    if entry.get("formatting", ALPACA) == ALPACA:
         read = [columns.get(key, name) for key, name in _ALPACA.items()] if not columns else [*columns.values()]
-        found.append(f"formatting is alpaca in {INFO}, which reads {', '.join(map(str, read))} and no messages")
-    elif columns.get("messages", "conversations") not in ("messages", "conversations"):
+        of = ", ".join(map(str, read))
+        return [f"formatting is {ALPACA} in {INFO}, which reads {of} and no messages; its rows were not read here"]
+    found = []
+    if columns.get("messages", "conversations") not in ("messages", "conversations"):
         found.append(f"messages are read from {quoted(columns['messages'])} in {INFO}, and were not read here")
     if columns.get("images") is None:
         found.append(f"columns of {INFO} names no images, so LLaMA-Factory reads none")
     elif columns["images"] not in ("images", "image"):
         found.append(f"images are read from {quoted(columns['images'])} in {INFO}, and were not read here")
-    if shape != "alpaca" and columns.get("messages") == "messages" and tags.get("role_tag", "from") == "from":
+    if columns.get("messages") == "messages" and tags.get("role_tag", "from") == "from":
         found.append(f"tags of {INFO} names no role_tag, so LLaMA-Factory looks for `from` in each message")
     return found
 
 
+ALPACA = "alpaca"
 _ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
 
 

@@ -21,7 +21,8 @@ def put_source(draft: Draft, name: Json, key: str, *, folders: tuple[Path, ...] 
     """Set `data.path` where a name is that of a file or folder, else `data.dataset`.
 
     Args:
-        folders: what a relative name may be relative to; by default the config's folder, then the working directory.
+        folders: what a relative name may be relative to, and the first of them where it is nowhere; by default the
+            config's folder, then the working directory.
     """
     if not isinstance(name, str) or not name:
         draft.doubt(key, "data")
@@ -37,7 +38,9 @@ def source(draft: Draft, name: str, *, folders: tuple[Path, ...] = ()) -> tuple[
         return "path", str(found.absolute())
     if name.startswith((".", "/", "~")):
         return "path", name
-    return ("path", f"./{name}") if name.endswith(FILES) else ("dataset", name)
+    if not name.endswith(FILES):
+        return "dataset", name
+    return "path", str((folders[0] / name).absolute()) if folders else f"./{name}"
 
 
 def exists(path: Path) -> bool:

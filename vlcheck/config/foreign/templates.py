@@ -41,6 +41,10 @@ _MODELS: Mapping[str, tuple[str, ...]] = {
 LLaMA-Factory's `data/template.py`, ms-swift's `template/constant.py`."""
 
 
+_FALLBACK = "tokenizer_default_fallback_"
+"""Before the template that Axolotl takes for a tokenizer without one, axolotl/utils/chat_templates/base.py:62-77."""
+
+
 def settle_template(draft: Draft, key: str, model: str) -> None:
     """Pass over a template that restates the model's own, and tell so; keep any other as not understood.
 
@@ -49,6 +53,10 @@ def settle_template(draft: Draft, key: str, model: str) -> None:
     """
     name, of = draft.value(key), str(draft.value(model) or "").lower()
     if name is None or name == "tokenizer_default":
+        return
+    if str(name).startswith(_FALLBACK):
+        draft.assumed.append(f"{key}: the model's own chat template counts, and it has one; {name} is for one without")
+        draft.without_effect(key)
         return
     if any(part in of for part in _MODELS.get(str(name), ())):
         draft.assumed.append(f"{key}: {name} restates the model's own chat template; labels were judged with that one")

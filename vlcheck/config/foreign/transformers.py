@@ -1,7 +1,7 @@
 """Arguments of transformers' `TrainingArguments`, which TRL's config has too.
 
 The keys are those of transformers 5.23 (transformers/training_args.py); releases whose wheels were read for what went:
-4.46.3, 4.57.6, 5.0.0, 5.2.0, 5.5.0, 5.10.0, 5.17.0, 5.23.0.
+4.12.5, 4.30.2, 4.46.3, 4.49.0, 4.57.6, 5.0.0, 5.2.0, 5.5.0, 5.10.0, 5.17.0, 5.23.0.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlcheck.config.foreign.draft import Draft
-from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, same, together, unjudged
+from vlcheck.config.foreign.draft import Draft, numbers
+from vlcheck.config.foreign.keys import Fate, Gone, Idle, To, Together, Unjudged, idle, one_of, same, together, unjudged
 from vlcheck.config.foreign.sharding import settle_sharding
 from vlcheck.finding import Json
+from vlcheck.spec import Outdated
 
 _FILE = "transformers/training_args.py"
 
@@ -31,6 +32,9 @@ def _metric(value: Json) -> Json:
     return "eval_loss" if value == "loss" else value
 
 
+GONE_OPTIMIZERS = {"adamw_hf": ("4.57.6", "adamw_torch"), "adamw_apex_fused": ("5.23.0", "adamw_torch_fused")}
+"""Names that `optim` had, the first release read whose `OptimizerNames` lacks them, and what does the same."""
+
 ARGUMENTS: Mapping[str, Fate] = {
     **same(
         "training",
@@ -39,7 +43,11 @@ ARGUMENTS: Mapping[str, Fate] = {
         "max_grad_norm bf16 fp16 gradient_checkpointing logging_steps eval_strategy eval_steps load_best_model_at_end "
         "run_name save_strategy save_steps save_total_limit dataloader_num_workers remove_unused_columns seed",
     ),
-    "optim": To("training.optim", otherwise=Unjudged(("memory",))),
+    "optim": To(
+        "training.optim",
+        one_of({name: instead for name, (_, instead) in GONE_OPTIMIZERS.items()}),
+        otherwise=Unjudged(("memory",)),
+    ),
     "lr_scheduler_type": To("training.lr_scheduler_type", otherwise=Idle()),
     "metric_for_best_model": To("training.metric_for_best_model", _metric, otherwise=Idle()),
     "report_to": To("training.report_to", _ours),
@@ -75,6 +83,9 @@ ARGUMENTS: Mapping[str, Fate] = {
     "logging_dir": _gone("5.10.0", "5.17.0", "the environment variable TENSORBOARD_LOGGING_DIR"),
     "no_cuda": _gone("4.57.6", "5.0.0", "use_cpu", Unjudged(("memory",))),
     "adafactor": _gone("4.57.6", "5.0.0", "optim: adafactor", Unjudged(("memory",))),
+    "sharded_ddp": _gone("4.30.2", "4.46.3", "fsdp", Unjudged(("memory",), (None, "", []))),
+    "xpu_backend": _gone("4.30.2", "4.46.3", "ddp_backend"),
+    "use_ipex": _gone("4.49.0", "4.57.6", "", Unjudged(("memory",))),
     "include_inputs_for_metrics": _gone("4.57.6", "5.0.0", "include_for_metrics"),
     "split_batches": _gone("4.46.3", "4.57.6", "accelerator_config: {split_batches: true}", Unjudged(("memory",))),
     "dispatch_batches": _gone("4.46.3", "4.57.6", "accelerator_config: {dispatch_batches: true}"),
@@ -115,6 +126,10 @@ ARGUMENTS: Mapping[str, Fate] = {
 def settle_arguments(draft: Draft) -> None:
     """What arguments mean together: warm-up told twice, keyword arguments of checkpointing, the loss, sharding."""
     given = draft.given
+    since, instead = GONE_OPTIMIZERS.get(str(given.get("optim")), ("", ""))
+    if since and numbers(draft.versions.get("transformers", "")) >= numbers(since):
+        message = f"optim is {given['optim']}, which is no optimizer of transformers {draft.versions['transformers']}"
+        draft.outdated.append(Outdated(draft.place("optim"), message, f"optim: {instead}"))
     if given.get("warmup_ratio") is not None and not given.get("warmup_steps"):  # steps outrank the ratio
         draft.put("training.warmup_steps", given["warmup_ratio"], "warmup_ratio")
     for key in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):

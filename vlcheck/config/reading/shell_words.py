@@ -1,17 +1,22 @@
 """The commands of a shell script as words with their places; nothing is run.
 
-What a script assigns before (`NAME=value`, `ARGS=(...)`) is put in where it is used. What only running the script could
-tell (`$(...)`, a variable from outside) stays as it is written, and the word says that it is not sure.
+What a script assigns before (`NAME=value`, `ARGS=(...)`) is put in where it is used, and whole numbers are reckoned
+with (`$((16 / BATCH))`, `$(expr 16 / $BATCH)`). What only running the script could tell (`$(...)`, a variable from
+outside) stays as it is written, and the word says that it is not sure.
 """
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 MOST_WORDS = 5_000
+LONGEST = 500
+"""Characters of a command in brackets that are looked at for its end."""
 
 _ENDS = frozenset(";&|\n(){}")
 _USE = re.compile(r"\$(?:\{(\w+)(\[[@*]\])?(?::?-([^{}]*))?\}|(\w+))")
@@ -117,7 +122,7 @@ class _Reader:
         if sign in "'\"`":
             return sign, self._quoted(sign)
         if self.text.startswith("$(", self.at):
-            return "`", self._quoted(")").removeprefix("(")
+            return "`", self._bracketed()
         if self.text.startswith("${", self.at):
             end = self.text.find("}", self.at)
             return "", self._take(1 if end < 0 else end + 1 - self.at)
@@ -137,6 +142,16 @@ class _Reader:
         inner = self.text[start : self.at]
         self._step()
         return re.sub(r"\\\n", "", re.sub(r'\\(["$`\\])', r"\1", inner)) if close == '"' else inner
+
+    def _bracketed(self) -> str:
+        """What stands between the brackets of `$(...)`, those of `((...))` among it."""
+        depth, end = 0, self.text.find(")", self.at)
+        for at in range(self.at + 1, min(len(self.text), self.at + LONGEST)):
+            depth += {"(": 1, ")": -1}.get(self.text[at], 0)
+            if not depth:
+                end = at
+                break
+        return self._take((end if end >= 0 else len(self.text)) + 1 - self.at)[2:].removesuffix(")")
 
     def _take(self, count: int) -> str:
         start = self.at
@@ -168,11 +183,44 @@ def _expanded(pieces: list[tuple[str, str]], where: tuple[int, int], known: Vari
         if quote == "'":
             text += piece
         elif quote == "`":
-            text, sure = f"{text}$({piece})", False
+            count = _counted(piece, known)
+            text, sure = text + (f"$({piece})" if count is None else str(count)), sure and count is not None
         else:
             filled, certain = _filled(piece, known)
             text, sure = text + filled, sure and certain
     yield Word(text, *where, sure)
+
+
+def _counted(command: str, known: Variables) -> int | None:
+    """What `$((...))` and `$(expr ...)` give, where they join whole numbers and what the script has assigned."""
+    if command.startswith("(") and command.endswith(")"):
+        text = re.sub(r"(?<![\w$])([A-Za-z_]\w*)", r"$\1", command[1:-1])
+    elif command.lstrip().startswith("expr "):
+        text = re.sub(r"[\\'\"]", "", command.lstrip().removeprefix("expr "))
+    else:
+        return None
+    filled, sure = _filled(text, known)
+    if not sure or len(filled) > LONGEST or not re.fullmatch(r"[\d\s+*/%()-]+", filled):
+        return None
+    try:
+        return _reckoned(ast.parse(filled.strip(), mode="eval").body)
+    except (SyntaxError, MemoryError, RecursionError, ArithmeticError, KeyError, ValueError):
+        return None
+
+
+_OPERATIONS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.floordiv,
+    ast.Mod: operator.mod,
+}  # fmt: skip
+
+
+def _reckoned(node: ast.expr) -> int:
+    """Division is that of whole numbers, as the shell has it."""
+    if isinstance(node, ast.BinOp):
+        return _OPERATIONS[type(node.op)](_reckoned(node.left), _reckoned(node.right))
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    raise ValueError("no whole number")
 
 
 def _filled(text: str, known: Variables) -> tuple[str, bool]:

@@ -27,6 +27,8 @@ from vlcheck.spec import ConfigError, Location, Problem
 MAX_DEPTH = 32
 MAX_NODES = 20_000
 MAX_KEY = 500
+MERGE = "<<"
+"""YAML 1.1's key whose mapping, or list of mappings, fills in what its own mapping lacks."""
 
 _HINTS = {
     "\\t": "indent with spaces, not with tabs",
@@ -46,6 +48,8 @@ class Node:
     mark: Mark
     content: Scalar | list[tuple[Mark, Node]] | dict[str, tuple[Mark, Node]]
     open: bool = False
+    merged: Mark | None = None
+    """Where its merge key stands."""
 
 
 @dataclass
@@ -80,7 +84,9 @@ def build_tree(text: str, file: str) -> Node | None:
         if isinstance(event, DocumentStartEvent):
             _check_document(event, root, file)
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):
-            stack.pop().node.open = False
+            ended = stack.pop().node
+            ended.open = False
+            nodes += _merge(ended, file)
         elif isinstance(event, ScalarEvent | AliasEvent | MappingStartEvent | SequenceStartEvent):
             node = _node(event, anchors, file, path)
             nodes += 1
@@ -185,13 +191,26 @@ def _key(node: Node, mark: Mark, parent: _Container, file: str) -> str:
         refuse(file, mark, f"key is {kind(node)}; allowed: a string, if need be in quotes", parent.path)
     if len(key) > MAX_KEY:
         refuse(file, mark, f"key of {len(key)} characters; allowed: at most {MAX_KEY}", parent.path)
-    if key == "<<":
-        refuse(file, mark, "merge key << is not part of YAML 1.2; write the keys out", parent.path)
     first = parent.key_marks.get(key)
     if first is not None:
         path = (*parent.path, key)
         refuse(file, mark, f"duplicate key {named(path)}; first on line {first[0]}", path)
     return key
+
+
+def _merge(node: Node, file: str) -> int:
+    """Fill in what a merge key names, the first mapping that has a key first; returns how many keys were looked at."""
+    if not isinstance(node.content, dict) or MERGE not in node.content:
+        return 0
+    node.merged, named = node.content.pop(MERGE)
+    count = 0
+    for mark, each in named.content if isinstance(named.content, list) else [(node.merged, named)]:
+        if not isinstance(each.content, dict):
+            refuse(file, mark, f"merge key << names {kind(each)}; allowed: a mapping, or a list of mappings")
+        count += len(each.content)
+        for key, entry in each.content.items():
+            node.content.setdefault(key, entry)
+    return count
 
 
 def _reason(error: Any) -> str:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vlcheck.config.reading.text import read_text
-from vlcheck.config.reading.tree import MAX_DEPTH, MAX_NODES, Mark, Node, build_tree, kind, refuse
+from vlcheck.config.reading.tree import MAX_DEPTH, MAX_NODES, MERGE, Mark, Node, build_tree, kind, refuse
 from vlcheck.finding import Json
 from vlcheck.spec import ConfigError, Location, Problem
 
@@ -26,7 +26,7 @@ def read_yaml(path: str | os.PathLike[str]) -> tuple[dict[str, Json], Mapping[st
 
     Returns:
         The document, and its sources: dotted path (`lora.r`, `lora.target_modules.0`, `""` for the whole)
-        to the place of the key, or of the item.
+        to the place of the key, or of the item; `<<` to the first merge key, if there is one.
 
     Raises:
         ConfigError: with one problem, at the place where the file stops being usable.
@@ -72,6 +72,8 @@ def _unfolded(root: Node, file: str) -> tuple[dict[str, Json], Mapping[str, Loca
         sources.setdefault(key, Location(file, *mark, key))
         if isinstance(node.content, dict):
             mapping: dict[str, Any] = {}
+            if node.merged is not None:
+                sources.setdefault(MERGE, Location(file, *node.merged, key))
             attach(mapping)
             entries = node.content.items()
             todo += [((*path, k), at, child, partial(mapping.__setitem__, k)) for k, (at, child) in entries][::-1]

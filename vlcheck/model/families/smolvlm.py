@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TEXT_LAYERS = "model.text_model.layers"
 VISION_LAYERS = "model.vision_model.encoder.layers"
+TILES = tuple(f"<row_{number // 6 + 1}_col_{number % 6 + 1}>" for number in range(36))
+"""Tokens that say where a tile stood in its image."""
 
 
 def layer_kinds(values: Values) -> Mapping[str, Sequence[Hashable]]:
@@ -95,7 +97,7 @@ def budget(processor: Any, soft_tokens: int) -> None:
 DIALOGUE = Dialogue(
     end="<end_of_utterance>",
     batch_keys=("pixel_values", "pixel_attention_mask"),
-    image_tokens=("<image>", "<fake_token_around_image>", "<global-img>"),
+    image_tokens=("<image>", "<fake_token_around_image>", "<global-img>", *TILES),
     budget=budget,
 )
 
@@ -104,7 +106,7 @@ FALLBACK = FallbackProcessor(
     image_processor="SmolVLMImageProcessorPil",
     tokens={
         "<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2, "<global-img>": 49152,
-        **{f"<row_{i // 6 + 1}_col_{i % 6 + 1}>": 49153 + i for i in range(36)},
+        **{tile: 49153 + number for number, tile in enumerate(TILES)},
         "<fake_token_around_image>": 49189, "<image>": 49190, "<end_of_utterance>": 49279,
     },
     roles={
