@@ -1,4 +1,4 @@
-"""The live door in TRL's trainer, and in two processes that accelerate launches."""
+"""The live door in TRL's trainer, and in two processes that torch and accelerate launch."""
 
 from __future__ import annotations
 
