@@ -1,4 +1,4 @@
-"""The live door in TRL's trainer, and in two processes that accelerate launches."""
+"""The live door in TRL's trainer, and in two processes that torch and accelerate launch."""
 
 from __future__ import annotations
 
@@ -66,13 +66,19 @@ def test_trl_with_prompt_and_completion_is_sound(tmp_path):
         ("one", ("RuntimeError: vlcheck stopped this run on another process", "RunCheckFailed: vlcheck stopped")),
     ],
 )
-def test_two_processes_go_on_or_stop_together(tmp_path, fault, told):
-    """By the launcher that `accelerate launch` calls, over gloo; what one of them finds stops both."""
+@pytest.mark.parametrize("launcher", ["torch", "accelerate"])
+def test_two_processes_go_on_or_stop_together(tmp_path, fault, told, launcher):
+    """Over gloo; what one of them finds stops both. With `--cpu`, `accelerate launch` asks for mpirun or starts one."""
+    port = str(free_port())
+    by = {
+        "torch": ("torch.distributed.run", "--nproc-per-node", "2", "--master-port", port),
+        "accelerate": ("accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2",
+                       "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+                       "--main_process_port", port),
+    }  # fmt: skip
     subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()),
-         "-m", "tests.integrations.two_processes", str(tmp_path), fault],
-        check=True, timeout=300, capture_output=True, cwd=Path(__file__).parents[2],
+        [sys.executable, "-m", *by[launcher], "-m", "tests.integrations.two_processes", str(tmp_path), fault],
+        check=True, timeout=600, capture_output=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
-
     said = [(tmp_path / f"rank-{rank}.txt").read_text() for rank in (0, 1)]
     assert [line.startswith(wanted) for line, wanted in zip(said, told, strict=True)] == [True, True], said

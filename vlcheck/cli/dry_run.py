@@ -33,7 +33,7 @@ UNCONTAINED = (
 
 @guarded
 def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
-    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="Training script.", show_default=False)],
+    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="Training script or notebook.", show_default=False)],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="Its own arguments.", show_default=False)
     ] = None,
@@ -47,7 +47,7 @@ def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
     gpu: OneGpu = None,
     memory_gib: MemoryGib = None,
     seconds: Annotated[int, typer.Option(min=1, max=86_400, metavar="N", help="The script is killed then.")] = 300,
-    script_gib: Annotated[float, typer.Option(min=0.5, max=4096, metavar="N", help="Memory that it may have.")] = 8.0,
+    script_gib: Annotated[float, typer.Option(min=0.5, max=4096, metavar="N", help="Memory that it may have.")] = 4.0,
 ) -> None:
     """Run SCRIPT up to its first step, offline and in miniature, and report what it holds there.
 
@@ -61,9 +61,7 @@ def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
     from vlcheck.rules.choosing import asked, choose_live
 
     if not script.is_file():
-        fail(f"{script} is no file; allowed: a Python script")
-    if script.suffix == ".ipynb":
-        fail(f"{script} is a notebook; allowed: a Python script, as `jupyter nbconvert --to script` writes one")
+        fail(f"{script} is no file; allowed: a Python script or a notebook")
     if sys.platform != "linux":
         fail("vlcheck dry-run limits its child process as Linux does, and runs nowhere else")
     project = read_project(script.parent)
@@ -97,10 +95,13 @@ def dry_run(  # noqa: PLR0913, PLR0917  one parameter an option
         say(texts[delivery.printed], utf8=delivery.printed != "text")
     if delivery.printed != "text":
         typer.echo(_told(done), err=True, nl=False)
+    if done.failure and done.code == 0:
+        fail(done.failure)
     raise typer.Exit(done.code)
 
 
 def _told(done: Rehearsal) -> str:
     """What a reader must know of how the script ran."""
     lines = [f"replaced: {line}" for line in done.replaced] + [f"refused: {line}" for line in done.refused]
-    return "\n".join([*lines, UNCONTAINED]) + "\n"
+    stopped = [f"not taken: {done.failure}"] if done.failure and done.reports else []
+    return "\n".join([*lines, *stopped, UNCONTAINED]) + "\n"

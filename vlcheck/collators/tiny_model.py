@@ -87,11 +87,15 @@ def miniature_values(values: Values, family: Family) -> dict[str, Any]:
 
 
 def _restore_ids(tiny: dict[str, Any], full: Mapping[str, Any]) -> None:
-    for key in tiny.keys() & full.keys():
-        if isinstance(tiny[key], dict) and isinstance(full[key], Mapping):
+    """Ids and vocabularies of the full model; a second name that the tiny run has for one of them goes."""
+    for key in tuple(tiny):
+        named = str(key).endswith(("_token_id", "_token_index"))
+        if isinstance(tiny[key], dict) and isinstance(full.get(key), Mapping):
             _restore_ids(tiny[key], full[key])
-        elif str(key).startswith("vocab_size") or str(key).endswith(("_token_id", "_token_index")):
+        elif key in full and (named or str(key).startswith("vocab_size")):
             tiny[key] = full[key]
+        elif named:
+            del tiny[key]
 
 
 def _few(kinds: Sequence[Any], least: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vlcheck.spec import Lora, RunSpec
 
 
-@rule("VLC406", "unreachable-adapter", Severity.ERROR, explains=("VLC413",))
+@rule("VLC406", "unreachable-adapter", Severity.ERROR, explains=("VLC413", "VLC009"))
 def unreachable_adapter(spec: RunSpec, reach: Reach, modules: ModuleTable) -> Iterator[Finding | Examined]:
     """No gradient reaches some adapters under the run's own checkpointing settings.
 

@@ -13,6 +13,7 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass  # the cla
 
 from vlcheck.collators.tiny_model import miniature_values
 from vlcheck.integrations.description import quantization_of
+from vlcheck.integrations.rehearsal.one_row import few_labels
 from vlcheck.integrations.rehearsal.stage import Stage
 from vlcheck.model.build import transformers_config
 from vlcheck.model.config import ModelConfig, find_config
@@ -34,7 +35,7 @@ def answer(stage: Stage) -> None:
     for owner in (transformers.AutoProcessor, ProcessorMixin, transformers.AutoTokenizer):
         _processor(stage, owner)
     _config(stage)
-    _data(stage)
+    _generating(stage)
     _adapters(stage)
 
 
@@ -61,6 +62,7 @@ def _model(stage: Stage, cls: Any, name: Any, *given: Any, **options: Any) -> An
         _mark_quantised(model, quantization)
     model.tie_weights()
     materialise(model, "cpu", SEED)
+    few_labels(model)
     model.config._name_or_path = model.name_or_path = str(name)
     kind = "" if quantization is None else ", quantised"
     stage.replace(f"{name}: {type(model).__name__} in miniature{kind}, random weights ({found.origin})")
@@ -129,35 +131,19 @@ def _config(stage: Stage) -> None:
     transformers.AutoConfig.from_pretrained = classmethod(from_pretrained)
 
 
-def _data(stage: Stage) -> None:
-    """The first rows of each split, and no process beside this one."""
-    try:
-        import datasets
-    except ImportError:
-        return
-    whole, mapped, filtered = datasets.load_dataset, datasets.Dataset.map, datasets.Dataset.filter
-
-    def load_dataset(*given: Any, **options: Any) -> Any:
-        stage.mark("data")
-        loaded = whole(*given, **{**options, "num_proc": None})
-        kept = {name: _first(split, stage.rows) for name, split in loaded.items()} if isinstance(loaded, dict) else None
-        counts = sorted({stage.rows})
-        stage.replace(f"load_dataset({', '.join(map(repr, given))}): at most the first {counts[0]} rows of each split")
-        return type(loaded)(kept) if kept is not None else _first(loaded, stage.rows)
-
-    def alone(whole: Any) -> Any:
-        @functools.wraps(whole)
-        def call(self: Any, *given: Any, **options: Any) -> Any:
-            return whole(self, *given, **{**options, "num_proc": None})
-
-        return call
-
-    datasets.load_dataset = load_dataset
-    datasets.Dataset.map, datasets.Dataset.filter = alone(mapped), alone(filtered)
+ENOUGH = 4
+"""Ids that a miniature generates at most: what it says means nothing."""
 
 
-def _first(split: Any, rows: int) -> Any:
-    return split.select(range(min(rows, len(split)))) if hasattr(split, "__len__") else split.take(rows)
+def _generating(stage: Stage) -> None:
+    whole = transformers.GenerationMixin.generate
+
+    @functools.wraps(whole)
+    def generate(self: Any, *given: Any, **options: Any) -> Any:
+        stage.replace(f"generate: at most {ENOUGH} ids")
+        return whole(self, *given, **{**options, "max_new_tokens": ENOUGH, "max_length": None})
+
+    transformers.GenerationMixin.generate = generate
 
 
 def _adapters(stage: Stage) -> None:

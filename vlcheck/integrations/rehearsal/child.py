@@ -6,11 +6,14 @@ import ctypes
 import json
 import os
 import resource
-import runpy
 import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vlcheck.integrations.rehearsal.stage import Stage
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl."""
@@ -22,38 +25,35 @@ def main() -> None:
     _limit(settings["memory_bytes"], settings["seconds"])
 
     from vlcheck.integrations.rehearsal.answers import answer
+    from vlcheck.integrations.rehearsal.first_rows import cut_data
     from vlcheck.integrations.rehearsal.first_step import stop_at_first_step
     from vlcheck.integrations.rehearsal.machine import stand_in
+    from vlcheck.integrations.rehearsal.script import run_script
     from vlcheck.integrations.rehearsal.stage import Stage
     from vlcheck.integrations.rehearsal.watch import watch
 
     stage = Stage(
         Path(settings["script"]), settings["shown"], Path(settings["scratch"]), settings["rows"], settings["options"]
     )
-    for prepare in (stand_in, answer, stop_at_first_step, watch):
+    for prepare in (stand_in, answer, cut_data, stop_at_first_step, watch):
         prepare(stage)
     sys.argv[:] = [settings["script"], *settings["arguments"]]
     sys.path.insert(0, str(stage.script.parent))
     told = "the script ended before its first step"
     try:
-        runpy.run_path(str(stage.script), run_name="__main__")
+        run_script(stage)
     except BaseException as error:  # whatever a script raises, its own end included
-        told = _told(error, stage.script)
+        told = _told(error, stage)
         sys.stderr.write(traceback.format_exc())
     failure = told
     stage.end(lambda: {"failure": failure})
 
 
-def _told(error: BaseException, script: Path) -> str:
+def _told(error: BaseException, stage: Stage) -> str:
     """How a script ended, in a line."""
-    kind = type(error).__name__
-    if kind == "SystemExit":
+    if type(error).__name__ == "SystemExit":
         return f"the script ended with sys.exit({getattr(error, 'code', None)!r}) before its first step"
-    frames = traceback.extract_tb(error.__traceback__)
-    line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(script)), 1)
-    if isinstance(error, ModuleNotFoundError):
-        return f"{script.name}:{line}: the script needs {error.name}, which is not installed here"
-    return f"{script.name}:{line}: {kind}: {' '.join(str(error).split())[:600]}"
+    return stage.told(error)
 
 
 def _limit(memory_bytes: int, seconds: int) -> None:

@@ -40,6 +40,8 @@ class Source:
     """First line and number of each code cell; none for a script."""
     pins: Mapping[str, tuple[str, Location]] | None = None
     """Package to the version that a `pip install` of the notebook names, and where."""
+    magics: tuple[tuple[int, str], ...] = ()
+    """Lines of the notebook that are IPython's, not Python, and which they are, counted through all cells."""
 
     def place(self, node: ast.AST, key: str = "") -> Location:
         """Where a node stands: line and column of the script, or of the cell."""
@@ -102,6 +104,7 @@ def _notebook(file: str, text: str) -> Source:
     body: list[ast.stmt] = []
     cells: list[tuple[int, int]] = []
     pins: dict[str, tuple[str, Location]] = {}
+    magics: list[tuple[int, str]] = []
     line = 1
     for number, cell in enumerate(held, 1):
         code = _code(cell)
@@ -113,9 +116,11 @@ def _notebook(file: str, text: str) -> Source:
         plain = code.split("\n")
         if not _is_plain(code):
             plain = list(_without_magics(code, pins, partial(_placed, file, tuple(cells), column=1), line))
+            pairs = enumerate(zip(code.split("\n"), plain, strict=True), line)
+            magics += [(at, was) for at, (was, left) in pairs if was != left]
         body += _parsed("\n".join(plain), file, tuple(cells), line)
         line += max(1, len(plain))
-    return Source(file, tuple(body), tuple(cells), pins)
+    return Source(file, tuple(body), tuple(cells), pins, tuple(magics))
 
 
 def _code(cell: object) -> str | None:
