@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -29,17 +27,6 @@ def pictures_are_cut_up_once() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def rows_are_made_once() -> Iterator[None]:
-    """Processors remember too what they made of the same texts and pictures, for the tests of one file."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "transformers.processing_utils" in sys.modules:
-            from transformers.processing_utils import ProcessorMixin
-
-            patch.setattr(ProcessorMixin, "__call__", made_once(ProcessorMixin.__call__))
-        yield
-
-
-@pytest.fixture(autouse=True, scope="module")
 def tiny_models_are_built_once() -> Iterator[None]:
     """The models that take a batch are the same for the same config and ids, and keep what they answered.
 
@@ -53,38 +40,6 @@ def tiny_models_are_built_once() -> Iterator[None]:
             patch.setattr(tiny_model, "BATCHES", 16)
             patch.setattr(labels, "build_batch_model", built_once(tiny_model.build_batch_model))
         yield
-
-
-def made_once(process: Callable[..., Any]) -> Callable[..., Any]:
-    """A processor's call with a memory: the key is the processor, its settings, every text, pixel and option.
-
-    What is returned is a copy.
-    """
-    from transformers.image_processing_utils import BaseImageProcessor
-
-    from vlcheck.collators.remembered import ROOM_BYTES, pixels, plain, size_of
-
-    held: dict[Any, Any] = {}
-    room = [0]
-
-    @functools.wraps(process)
-    def call(self: Any, images: Any = None, text: Any = None, **options: Any) -> Any:
-        seen = () if images is None else pixels(images)
-        known = isinstance(getattr(self, "image_processor", None), BaseImageProcessor)
-        if not known or seen is None or not plain((text, options)):
-            return process(self, images, text, **options)
-        told = [{name: value for name, value in vars(part).items() if plain(value)} for part in (self, self.tokenizer)]
-        of = (id(self), id(self.tokenizer), len(self.tokenizer), repr(vars(self.image_processor)), *map(repr, told))
-        key = (*of, seen, repr((text, sorted(options.items()))))
-        if key not in held:
-            made = process(self, images, text, **options)
-            held[key] = made, size_of(made), self  # its id is its own as long as it is held
-            room[0] += size_of(made)
-            while room[0] > ROOM_BYTES:
-                room[0] -= held.pop(next(iter(held)))[1]
-        return copy.deepcopy(held[key][0])
-
-    return call
 
 
 def built_once(build: Callable[..., Any]) -> Callable[..., Any]:

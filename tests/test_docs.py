@@ -285,6 +285,43 @@ def test_figures_of_the_projection_are_the_measured_ones():
     assert f"2026-11-24), {len(rows())} runs" in words(DOCS / "memory.md")
 
 
+def test_figures_of_compiled_layers_are_the_measured_ones():
+    """Images a second of three sides, the last time that each was measured."""
+    file = ROOT / "fixtures/measured/trainer-h100-2026-11-27.jsonl"
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    found = {(line["name"].split()[1], line["side"], line["rows"]): line for line in lines
+             if "side" in line and " of " not in line["name"]}  # fmt: skip
+    titles = {"gemma-4-31B-it": "Gemma 4 31B", "gemma-4-E4B-it": "Gemma 4 E4B", "gemma-3-4b-it": "Gemma 3 4B",
+              "Qwen2.5-VL-7B-Instruct": "Qwen2.5-VL 7B"}  # fmt: skip
+    text = words(DOCS / "training.md")
+    for model, rows in [*((model, 16) for model in titles), ("gemma-4-31B-it", 8)]:
+        sides = [found.get((model, side, rows)) for side in ("trl", "readable", "compiled")]
+        peak = model == "gemma-4-31B-it"  # of the others, the side before left something on the card
+        shown = [
+            side and f"{side['images_per_second']:.2f}" + f" ({side['peak_gib']:.1f} GiB)" * peak for side in sides
+        ]
+        row = " | ".join([f"{titles[model]}, {rows} rows", *(each or "not measured" for each in shown)])
+        assert f"| {row} |" in text, row
+    cosines = {line["name"]: min(line["cosines"].values()) for line in lines if "cosines" in line}
+    compiled = min(value for name, value in cosines.items() if "compiled and readable" in name)
+    assert f"a cosine of {math.floor(1000 * (compiled + 5e-4)) / 1000:.3f} or more" in text
+    assert min(value for name, value in cosines.items() if "readable and trl" in name) >= 0.9999
+
+
+def test_figures_of_the_reproduction_are_the_measured_ones():
+    """What each of the article's systems names on the stand-in, with both prompts and by both scores."""
+    found: dict[str, set[tuple[int, int]]] = {}
+    for file in sorted((ROOT / "fixtures/measured").glob("reproduction-*.jsonl")):
+        for line in map(json.loads, file.read_text("utf-8").splitlines()):
+            scores = {(line[score]["correct"], line[score]["n"]) for score in ("exact", "lenient")}
+            found[line["system"]] = found.get(line["system"], set()) | scores
+    failing = ("gemma3-baseline", "gemma4-baseline", "standard-lora")
+    assert found == {**{name: {(0, 370)} for name in failing}, "qlora-all-linear": {(370, 370)}}
+    assert "0 of 370, `qlora-all-linear` 370 of 370, with either prompt and by either score" in words(
+        DOCS / "training.md"
+    )
+
+
 # --------------------------------------------------------------------------- Python that is shown
 
 

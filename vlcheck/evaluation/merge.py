@@ -21,6 +21,7 @@ from vlcheck.evaluation.merge_plan import MergePlan, merged_spec, plan_merge
 from vlcheck.evaluation.merged_logits import Logits, asked_run, compare_logits
 from vlcheck.evidence.options import Options
 from vlcheck.evidence.resolve import Evidence
+from vlcheck.gpus import show_gib
 from vlcheck.model.base_weights import INDEX, SINGLE, weight_files
 from vlcheck.model.build import check_patch
 from vlcheck.spec import RunSpec
@@ -34,7 +35,6 @@ BESIDE = (".json", ".jinja", ".model", ".txt")
 LARGEST_BESIDE_BYTES = 256 * 2**20
 MOSTLY = 0.9
 """Share of a delta that has to survive rounding, or it is told."""
-GIB = 2**30
 
 
 def merge(  # noqa: PLR0913  one parameter an option
@@ -226,6 +226,6 @@ def _counter(progress: Callable[[str], None], doing: str, total: int) -> Callabl
     def tell(count: int) -> None:
         nonlocal done
         done += count
-        progress(f"{doing} weights: {done / GIB:.1f} of {total / GIB:.1f} GiB")
+        progress(f"{doing} weights: {show_gib(done)} of {show_gib(total)}")
 
     return tell

@@ -42,7 +42,7 @@ def _same_circumstances(spec: RunSpec, state: Path) -> bool:
     """Versions, and how the effective batch is divided, on which the memory plan hangs."""
     try:
         kept = json.loads(state.read_text("utf-8"))
-        micro, accumulation, _ = kept["split"]
+        micro, accumulation, *_ = kept["split"]
         versions = kept["versions"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
