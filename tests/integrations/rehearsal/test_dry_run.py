@@ -165,4 +165,8 @@ def test_every_way_to_end_is_told_in_a_line(work, tmp_path, body, told):
 
 
 def test_a_script_that_is_not_there(vlcheck):
-    assert vlcheck("dry-run", "none.py") == (2, "", "error: none.py is no file; allowed: a Python script or a notebook\n")
+    assert vlcheck("dry-run", "none.py") == (
+        2,
+        "",
+        "error: none.py is no file; allowed: a Python script or a notebook\n",
+    )
