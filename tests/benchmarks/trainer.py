@@ -12,7 +12,6 @@ Resumable: a line that is there is not measured again.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import gc
 import itertools
@@ -32,7 +31,7 @@ import torch
 from tests.gpu.measure_runs import environment
 from tests.gpu.runs import Run
 from vlcheck.memory.batch import make_batch
-from vlcheck.memory.measure import _free_managed
+from vlcheck.memory.measure import free_managed
 from vlcheck.memory.probe import flops_of
 from vlcheck.model import catalogue
 from vlcheck.model.build import Weights, base_of, build_model
@@ -177,8 +176,7 @@ def own_steps(model: Any, run: Run, batches: Any, note: Any, device: str) -> tup
         seconds.append(clock(device) - start)
         losses.append(float(loss))
     optimizer.state.clear()
-    with contextlib.suppress(AttributeError):
-        _free_managed(getattr(optimizer, "page_mng", None))
+    free_managed(optimizer)
     return seconds, losses
 
 
@@ -232,7 +230,7 @@ def trl_steps(model: Any, run: Run, batches: Any, note: Any, device: str) -> tup
     trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer,
                          data_collator=lambda _: dict(next(taken)), callbacks=[Clock()])  # fmt: skip
     trainer.train()
-    _free_managed(getattr(getattr(trainer.optimizer, "optimizer", trainer.optimizer), "page_mng", None))
+    free_managed(getattr(trainer.optimizer, "optimizer", trainer.optimizer))
     model.zero_grad(set_to_none=True)
     return seconds, losses
 

@@ -22,15 +22,15 @@ pytestmark = [
 ]
 
 
-def started(folder: Path, kind: str = "compiled") -> subprocess.Popen:
+def started(folder: Path) -> subprocess.Popen:
     log = (folder.parent / f"{folder.name}.log").open("a")
-    command = [sys.executable, "-m", "tests.gpu.train_compiled", str(folder), kind]
+    command = [sys.executable, "-m", "tests.gpu.train_compiled", str(folder)]
     own = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # what cuBLAS needs to be deterministic
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **own})
 
 
-def finished(folder: Path, kind: str = "compiled") -> None:
-    assert started(folder, kind).wait() == 0, (folder.parent / f"{folder.name}.log").read_text()[-3000:]
+def finished(folder: Path) -> None:
+    assert started(folder).wait() == 0, (folder.parent / f"{folder.name}.log").read_text()[-3000:]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from vlcheck.evaluation.attach import digest
 from vlcheck.evaluation.merge_folder import REPORT, SCHEMA, MergeFailed, check_output, check_room, drafted
 from vlcheck.evaluation.merge_plan import MergePlan, merged_spec, plan_merge
 from vlcheck.evaluation.merged_logits import Logits, asked_run, compare_logits
-from vlcheck.evidence.options import Options
+from vlcheck.evidence.options import ALLOW_NOTHING, Options
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.gpus import show_gib
 from vlcheck.model.base_weights import INDEX, SINGLE, weight_files
@@ -29,7 +29,6 @@ from vlcheck.training.lease import on_object_storage
 from vlcheck.training.manifest import describe
 from vlcheck.versions import installed
 
-ALLOW_NOTHING = Options()
 BESIDE = (".json", ".jinja", ".model", ".txt")
 """Suffixes of a base's files that are copied: settings, tokenizer, processor, chat template; never code."""
 LARGEST_BESIDE_BYTES = 256 * 2**20

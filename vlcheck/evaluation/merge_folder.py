@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vlcheck.gpus import show_gib
 from vlcheck.spec import ConfigError, Location, Problem
+from vlcheck.training.checkpoint import sync
 from vlcheck.training.lease import Lease
 from vlcheck.training.manifest import OPENING, NotOurs, opening_text, read_document, read_opening
 
@@ -84,14 +85,14 @@ def drafted(out: Path, names: Collection[str], say: Callable[[str], None] = lamb
                 yield draft
                 lease.check()
                 (draft / OPENING).unlink()
-                _sync(draft)
+                sync(draft)
                 os.rename(draft, out)  # noqa: PTH104  Path.rename says nothing of an empty folder in the way
             except BaseException:
                 _sweep(draft, own)
                 draft.rmdir()
                 raise
         _sweep(out, ())
-        _sync(out.absolute().parent)
+        sync(out.absolute().parent)
     except OSError as refused:
         raise MergeFailed(f"{out}: nothing was written: {refused.strerror or refused}") from refused
 
@@ -129,14 +130,6 @@ def _sweep(folder: Path, names: Collection[str], but: Collection[str] = ()) -> N
         ours = entry.name in names or _LEASE.fullmatch(entry.name)
         if ours and entry.name not in but and entry.is_file(follow_symlinks=False):
             (folder / entry.name).unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Have the disk hold a folder's listing; mounts that cannot need not."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    with contextlib.suppress(OSError):
-        os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def _refusal(place: Path, fault: str) -> ConfigError:

@@ -21,7 +21,7 @@ from vlcheck.evaluation.prompting import prompting_of
 from vlcheck.evaluation.rows import Quarantine, Survey, survey, wanted_rows
 from vlcheck.evaluation.scores import Scores, score
 from vlcheck.evaluation.wrong import draw_wrong
-from vlcheck.evidence.options import Options
+from vlcheck.evidence.options import ALLOW_NOTHING, Options
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Unavailable
 from vlcheck.model.build import AdapterRefused, check_patch
@@ -36,7 +36,6 @@ from vlcheck.training.charts import draw_confusion
 from vlcheck.training.content import base_digest
 from vlcheck.versions import installed
 
-ALLOW_NOTHING = Options()
 Replies: TypeAlias = Generator[Answer | Unasked, None, None]
 
 MOST_DRAWN = 60

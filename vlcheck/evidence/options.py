@@ -20,3 +20,6 @@ class Options:
     """Read a Hub data set over the network where it is not in the cache."""
     rows: int = ROWS
     """Rows of the run's data that are collated and judged."""
+
+
+ALLOW_NOTHING = Options()

@@ -100,14 +100,15 @@ def measure(
     finally:
         model.zero_grad(set_to_none=True)
         optimizer.state.clear()
-        _free_managed(getattr(optimizer, "page_mng", None))
+        free_managed(optimizer)
         del optimizer
         _settle()
     return measured
 
 
-def _free_managed(manager: Any) -> None:
+def free_managed(optimizer: Any) -> None:
     """Give a paged optimizer's memory back: bitsandbytes never does, and the next measurement would count it."""
+    manager = getattr(optimizer, "page_mng", None)
     if manager is None or not manager.paged_tensors:
         return
     torch.cuda.synchronize()

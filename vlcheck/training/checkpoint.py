@@ -103,7 +103,7 @@ def publish(folder: Path, step: int, content: Content, identity: Identity) -> Ch
         _write(folder / MANIFEST, manifest_text(step, identity, files))
         (folder / OPENING).unlink()
         for each in (folder, folder.parent):
-            _sync(each)
+            sync(each)
     except Exception as refused:  # OSError of ours, SafetensorError of the library's for the same full disk
         with contextlib.suppress(OSError):
             remove(folder)
@@ -227,7 +227,7 @@ def taken(file: Path) -> Iterator[None]:
 def _stored(file: Path, tensors: Mapping[str, torch.Tensor]) -> Described:
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, file)
     file.chmod(READABLE)  # safetensors lets nobody else read its files
-    _sync(file)
+    sync(file)
     return describe(file)
 
 
@@ -238,7 +238,7 @@ def _write(file: Path, text: str) -> None:
         os.fsync(opened.fileno())
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the disk hold a file, or a folder's listing; mounts that cannot sync a folder need not."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
