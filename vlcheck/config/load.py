@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,12 +11,8 @@ from typing import Any
 
 from vlcheck.config import native
 from vlcheck.config.defaults import settled
-from vlcheck.config.foreign import axolotl, huggingface, llamafactory, ms_swift, trl
-from vlcheck.config.foreign.commands import completed
-from vlcheck.config.foreign.commands import is_script as is_command
-from vlcheck.config.foreign.commands import read_script as read_command
+from vlcheck.config.foreign.kinds import is_folder, is_python, is_shell
 from vlcheck.config.foreign.not_configs import refuse_keys, refuse_text
-from vlcheck.config.foreign.scripts.source import is_python
 from vlcheck.config.hardware import on_hardware
 from vlcheck.config.project import ProjectSettings, on_project
 from vlcheck.config.reading.ignores import read_ignores
@@ -28,10 +24,7 @@ from vlcheck.config.typed import fill, overruled, read_typed
 from vlcheck.finding import Json, collector
 from vlcheck.spec import ConfigError, Location, Problem, RunSpec
 
-DIALECTS = (axolotl, llamafactory, trl, ms_swift, huggingface, native)
-"""Other tools' first: vlcheck's own takes any file that has something like one of its sections."""
-
-__all__ = ["DIALECTS", "load", "load_mapping"]
+__all__ = ["load", "load_mapping"]
 
 
 @collector("reading the config")
@@ -62,15 +55,20 @@ def load(
     """
     folder = Path(os.fsdecode(path)).parent
     typed = read_typed(settings)
-    if is_command(path):
+    if is_shell(path):
+        from vlcheck.config.foreign.commands import completed
+        from vlcheck.config.foreign.commands import read_script as read_command
+
         command = read_command(path)
-        dialect = next(dialect for dialect in DIALECTS if command.dialect == dialect.NAME)
+        dialect = next(dialect for dialect in _dialects() if command.dialect == dialect.NAME)
         spec = completed(dialect.to_spec(command.document, command.sources, folder, stated=framework_version), command)
     elif is_python(path):
         from vlcheck.config.foreign.scripts.script import read_script
 
         spec = read_script(path, stated=framework_version, typed=typed)
-    elif huggingface.is_folder(path):
+    elif is_folder(path):
+        from vlcheck.config.foreign import huggingface
+
         spec = huggingface.read_folder(path, stated=framework_version)
     else:
         refuse_text(path)
@@ -95,6 +93,29 @@ def load_mapping(document: Mapping[str, Any], name: str = "<python>") -> RunSpec
     return settled(_to_spec(plain, sources, Path()))
 
 
+def _dialects() -> Iterator[Any]:
+    """Other tools' first: vlcheck's own takes any file that has something like one of its sections.
+
+    Each is imported when it is asked for: they take a tenth of a second together.
+    """
+    from vlcheck.config.foreign import axolotl
+
+    yield axolotl
+    from vlcheck.config.foreign import llamafactory
+
+    yield llamafactory
+    from vlcheck.config.foreign import trl
+
+    yield trl
+    from vlcheck.config.foreign import ms_swift
+
+    yield ms_swift
+    from vlcheck.config.foreign import huggingface
+
+    yield huggingface
+    yield native
+
+
 def _to_spec(
     document: Mapping[str, Json],
     sources: Mapping[str, Location],
@@ -103,7 +124,7 @@ def _to_spec(
     typed: Mapping[str, Json] = MappingProxyType({}),
 ) -> RunSpec:
     refuse_keys(document, sources[""])
-    for dialect in DIALECTS:
+    for dialect in (native,) if native.owns(document) else _dialects():
         if dialect.recognises(document):
             if dialect is native and MERGE in sources:
                 message = "merge key << is not part of YAML 1.2; write the keys out"
@@ -114,5 +135,5 @@ def _to_spec(
             spec: RunSpec = dialect.to_spec(document, sources, folder, stated=stated)
             return spec
     seen = ", ".join(named([key], 40) for key in list(document)[:8]) or "none"
-    known = "; ".join(f"{dialect.NAME}: {dialect.RECOGNISED_BY}" for dialect in DIALECTS)
+    known = "; ".join(f"{dialect.NAME}: {dialect.RECOGNISED_BY}" for dialect in _dialects())
     raise ConfigError(Problem(sources[""], f"unknown dialect, top-level keys: {seen}; known dialects: {known}"))

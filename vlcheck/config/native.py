@@ -57,6 +57,11 @@ class NativeConfig(BaseModel):
     gate: Gate | None = None
 
 
+def owns(document: Mapping[str, Json]) -> bool:
+    """Tell whether the file can only be vlcheck's: its `model` is a section, where every other tool has a name."""
+    return isinstance(document.get("model"), Mapping) and recognises(document)
+
+
 def recognises(document: Mapping[str, Json]) -> bool:
     """Tell whether a top-level key is a section's name, or nearly one."""
     names = sections()

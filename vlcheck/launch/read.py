@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vlcheck.config.foreign.commands import is_script
+from vlcheck.config.foreign.kinds import is_shell
 from vlcheck.config.foreign.not_configs import read_head
 from vlcheck.config.reading.mappings import plain_values
 from vlcheck.config.reading.quoting import named
@@ -37,7 +37,7 @@ def read_job(path: str | os.PathLike[str]) -> Job:
     head = read_head(path)
     if modal.recognises(head):
         return unfolded(modal.read(read_text(file), file))
-    if is_script(path) or re.search(r"^gcloud ", head, re.MULTILINE):
+    if is_shell(path) or re.search(r"^gcloud ", head, re.MULTILINE):
         return unfolded(_script(file))
     documents = [parse_yaml(text, file) for text in _documents(read_text(path))]
     known = next((each for each in documents if any(form.recognises(each[0]) for form in DOCUMENTS)), documents[0])

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from vlcheck.config.foreign.not_configs import read_head
 from vlcheck.config.reading.quoting import quoted
 from vlcheck.config.reading.scalars import plain_value
 from vlcheck.config.reading.shell_words import Word, read_commands
@@ -69,12 +68,6 @@ _LAUNCHERS = {"nproc_per_node": "num_processes", "num_processes": "num_processes
 """Flags of torchrun, accelerate and DeepSpeed's launcher that say how many processes there are."""
 _HARMLESS = frozenset(("output_dir", "run_name", "logging_dir", "hub_model_id", "report_to"))
 """Keys that may be known only when the script runs, and change nothing that is judged."""
-_SUFFIXES = (".sh", ".bash", ".slurm", ".sbatch")
-_ASSIGNED = re.compile(r"(?:export )?\w+=\S*$")
-_LAUNCHED = re.compile(
-    r"(?:\w+=\S+ )*(?:accelerate launch|torchrun|trl sft|swift sft|axolotl train|llamafactory-cli train|"
-    r"python3? \S+\.py)(?: |$)"
-)
 _HANDED_ON = re.compile(r"\$(?:[@*]|\{[@*][^}]*\})$")
 _TRAINS = re.compile(r"\.py$|^(?:trl|swift|axolotl|llamafactory-cli)$|^-m$")
 
@@ -89,16 +82,6 @@ class Command:
     unsure: dict[str, str]
     """Keys whose values only running the script would tell, with what stands there."""
     assumed: tuple[str, ...]
-
-
-def is_script(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a shell script, by its first line, its name or the command that it begins with."""
-    head = read_head(path)
-    if re.match(r"#!.*\b(?:ba|z|da|)sh\b", head) or (head and os.fsdecode(path).endswith(_SUFFIXES)):
-        return True
-    lines = (line.strip() for line in head.splitlines())
-    first = next((line for line in lines if line and not line.startswith("#") and not _ASSIGNED.match(line)), "")
-    return _LAUNCHED.match(first) is not None
 
 
 def read_script(path: str | os.PathLike[str]) -> Command:

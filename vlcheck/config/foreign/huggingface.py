@@ -100,14 +100,6 @@ def to_spec(
     return spec
 
 
-def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a folder; what the system refuses is none."""
-    try:
-        return Path(path).is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def read_folder(folder: str | os.PathLike[str], *, stated: str | None = None) -> RunSpec:
     """Read the folder of a finished adapter or of a checkpoint.
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from vlcheck.config.foreign.not_configs import read_head
 from vlcheck.config.reading.text import unprintable
 from vlcheck.spec import ConfigError, Location, Problem
 
@@ -22,9 +21,6 @@ MAX_BYTES = 8 * 1024 * 1024
 MAX_CODE = 512 * 1024
 """Characters of Python."""
 
-_PYTHON = re.compile(r"^(?:import [\w.]+|from [\w.]+ import )", re.MULTILINE)
-_PAGE = re.compile(r"^(?:```|<!DOCTYPE|<html)", re.MULTILINE)
-_NOTEBOOK = re.compile(r'"(?:nbformat|cell_type)"\s*:')
 _MAGIC = re.compile(r"(?P<indent>\s*)(?P<assigned>[\w., ]+=\s*)?[%!](?P<rest>.*)")
 _INSTALLS = re.compile(r"\b(?:pip3?|uv pip) install\b(?P<what>.*)")
 _PIN = re.compile(r"(?:^|[\s\"'])(?P<name>[A-Za-z][\w.-]*)(?:\[[\w,]*\])?==(?P<version>\d[\w.]*)")
@@ -50,18 +46,6 @@ class Source:
     def at(self, line: int, column: int, key: str = "") -> Location:
         """The place of a line that counts through all cells."""
         return _placed(self.file, self.cells, line, column, key)
-
-
-def is_python(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a Python script or a notebook, by what it begins with, or by its name."""
-    head, name = read_head(path), os.fsdecode(path)
-    if not head or (_PAGE.search(head) and not name.endswith((".py", ".ipynb"))):
-        return False
-    if name.endswith((".py", ".ipynb")):
-        return True
-    if head.lstrip().startswith("{"):
-        return _NOTEBOOK.search(head) is not None
-    return _PYTHON.search(head) is not None and not name.endswith((".md", ".rst", ".html", ".sh", ".yaml", ".yml"))
 
 
 def read_source(path: str | os.PathLike[str]) -> Source:
