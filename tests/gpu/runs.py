@@ -51,6 +51,8 @@ class Run:
     trace: bool = False
     int8: bool = False
     """LLM.int8 in place of NF4."""
+    outliers: bool = True
+    """LLM.int8 takes columns with outliers apart, as by default: what they hold depends on values."""
     reentrant: bool = False
     whole: bool = False
     """Every weight trains, in 16 bits."""
@@ -67,13 +69,28 @@ class Run:
         marks += ["bf16"] * (not self.quantised) + ["language"] * (self.targets == "language")
         marks += ["nock"] * (not self.checkpointing) + ["full"] * (self.logits == "all") + ["kbit"] * self.kbit
         marks += [self.optim] * (self.optim != "paged_adamw_8bit") + ["noamp"] * (not self.bf16)
-        marks += ["int8"] * self.int8 + ["reentrant"] * self.reentrant + ["whole"] * self.whole
+        marks += (
+            ["int8"] * self.int8
+            + ["no outliers"] * (not self.outliers)
+            + ["reentrant"] * self.reentrant
+            + ["whole"] * self.whole
+        )
         marks += [f"acc{self.accumulation}"] * (self.accumulation > 1) + [f"d{self.dropout}"] * (self.dropout != 0.05)
         return f"{short} {' '.join(marks)}"
 
     def model_key(self) -> tuple[object, ...]:
         """What the built model depends on."""
-        return self.model, self.quantised, self.rank, self.targets, self.kbit, self.dropout, self.int8, self.whole
+        return (
+            self.model,
+            self.quantised,
+            self.rank,
+            self.targets,
+            self.kbit,
+            self.dropout,
+            self.int8,
+            self.outliers,
+            self.whole,
+        )
 
     def shape(self) -> Shape:
         return Shape(rows=self.rows, tokens=self.tokens, soft_tokens=self.soft_tokens)
@@ -81,9 +98,10 @@ class Run:
     def spec(self) -> RunSpec:
         nf4 = Quantization(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                            bnb_4bit_compute_dtype="bfloat16")  # fmt: skip
+        int8 = Quantization(load_in_8bit=True, llm_int8_threshold=6.0 if self.outliers else 0.0)
         return RunSpec(
             model=ModelRef(id=self.model),
-            quantization=Quantization(load_in_8bit=True) if self.int8 else nf4 if self.quantised else None,
+            quantization=int8 if self.int8 else nf4 if self.quantised else None,
             lora=None if self.whole else Lora(
                 r=self.rank, lora_alpha=self.rank, lora_dropout=self.dropout,
                 target_modules="all-linear" if self.targets == "all-linear" else LANGUAGE,
@@ -164,7 +182,16 @@ SETTINGS: tuple[Run, ...] = (
         soft_tokens=256, rank=16, int8=True,
     ),
     *_group(
+        "Qwen/Qwen2.5-VL-7B-Instruct",
+        {}, {"rows": 4, "tokens": 1024}, {"rows": 4, "tokens": 1024, "reentrant": True},
+        {"rows": 4, "tokens": 1024, "checkpointing": False},
+        soft_tokens=256, rank=16, int8=True, outliers=False,
+    ),
+    *_group(
         "google/gemma-4-E4B-it", {}, {"rows": 4, "tokens": 1024}, soft_tokens=280, rank=16, int8=True,
+    ),
+    *_group(
+        "google/gemma-4-E4B-it", {}, {"rows": 4, "tokens": 1024}, soft_tokens=280, rank=16, int8=True, outliers=False,
     ),
     *_group(
         "HuggingFaceTB/SmolVLM2-2.2B-Instruct",

@@ -66,6 +66,8 @@ def _drawn(parameter: nn.Parameter, device: str, std: float) -> nn.Parameter:
         return nn.Parameter(torch.zeros_like(parameter, device=device), requires_grad=parameter.requires_grad)
     dtype = parameter.dtype if parameter.is_floating_point() else torch.bfloat16
     values = torch.empty(parameter.shape, dtype=dtype, device=device).normal_(std=std)
+    if isinstance(parameter, bitsandbytes.nn.Int8Params):
+        values = values.cpu()  # only on the way from there is it packed (bitsandbytes 0.50, `Int8Params.to`)
     settings = {key: value for key, value in vars(parameter).items() if key != "SCB"}
     packed: Any = type(parameter)(values, requires_grad=False, **settings).to(device)
     packed._is_hf_initialized = True  # some parents initialise their children's weights
