@@ -229,6 +229,8 @@ class Training:
     """Recompute activations in the backward pass."""
     gradient_checkpointing_kwargs: CheckpointingKwargs | None = None
     """Passed to torch's checkpoint; unset is non-reentrant in transformers 5."""
+    gradient_checkpointing_share: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Share of the language model's layers, from the first on, that are checkpointed in vlcheck's own loop."""
     torch_compile: bool = False
     """Compile the layers that repeat, in vlcheck's own loop on a GPU, where the run is long enough to earn the time."""
     kbit_preparation: bool = False

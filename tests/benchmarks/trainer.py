@@ -1,7 +1,11 @@
 """Steps of vlcheck's loop, readable and compiled, beside TRL's, on one GPU: one JSON line a side and micro-batch.
 
     python -m tests.benchmarks.trainer OUT.jsonl MODEL [--sides readable,compiled,trl] [--rows 4,8,16] [--steps 5]
-        [--tokens 512[,448,...]] [--soft-tokens 256] [--rank 64] [--dropout 0] [--seconds N] [--gradients]
+        [--tokens 512[,448,...]] [--soft-tokens 256] [--rank 64] [--dropout 0] [--share 1]
+        [--seconds N] [--gradients]
+
+`--share` is that of checkpointed layers; TRL has no such setting, and checkpoints all. A side `trl-compile` is TRL with
+transformers' `torch_compile`.
 
 Every side gets the same random weights, LoRA matrices and prebuilt batch. The first step is warm-up and not counted; a
 compiled side compiles in it. Several lengths take turns, each once before what is counted. `--gradients` keeps the
@@ -60,6 +64,7 @@ def main() -> None:
     arguments.add_argument("--soft-tokens", type=int, default=256)
     arguments.add_argument("--rank", type=int, default=64)
     arguments.add_argument("--dropout", type=float, default=0.0)
+    arguments.add_argument("--share", type=float, default=1.0)
     arguments.add_argument("--seconds", type=float, default=500)
     arguments.add_argument("--gradients", action="store_true")
     arguments.add_argument("--device", default="cuda")
@@ -79,17 +84,20 @@ def main() -> None:
     lengths = [int(each) for each in given.tokens.split(",")]
     for rows in map(int, given.rows.split(",")):
         run = Run(given.model, rows=rows, tokens=max(lengths), soft_tokens=given.soft_tokens, rank=given.rank,
-                  dropout=given.dropout, steps=given.steps)  # fmt: skip
+                  dropout=given.dropout, steps=given.steps, share=given.share)  # fmt: skip
         name = f"{side} {run.name} x{given.steps}" + f" of {given.tokens}" * (len(lengths) > 1)
         if name in done or time.monotonic() > deadline:
             continue
         row = {"name": name, "side": side, "rows": rows, "tokens": lengths, "steps": given.steps,
-               "dropout": given.dropout, "rank": given.rank, **environment()}  # fmt: skip
+               "dropout": given.dropout, "rank": given.rank, "share": given.share, **environment()}  # fmt: skip
         try:
-            model = built(run, given.device) if model is None else fresh(model)
             torch._dynamo.reset()  # graphs of another micro-batch would be made for any size
-            if side == "compiled" and not row_compiled(model):
-                compile_layers(model)
+            if model is not None:
+                fresh(model)
+            else:
+                model = built(run, given.device)
+                if side == "compiled":
+                    compile_layers(model)
             row |= measured(model, run, side, lengths, gradients=given.gradients, device=given.device)
         except torch.OutOfMemoryError as full:
             row["error"] = f"out of memory: {' '.join(str(full).split())[:160]}"
@@ -128,11 +136,6 @@ def fresh(model: Any) -> Any:
     return model
 
 
-def row_compiled(model: Any) -> bool:
-    """Whether this model's layers were compiled already."""
-    return any(module._compiled_call_impl is not None for module in model.modules())
-
-
 def measured(model: Any, run: Run, side: str, lengths: list[int], *, gradients: bool, device: str) -> dict[str, Any]:
     """Seconds and losses of each step, the peak, and what follows from them."""
     config = catalogue.lookup(run.model).config
@@ -144,7 +147,9 @@ def measured(model: Any, run: Run, side: str, lengths: list[int], *, gradients: 
         torch.cuda.reset_peak_memory_stats()
     kept: dict[str, Any] = {}
     note = functools.partial(note_gradients, model, family, kept) if gradients else None
-    seconds, losses = (trl_steps if side == "trl" else own_steps)(model, run, batches, note, device)
+    seconds, losses = (
+        functools.partial(trl_steps, compiled=side == "trl-compile") if side.startswith("trl") else own_steps
+    )(model, run, batches, note, device)
     counted = seconds[len(lengths) :]
     step = statistics.median(counted)
     flops = flops_of(model, family, run.shape())
@@ -180,7 +185,9 @@ def own_steps(model: Any, run: Run, batches: Any, note: Any, device: str) -> tup
     return seconds, losses
 
 
-def trl_steps(model: Any, run: Run, batches: Any, note: Any, device: str) -> tuple[list[float], list[float]]:
+def trl_steps(
+    model: Any, run: Run, batches: Any, note: Any, device: str, *, compiled: bool = False
+) -> tuple[list[float], list[float]]:
     """Optimizer steps of TRL's `SFTTrainer` with its fused head and the same settings."""
     import datasets
     import transformers
@@ -224,7 +231,7 @@ def trl_steps(model: Any, run: Run, batches: Any, note: Any, device: str) -> tup
         learning_rate=settings.learning_rate, lr_scheduler_type="constant", max_grad_norm=settings.max_grad_norm,
         weight_decay=settings.weight_decay, logging_steps=1, save_strategy="no", report_to="none", max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False, disable_tqdm=True,
-        use_cpu=device != "cuda", logging_nan_inf_filter=False, dataloader_pin_memory=False,
+        use_cpu=device != "cuda", torch_compile=compiled, logging_nan_inf_filter=False, dataloader_pin_memory=False,
     )  # fmt: skip
     rows = datasets.Dataset.from_dict({"row": list(range(run.rows * run.steps))})
     trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer,

@@ -14,7 +14,8 @@ from transformers import GenerationConfig
 from vlcheck.collators.tiny_model import build_batch_model
 from vlcheck.data.conversation import Conversation, Picture, Turn
 from vlcheck.evidence.resolve import Evidence
-from vlcheck.model.build import base_of, prepare_for_training
+from vlcheck.model.build import base_of
+from vlcheck.model.training_mode import prepare_for_training
 from vlcheck.processing.generate import Answer, Unasked, answer_tokens, end_ids, evaluate, generate, spoken
 from vlcheck.processing.labels import IGNORE_INDEX
 from vlcheck.spec import Lora, ModelRef, RunSpec

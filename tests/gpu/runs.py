@@ -54,12 +54,14 @@ class Run:
     outliers: bool = True
     """LLM.int8 takes columns with outliers apart, as by default: what they hold depends on values."""
     reentrant: bool = False
+    share: float = 1.0
+    """Share of the layers that are checkpointed."""
     whole: bool = False
     """Every weight trains, in 16 bits."""
 
     @property
     def split(self) -> str:
-        return "settings" if self.int8 or self.whole else SPLIT[self.model]
+        return "settings" if self.int8 or self.whole or self.share != 1 else SPLIT[self.model]
 
     @property
     def name(self) -> str:
@@ -69,28 +71,15 @@ class Run:
         marks += ["bf16"] * (not self.quantised) + ["language"] * (self.targets == "language")
         marks += ["nock"] * (not self.checkpointing) + ["full"] * (self.logits == "all") + ["kbit"] * self.kbit
         marks += [self.optim] * (self.optim != "paged_adamw_8bit") + ["noamp"] * (not self.bf16)
-        marks += (
-            ["int8"] * self.int8
-            + ["no outliers"] * (not self.outliers)
-            + ["reentrant"] * self.reentrant
-            + ["whole"] * self.whole
-        )
+        marks += ["int8"] * self.int8 + ["no outliers"] * (not self.outliers) + ["reentrant"] * self.reentrant
+        marks += ["whole"] * self.whole + [f"share{self.share}"] * (self.share != 1)
         marks += [f"acc{self.accumulation}"] * (self.accumulation > 1) + [f"d{self.dropout}"] * (self.dropout != 0.05)
         return f"{short} {' '.join(marks)}"
 
     def model_key(self) -> tuple[object, ...]:
         """What the built model depends on."""
-        return (
-            self.model,
-            self.quantised,
-            self.rank,
-            self.targets,
-            self.kbit,
-            self.dropout,
-            self.int8,
-            self.outliers,
-            self.whole,
-        )
+        settings = self.targets, self.kbit, self.dropout, self.int8, self.outliers, self.whole, self.share
+        return self.model, self.quantised, self.rank, *settings
 
     def shape(self) -> Shape:
         return Shape(rows=self.rows, tokens=self.tokens, soft_tokens=self.soft_tokens)
@@ -110,7 +99,7 @@ class Run:
             training=Training(
                 per_device_train_batch_size=self.rows, gradient_accumulation_steps=self.accumulation,
                 optim=self.optim, bf16=self.bf16, gradient_checkpointing=self.checkpointing, logits=self.logits,
-                kbit_preparation=self.kbit,
+                kbit_preparation=self.kbit, gradient_checkpointing_share=self.share,
                 gradient_checkpointing_kwargs=CheckpointingKwargs(use_reentrant=self.reentrant),
             ),
         )  # fmt: skip
@@ -193,6 +182,8 @@ SETTINGS: tuple[Run, ...] = (
     *_group(
         "google/gemma-4-E4B-it", {}, {"rows": 4, "tokens": 1024}, soft_tokens=280, rank=16, int8=True, outliers=False,
     ),
+    *_group("Qwen/Qwen2.5-VL-7B-Instruct", {"rows": 4, "tokens": 1024, "share": 0.5}, soft_tokens=256, rank=16),
+    *_group("google/gemma-4-E4B-it", {"rows": 4, "tokens": 1024, "share": 0.5}, soft_tokens=280, rank=16),
     *_group(
         "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
         {"optim": "adamw_torch_fused"}, {"optim": "adamw_torch"}, {"optim": "adamw_8bit"}, {"optim": "adafactor"},

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from vlcheck.model import catalogue
-from vlcheck.model.build import Weights, base_of, build_model, prepare_for_training, transformers_config
+from vlcheck.model.build import Weights, base_of, build_model, transformers_config
 from vlcheck.model.families import family_of
 from vlcheck.model.modules import tabulate
 from vlcheck.model.reference import build_reference
+from vlcheck.model.training_mode import prepare_for_training
 from vlcheck.spec import CheckpointingKwargs, Lora, ModelRef, Quantization, RunSpec, Training
 
 pytestmark = [

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tests import tiny
-from tests.memory.test_project import spec
+from tests.memory.test_project import H100, spec
 from vlcheck.memory.micro import MicroStep
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.shape import Shape
@@ -37,6 +37,7 @@ DEEPER = {
     "Qwen3-VL": partial(catalogued, "Qwen/Qwen3-VL-8B-Instruct"),
 }
 TEXT = "model.language_model.layers"
+TEXT_INSIDE = f"base_model.model.{TEXT}"
 SHAPE = Shape(rows=2, tokens=64, soft_tokens=16)
 LLAVA = tiny.llava_deep()
 
@@ -101,3 +102,21 @@ def in_order(tape: Tape) -> list[list[int]]:
         else:
             runs[-1].append(event)
     return [sorted(run) for run in runs]
+
+
+def test_a_share_of_the_layers_checkpointed_takes_what_lies_between():
+    """Layers that keep their activations are no stand-ins for those that do not, and the last ones are the ones."""
+    peaks = []
+    for share in (1.0, 0.5):
+        simulation = Simulation(spec(gradient_checkpointing_share=share), LLAVA, family_of(LLAVA))
+        few, every = (
+            MicroStep(simulation.step_model, simulation.settings, SHAPE, whole=whole).run()[0]
+            for whole in (False, True)
+        )
+        assert in_order(few) == in_order(every)
+        peaks.append(simulation.plan(H100, SHAPE).of("activations"))
+    none = Simulation(spec(gradient_checkpointing=False), LLAVA, family_of(LLAVA)).plan(H100, SHAPE).of("activations")
+    assert peaks[0] < peaks[1] < none
+    checkpointed = [layer.gradient_checkpointing for layer in simulation.model.get_submodule(TEXT_INSIDE)]
+    assert checkpointed == sorted(checkpointed, reverse=True)
+    assert sum(checkpointed) == len(checkpointed) // 2

@@ -124,10 +124,16 @@ def test_a_layer_that_the_compiler_gives_up_runs_as_it_is_written():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [tiny.gemma4, tiny.gemma4_per_layer, tiny.gemma3], ids=lambda make: make.__name__)
-def test_compiled_layers_agree_with_readable_ones_at_every_size(config):
+@pytest.mark.parametrize(
+    ("config", "soft"), [(tiny.gemma4, 16), (tiny.gemma4_per_layer, 16), (tiny.gemma3, 4)],
+    ids=["gemma4", "gemma4_per_layer", "gemma3"],
+)  # fmt: skip
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_compiled_layers_agree_with_readable_ones_at_every_size(config, soft, share):
     values = config()
-    spec = replace(recipe(), lora=replace(recipe().lora, lora_dropout=0.0, exclude_modules=".*audio.*"))
+    spec = recipe()
+    spec = replace(spec, training=replace(spec.training, gradient_checkpointing_share=share))
+    spec = replace(spec, lora=replace(recipe().lora, lora_dropout=0.0, exclude_modules=".*audio.*"))
     settings = settings_of(spec)
     model = build_model(spec, Weights.RANDOM, config=values, device="cpu", seed=3)
     prepare(model, settings)
@@ -136,7 +142,7 @@ def test_compiled_layers_agree_with_readable_ones_at_every_size(config):
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.05)
-    batches = [make_batch(family_of(values), values, Shape(rows=rows, tokens=tokens, soft_tokens=16))
+    batches = [make_batch(family_of(values), values, Shape(rows=rows, tokens=tokens, soft_tokens=soft))
                for rows, tokens in ((2, 96), (2, 112), (1, 80))]  # fmt: skip
 
     def gradients() -> list[tuple[float, dict[str, torch.Tensor]]]:

@@ -64,7 +64,7 @@ class StepWork:
     """LoRA matrices that train."""
     flops: float
     """Of forward and backward, without recomputed layers."""
-    checkpointing: bool
+    checkpointing: float
     rows: int = 1
     """Rows of a micro-batch."""
 
@@ -94,8 +94,8 @@ def micro_batch(work: StepWork, gpu: Gpu) -> Span:
     Args:
         gpu: a card without a known rate is taken to be bound by its launches.
     """
-    launching = LAUNCH_SECONDS * work.adapters * (1 if work.checkpointing else WITHOUT_RECOMPUTING)
-    flops = work.flops * (RECOMPUTED if work.checkpointing else 1)
+    launching = LAUNCH_SECONDS * work.adapters * (WITHOUT_RECOMPUTING + work.checkpointing * (1 - WITHOUT_RECOMPUTING))
+    flops = work.flops * (1 + work.checkpointing * (RECOMPUTED - 1))
     rate = UTILISATION * gpu.teraflops * 1e12
     likely = max(launching, flops / rate if rate else 0.0)
     return banded(likely, BAND if gpu.measured else UNMEASURED_BAND)

@@ -38,7 +38,9 @@ def changes(settings: StepSettings) -> list[tuple[str, StepSettings]]:
     if not settings.optimizer.startswith("paged"):
         then("optim: paged_adamw_8bit", optimizer="paged_adamw_8bit")
     if not settings.checkpointing:
-        then("gradient_checkpointing: true", checkpointing=True)
+        then("gradient_checkpointing: true", checkpointing=1)
+    elif settings.checkpointing < 1:
+        then("gradient_checkpointing_share: 1", checkpointing=1)
     rows = settings.rows
     effective = rows * settings.accumulation
     while rows > 1:

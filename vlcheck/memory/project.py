@@ -92,7 +92,7 @@ class Simulation:
         self.optimized = Optimized.of(self.model)
         self.cached = tuple(cached_layers(base_of(self.model), family))
         self.stored = tuple(stored(self.model))
-        self._tapes: dict[tuple[Shape, bool, str, bool], list[TakenStep]] = {}
+        self._tapes: dict[tuple[Shape, float, str, bool], list[TakenStep]] = {}
         self._evaluations: dict[tuple[Shape, Arch, str], Tape] = {}
         self._plans: dict[tuple[Shape, int, int, StepSettings], MemoryPlan] = {}
 
@@ -206,7 +206,7 @@ class Simulation:
             taken.append(known)
         return known
 
-    def _between(self, key: tuple[Shape, bool, str, bool], arch: Arch) -> TakenStep | None:
+    def _between(self, key: tuple[Shape, float, str, bool], arch: Arch) -> TakenStep | None:
         """A step of rows between those of two that were simulated with the kernels of this card."""
         shape, same = key[0], key[1:]
         tried = [each[0] for each, steps in self._tapes.items() if each[1:] == same and steps]

@@ -221,7 +221,7 @@ def _bytes_of_a_rank(simulation: Simulation, settings: StepSettings, shape: Shap
     fixed = sum(p.numel() * (times * p.element_size() + copies) for p in adapters)
     fixed += sum(sum(state_sizes(p, settings.optimizer)) for p in adapters)
     fixed += managed_size(Optimized(tuple(adapters)), settings)
-    pairs = len(adapters) / 2 / (LAYERS_AT_LEAST if settings.checkpointing else 1)
+    pairs = len(adapters) / 2 / (LAYERS_AT_LEAST if settings.checkpointing == 1 else 1)
     return fixed / own + NARROW_BYTES * pairs * shape.rows * shape.tokens
 
 
@@ -258,11 +258,11 @@ def _recommend(
     fitting = [rows for rows in range(min(most, effective), 0, -1) if effective % rows == 0]
     for rows in fitting:
         steps = effective // rows
-        changed = replace(settings, accumulation=steps, checkpointing=True)
+        changed = replace(settings, accumulation=steps, checkpointing=settings.checkpointing or 1)
         full = simulation.plan(card, replace(shape, rows=rows), changed)
         if full.verdict is not FitVerdict.FITS:
             continue
-        changed = replace(changed, checkpointing=False)
+        changed = replace(changed, checkpointing=0)
         none = simulation.plan(card, replace(shape, rows=rows), changed)
         if none.verdict is FitVerdict.FITS:
             return Recommended(rows, steps, False, none.driver_bytes)

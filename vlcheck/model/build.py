@@ -235,22 +235,6 @@ def lora_config(lora: Lora) -> Any:
     return LoraConfig(**values)
 
 
-def prepare_for_training(model: nn.Module, *, checkpointing: bool, reentrant: bool | None = None) -> None:
-    """Put a model into training mode, with checkpointing as trainers have it: inputs need gradients, no cache.
-
-    Args:
-        checkpointing: compute activations again in the backward pass.
-        reentrant: kind of checkpointing; None leaves it to transformers.
-    """
-    model.train()
-    if checkpointing:
-        given = {} if reentrant is None else {"use_reentrant": reentrant}
-        base: Any = base_of(model)
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=given or None)
-        base.enable_input_require_grads()
-        base.config.use_cache = False
-
-
 def base_of(model: nn.Module) -> nn.Module:
     """The transformers model inside PEFT, DDP, FSDP or torch.compile."""
     while True:

@@ -20,13 +20,13 @@ from vlcheck.model.build import (
     adapt,
     base_of,
     build_base,
-    prepare_for_training,
     takes_model,
     transformers_config,
 )
 from vlcheck.model.family import Family, Part, Values
 from vlcheck.model.modules import ModuleRow, ModuleTable
 from vlcheck.model.random_weights import materialise, seeded
+from vlcheck.model.training_mode import prepare_for_training
 from vlcheck.spec import Lora, RunSpec
 
 SEED = 0

@@ -17,7 +17,7 @@ NOT_LEARNT = frozenset((
     "training.output_dir", "training.logging_steps", "training.save_strategy", "training.save_steps",
     "training.save_total_limit", "training.per_device_eval_batch_size", "training.dataloader_num_workers",
     "data.max_unreadable", "training.report_to", "training.run_name", "training.freeze", "training.assistant_only_loss",
-    "training.completion_only_loss", "training.torch_compile",
+    "training.completion_only_loss", "training.torch_compile", "training.gradient_checkpointing_share",
 ))  # fmt: skip
 """Settings that change nothing of what is learnt; TRL's, which this loop refuses, among them."""
 EVALUATION = frozenset((

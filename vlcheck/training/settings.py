@@ -61,8 +61,8 @@ class StepSettings:
     """Micro-batch: rows that one GPU sees at once."""
     accumulation: int
     """Micro-batches of one optimizer step."""
-    checkpointing: bool
-    """Whether activations are computed again in the backward pass."""
+    checkpointing: float
+    """Share of the language model's layers whose activations are computed again; 0 without checkpointing anywhere."""
     reentrant: bool | None
     """Kind of checkpointing; None leaves it to transformers."""
     precision: str | None
@@ -129,11 +129,12 @@ def _answers(training: Training) -> int:
 def settings_of(spec: RunSpec) -> StepSettings:
     """What a run's steps read of it."""
     training, asked = spec.training, spec.model.attention
+    own_loop = training.framework in (None, "vlcheck")
     evaluates = training.eval_strategy != "no" and spec.data.eval_split is not None
     return StepSettings(
         rows=training.per_device_train_batch_size,
         accumulation=training.gradient_accumulation_steps,
-        checkpointing=training.gradient_checkpointing,
+        checkpointing=training.gradient_checkpointing and (training.gradient_checkpointing_share if own_loop else 1),
         reentrant=training.reentrant,
         precision="bf16" if training.bf16 else "fp16" if training.fp16 else None,
         compiled=training.torch_compile,
@@ -148,7 +149,7 @@ def settings_of(spec: RunSpec) -> StepSettings:
         max_grad_norm=training.max_grad_norm,
         gpus=spec.hardware.count,
         sharding=sharding_of(training),
-        own_loop=training.framework in (None, "vlcheck"),
+        own_loop=own_loop,
         eval_rows=training.per_device_eval_batch_size if evaluates else 0,
         answers=_answers(training),
     )

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlcheck.model.build import base_of, prepare_for_training
+from vlcheck.model.build import base_of
+from vlcheck.model.training_mode import prepare_for_training
 from vlcheck.processing.collator import Batch
 from vlcheck.processing.labels import IGNORE_INDEX
 from vlcheck.training.settings import StepSettings
@@ -38,7 +39,7 @@ def switch_checkpointing(model: nn.Module, settings: StepSettings) -> None:
     """Switch checkpointing of a prepared model on or off, as other settings ask."""
     base: Any = base_of(model)
     if settings.checkpointing:
-        prepare_for_training(model, checkpointing=True, reentrant=settings.reentrant)
+        prepare_for_training(model, checkpointing=settings.checkpointing, reentrant=settings.reentrant)
     else:
         base.gradient_checkpointing_disable()
 
