@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integrations import live_samples as live
+from tests.integrations.test_callback import trainer_of
 from tests.training.test_loss import free_port
 from vlcheck import RunCheckCallback, RunCheckFailed, Severity, check_run
 
@@ -39,13 +42,50 @@ def test_trl_s_collator_supervises_everything_by_default(tmp_path):
     """Its rows, columns dropped, and its collator; both doors say the same."""
     trainer = sft(tmp_path, split=False)
 
-    report = check_run(trainer)
+    report, here = check_run(trainer), this_line()
 
-    assert [o.rule.code for o in report.found(Severity.ERROR) if not o.explained_by] == ["VLC207"]
+    (found,) = [o for o in report.found(Severity.ERROR) if not o.explained_by]
+    assert found.rule.code == "VLC207"
+    assert str(found.findings[0].where) == here
     assert report.spec.training.framework == "trl"
     trainer.add_callback(RunCheckCallback())
-    with pytest.raises(RunCheckFailed, match="VLC207 everything-supervised"):
+    with pytest.raises(RunCheckFailed, match="VLC207 everything-supervised") as stopped:
         trainer.train()
+    assert f"{Path(here).parent}{os.sep}test_trl_and_processes.py:" in str(stopped.value)
+
+
+def this_line() -> str:
+    """Where it is called, as reports name places."""
+    frame = sys._getframe(1)
+    return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+class Shifted:
+    """A collator of one's own, its labels one place off."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, rows):
+        batch = self.inner(rows)
+        return {**batch, "labels": batch["labels"].roll(1, dims=1)}
+
+
+@pytest.mark.parametrize("wrap", [lambda each: each, functools.partial], ids=["object", "partial"])
+def test_a_finding_names_the_line_of_one_s_own_code(tmp_path, wrap):
+    """Labels: the collator's; all else: where the trainer was built, for a callback that is handed to it."""
+    parts = live.sound()
+    parts.collator = wrap(Shifted(parts.collator))
+    looking = RunCheckCallback(None, rows=2, select=("VLC212",))
+    trainer, here = trainer_of(parts, tmp_path, looking), this_line()
+    held = {"model": trainer.model, "train_dataloader": trainer.get_train_dataloader()}
+    looking.on_train_begin(trainer.args, None, None, processing_class=parts.processor, **held)
+
+    (found,) = looking.reports[0].found(Severity.ERROR)
+    line = Shifted.__call__.__code__.co_firstlineno
+    assert str(found.findings[0].where) == f"{here.rpartition(':')[0]}:{line}"
+    built = looking.reports[0].spec.where("lora.target_modules")
+    assert Path(built.file).name == "test_callback.py"  # `trainer_of` there builds it
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from transformers import TrainerCallback
 from vlcheck.finding import Report, Severity
 from vlcheck.integrations.check_run import ROWS, autocast_of, framework_of, of_trainer
 from vlcheck.integrations.job import Job, Split, judge, whole_batch, with_step
-from vlcheck.spec import ConfigError, Framework, Intent
+from vlcheck.integrations.places import called_at, collator_at
+from vlcheck.spec import ConfigError, Framework, Intent, Location
 
 LOG = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class RunCheckFailed(Exception):
     def __init__(self, report: Report, at_least: Severity) -> None:
         roots = [each for each in report.found(at_least) if not each.explained_by]
         found = [(each.rule, finding) for each in roots for finding in each.findings]
-        told = "".join(f"\n  {rule.code} {rule.name}: {finding.message}" for rule, finding in found)
+        told = "".join(f"\n  {rule.code} {rule.name}: {finding.message} ({finding.where})" for rule, finding in found)
         super().__init__(f"vlcheck stopped this run before its first step:{told}")
         self.report = report
 
@@ -67,10 +68,16 @@ class RunCheckCallback(TrainerCallback):  # type: ignore[misc]  # transformers d
         self._job: Job | None = None
         self._hook: Any = None
         self._step_seen = False
+        self._sources: dict[str, Location] = {}
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        """Remember the line that builds the trainer, which is given all that is judged."""
+        self._sources = called_at()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         """Judge model, rows and optimizer."""
         self._step_seen = False
+        self._sources = self._sources or called_at()
         self._job = begun(self._trainer, args, parts)
         self._look(self._job, ignore=("VLC007", "VLC009", "VLC010"))
         if torch.cuda.is_available():
@@ -142,7 +149,13 @@ class RunCheckCallback(TrainerCallback):  # type: ignore[misc]  # transformers d
             rules = tuple(code for code in select if not self._select or code.startswith(self._select))
             if select and not rules:
                 return None
-            return judge(job, **self._options, select=rules or self._select, ignore=(*ignore, *self._ignore))
+            return judge(
+                job,
+                **self._options,
+                sources={**self._sources, **collator_at(job.training.collate)},
+                select=rules or self._select,
+                ignore=(*ignore, *self._ignore),
+            )
         except ConfigError as error:
             LOG.warning("this run was not judged: %s", error)
             return None

@@ -11,6 +11,7 @@ from torch import nn
 
 from vlcheck.finding import Report
 from vlcheck.integrations.job import Job, Split, judge
+from vlcheck.integrations.places import called_at, collator_at
 from vlcheck.spec import Framework, Intent
 
 ROWS = 8
@@ -65,11 +66,13 @@ def check_run(  # noqa: PLR0913  one parameter a part of a run
     if eval_batches:
         parts["evaluation"] = _split(eval_batches, collator or job.evaluation.collate, "eval_batches")
     given = {name: part for name, part in parts.items() if part is not None}
+    job = Job(**{**vars(job), **given})
     return judge(
-        Job(**{**vars(job), **given}),
+        job,
         rows=rows,
         intent=Intent(answers=answers),
         modalities=modalities,
+        sources={**called_at(), **collator_at(job.training.collate)},
         select=tuple(select),
         ignore=tuple(ignore),
         progress=progress,

@@ -38,7 +38,8 @@ def where(spec: RunSpec, checks: CollatorChecks) -> Location:
     """The place that chose the collator."""
     if checks.ours:
         return spec.where("data")
-    return spec.where("data.collator" if spec.data.collator or not named(spec) else "training.framework")
+    own = "data.collator" in spec.sources or spec.data.collator is not None or not named(spec)
+    return spec.where("data.collator" if own else "training.framework")
 
 
 DEFAULTS = Weight(

@@ -35,5 +35,5 @@ def test_the_same_script_by_three_doors(vlcheck, work, tmp_path, monkeypatch):  
 
     trainer = sft(tmp_path, split=False)
     trainer.add_callback(RunCheckCallback())
-    with pytest.raises(RunCheckFailed, match="VLC207 everything-supervised"):
+    with pytest.raises(RunCheckFailed, match=r"VLC207 everything-supervised: .* \(\S*test_three_doors\.py:\d+\)"):
         trainer.train()

@@ -12,6 +12,7 @@ from vlcheck.engine import report_on
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Report, Severity
 from vlcheck.integrations.job import Job, evidence_of, judge
+from vlcheck.integrations.places import collator_at
 from vlcheck.integrations.rehearsal.stage import Stage
 from vlcheck.model.config import find_config
 from vlcheck.reports import RENDERERS
@@ -49,7 +50,8 @@ def _report(stage: Stage, job: Job) -> Report:
     options = stage.options
     chosen: dict[str, Any] = {"select": tuple(options["select"]), "ignore": tuple(options["ignore"])}
     rows = min(stage.rows, ROWS)
-    report = judge(job, rows=rows, sources=stage.sources(), **chosen)
+    sources = {**stage.sources(), **collator_at(job.training.collate, stage.place_in)}
+    report = judge(job, rows=rows, sources=sources, **chosen)
     outcomes = tuple(outcome for outcome in report.outcomes if not outcome.rule.code.startswith("VLC3"))
     report = replace(report, outcomes=outcomes)
     if not (options["gpu"] or options["memory_gib"]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.config.foreign.scripts.source import Source
+from vlcheck.integrations.places import as_place, calling_line
 from vlcheck.spec import Location
 
 
@@ -51,6 +51,10 @@ class Stage:
             return Location(file, line, 1, key)
         return dataclasses.replace(self.source, file=file).at(line, 1, key)
 
+    def place_in(self, file: str, line: int, key: str) -> Location:
+        """A line of the script as the report calls it, or of a file that it imports."""
+        return self.place(self.shown, line, key) if file == self.code_name else as_place(file, line, key)
+
     def replace(self, what: str) -> None:
         """Note that something was answered in another's place."""
         if what not in self.replaced:
@@ -72,11 +76,8 @@ class Stage:
 
     def line(self) -> int | None:
         """The line that the script is at; None outside of it."""
-        frame = sys._getframe(1)
-        name = self.code_name
-        while frame is not None and frame.f_code.co_filename != name:
-            frame = frame.f_back  # type: ignore[assignment]
-        return None if frame is None else frame.f_lineno
+        found = calling_line(lambda file, module: file == self.code_name)
+        return found[1] if found is not None else None
 
     def told(self, error: BaseException) -> str:
         """How a script failed, in a line."""
