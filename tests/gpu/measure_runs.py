@@ -25,10 +25,10 @@ import torch
 from tests.gpu.runs import RUNS, SETTINGS, Run
 from vlcheck.memory.measure import measure
 from vlcheck.model import catalogue
-from vlcheck.model.build import Weights, base_of, build_model
+from vlcheck.model.build import Weights, build_model
 from vlcheck.model.families import family_of
 from vlcheck.training.settings import settings_of
-from vlcheck.training.step import prepare
+from vlcheck.training.step import prepare, switch_checkpointing
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
 
@@ -62,7 +62,7 @@ def main() -> None:
                 held = (run.model_key(), build(run))
                 row["build_seconds"] = round(time.perf_counter() - start, 2)
             model, spec, values = held[1], run.spec(), catalogue.lookup(run.model).config
-            switch_checkpointing(model, run)
+            switch_checkpointing(model, settings_of(spec))
             traced = given.traces if run.trace else None
             if traced:
                 torch.cuda.memory._record_memory_history(enabled="all", context=None, max_entries=2_000_000)
@@ -86,14 +86,6 @@ def build(run: Run) -> Any:
     model = build_model(spec, Weights.RANDOM, config=catalogue.lookup(run.model).config, device="cuda")
     prepare(model, settings_of(spec))
     return model
-
-
-def switch_checkpointing(model: Any, run: Run) -> None:
-    base = base_of(model)
-    if run.checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": run.reentrant})
-    else:
-        base.gradient_checkpointing_disable()
 
 
 def environment() -> dict[str, str]:

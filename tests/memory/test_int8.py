@@ -69,6 +69,13 @@ def test_int8_layers_that_stand_for_others_give_the_tape_of_all():
     assert in_order(few) == in_order(every)
 
 
+def test_without_outlier_columns_a_run_takes_what_one_does_that_has_none():
+    """A product keeps the type of its input: fp16 beside a bf16 stream would make the rest of the model fp32."""
+    taken = simulated().plan(H100, SHAPE).of("activations")
+    off = replace(int8(), quantization=Quantization(load_in_8bit=True, llm_int8_threshold=0.0))
+    assert Simulation(off, GEMMA, family_of(GEMMA)).plan(H100, SHAPE).of("activations") == taken
+
+
 def test_products_take_their_int32_result_and_a_copy():
     """A product of n rows and N columns: 4nN in int32, 2nN in fp16, then the result; a mask beside fp16 inputs."""
     simulation = simulated()

@@ -233,7 +233,7 @@ def _int8_product(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
     """The product in int32, expanded to fp16, then cast to the type that is wanted (0.50, `cuda/ops.py`)."""
     mixed = op is torch.ops.bitsandbytes.int8_mixed_scaled_mm.default
     left, right = args[1:3] if mixed else args[:2]
-    dtype = args[0].dtype if mixed else kwargs.get("dtype") or torch.float16
+    dtype = args[0].dtype if mixed else args[5] if len(args) > 5 else torch.float16  # torch hands all on by place
     shape = (*left.shape[:-1], right.shape[0])
     count = math.prod(shape)
     with mode.blocks.while_held(4 * count, *[2 * count] * (dtype is not torch.float16), cause="dequantisation"):
