@@ -290,7 +290,7 @@ def test_figures_of_compiled_layers_are_the_measured_ones():
     file = ROOT / "fixtures/measured/trainer-h100-2026-11-27.jsonl"
     lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     found = {(line["name"].split()[1], line["side"], line["rows"]): line for line in lines
-             if "side" in line and " of " not in line["name"]}  # fmt: skip
+             if "images_per_second" in line and line.get("share", 1) == 1 and " of " not in line["name"]}  # fmt: skip
     titles = {"gemma-4-31B-it": "Gemma 4 31B", "gemma-4-E4B-it": "Gemma 4 E4B", "gemma-3-4b-it": "Gemma 3 4B",
               "Qwen2.5-VL-7B-Instruct": "Qwen2.5-VL 7B"}  # fmt: skip
     text = words(DOCS / "training.md")
