@@ -25,7 +25,8 @@ FILES = sorted(path for path in JOBS.glob("*/*") if path.parent.name != "upstrea
 TODAY = date(2026, 11, 27)
 WORK = StepWork(adapters=1202, flops=6.9e13, checkpointing=True)
 """Of a row of 512 tokens of the 31B with rank 64 on all linear layers."""
-HOST = Host(checkpoint_bytes=62_545_000_000, adapter_bytes=2_150_000_000, memory_bytes=0, merge_bytes=0, disk_bytes=0)
+HOST = Host(checkpoint_bytes=62_545_000_000, adapter_bytes=2_150_000_000, trained=537_500_000, memory_bytes=0,
+            merge_bytes=0, disk_bytes=0)  # fmt: skip
 CARDS = {"cloud-run": "rtx-pro-6000", "gcloud": "rtx-pro-6000", "terraform": "rtx-pro-6000"}
 
 

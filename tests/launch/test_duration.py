@@ -12,8 +12,8 @@ import pytest
 
 import vlcheck
 from tests.gpu.runs import RUNS
-from tests.launch.runs import JOBS, codes, judged, spec_for
-from vlcheck.evidence.launch import work_of
+from tests.launch.runs import HOST, JOBS, codes, judged, spec_for
+from vlcheck.evidence.launch import saving_size, work_of
 from vlcheck.gpus import gpu
 from vlcheck.launch.cost import cost_of
 from vlcheck.launch.duration import BAND, Duration, Span, StepWork, micro_batch, show_time, steps_of
@@ -239,3 +239,15 @@ def test_a_file_without_steps_is_refused(tmp_path, text):
     for path in (tmp_path / "metrics.jsonl", tmp_path, tmp_path / "none"):
         with pytest.raises(ConfigError, match=r"holds no steps|cannot be read"):
             read_step_seconds(path)
+
+
+@pytest.mark.parametrize(
+    ("optim", "bf16", "fp32"),
+    [("adamw_torch", 2 + 4, 4 + 8), ("paged_adamw_8bit", 2 + 2, 4 + 2), ("sgd", 2, 4), ("adafactor", 2, 4)],
+)
+def test_a_checkpoint_holds_what_trains_and_the_state_of_its_own_width(optim, bf16, fp32):
+    """A full fine-tune trains 16-bit weights, adapters are fp32; bytes a value."""
+    run = replace(spec_for("launch"), training=replace(spec_for("launch").training, optim=optim))
+    for width, size in ((2, bf16), (4, fp32)):
+        host = replace(HOST, trained=1000, adapter_bytes=1000 * width)
+        assert saving_size(run, host) == 1000 * size

@@ -42,8 +42,6 @@ FIRST_STEP = Span(0.5, 4, 30)
 """What the first step takes longer: kernels are compiled and chosen (0.5 to 8 s were measured)."""
 SEVERAL_GPUS = 1.2
 """Factor of a step on several GPUs: 1.27 s became 1.52 on two H100 (two-gpus-2026-11-27.jsonl)."""
-STATE_BYTES = {"sgd": 0, "adafactor": 1}
-"""Bytes of optimizer state a trained parameter; Adam's has 8, and 2 in 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -198,10 +196,13 @@ def duration(  # noqa: PLR0913, PLR0917  one parameter a piece of evidence
 
 @collector("adding up a checkpoint")
 def saving_size(spec: RunSpec, host: Host) -> int:
-    """Bytes of one checkpoint: adapters in fp32, and the optimizer's state."""
+    """Bytes of one checkpoint: what trains, and the optimizer's state, Adam's of two values a weight and as wide as it
+    or of 8 bits; Adafactor's rows and columns are little beside it.
+    """
     name = spec.training.optim
-    state = STATE_BYTES.get(name, 2 if "8bit" in name else 8)
-    return host.adapter_bytes + state * (host.adapter_bytes // 4)
+    if name in ("sgd", "adafactor"):
+        return host.adapter_bytes
+    return host.adapter_bytes + 2 * (host.trained if "8bit" in name else host.adapter_bytes)
 
 
 @collector("projecting how long a checkpoint takes")
@@ -216,7 +217,7 @@ def saving(spec: RunSpec, duration: Duration, saving_size: int, output: Output) 
 def _micro_batch(spec: RunSpec, card: Gpu, plan: MemoryPlan, work: StepWork) -> tuple[Span, str]:
     quantised = spec.quantization is not None and spec.quantization.load_in_4bit
     shape = plan.shape.typical or plan.shape
-    if quantised and work.checkpointing and (spec.lora and spec.lora.target_modules) == "all-linear":
+    if quantised and work.checkpointing == 1 and (spec.lora and spec.lora.target_modules) == "all-linear":
         found = measured_step(spec.model.id, card.name, shape.rows, shape.tokens)
         if found is not None:
             basis = f"{found.seconds:g} s measured for {found.rows} x {found.tokens} tokens on the {card.title}"

@@ -22,6 +22,8 @@ class Host:
     """The base on disk, 16 bits a parameter."""
     adapter_bytes: int
     """One saved adapter, as it is trained; without adapters, every weight that is."""
+    trained: int
+    """Values that train."""
     memory_bytes: int
     """Main memory while training: the process and, where files count against it, the checkpoint."""
     merge_bytes: int
@@ -42,11 +44,13 @@ def host_of(reference: nn.Module, peft: nn.Module, *, platform: str, kept: int) 
     checkpoint = sum(2 * p.numel() for p in base.parameters()) + sum(
         b.numel() * b.element_size() for b in base.buffers()
     )
-    adapter = sum(p.numel() * p.element_size() for p in peft.parameters() if p.requires_grad)
+    trained = [p for p in peft.parameters() if p.requires_grad]
+    adapter = sum(p.numel() * p.element_size() for p in trained)
     largest = max((p.numel() for p in base.parameters()), default=0)
     return Host(
         checkpoint_bytes=checkpoint,
         adapter_bytes=adapter,
+        trained=sum(p.numel() for p in trained),
         memory_bytes=PROCESS_BYTES + (checkpoint if platform in FILES_IN_MEMORY else 0),
         merge_bytes=0 if base_of(peft) is peft else checkpoint + adapter + 4 * largest,
         disk_bytes=checkpoint + 3 * adapter * max(1, kept),
