@@ -157,24 +157,33 @@ class Run:
         return {**usual, **(own(self.model()) if own else {}), **self.given}
 
     def known(self) -> dict[str, Any]:
-        """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
+        """Evidence that is handed in: the run's own, and what is the same for every run of its model.
+
+        A planted fault of data is in files and sizes, not in what labels are put on, so our collator is judged on
+        built-in rows; and a patch is of the model that is adapted, not of the one that batches are tried on.
+        """
         shared: dict[str, Any] = {}
         if self.changes.keys() <= {"data", "given", "origin"}:
             shared |= adapted_model(self.model)
         if "gpu" in self.given:
             shared |= model_on_a_card(self.model, self.changes["training"], self.changes["attn"])
-        other_collator = getattr(self.changes.get("data"), "collator", None) is not None
-        if not (other_collator or self.changes.keys() & {"patch", "framework", "given"}):
-            shared |= judged_labels(self.model, with_rows="data" not in self.changes)
+        data = self.changes.get("data")
+        other_collator = getattr(data, "collator", None) is not None
+        if not (other_collator or self.changes.keys() & {"framework", "given"}):
+            shared |= judged_labels(self.model, with_rows=data is None or callable(data))
         return shared | self.handed()
 
     def audit(self, folder: Path, **options: Any) -> Report:
         """Audit it, undoing whatever its patch changed."""
         return self.collected(folder).audit(**options)
 
-    def collected(self, folder: Path, rules: Iterable[Rule] = ()) -> Collected:
-        """Write the run to a folder, and collect what these rules are judged on."""
-        spec, known = self.spec(folder), self.known()
+    def collected(self, folder: Path, rules: Iterable[Rule] = (), *, alone: bool = False) -> Collected:
+        """Write the run to a folder, and collect what these rules are judged on.
+
+        Args:
+            alone: share nothing with other runs.
+        """
+        spec, known = self.spec(folder), self.handed() if alone else self.known()
         names = {name for rule in rules for name in inspect.signature(rule.check).parameters}
         with patches.undone():
             evidence = Evidence(spec, known, allow_code=True, offline=True, rows=ROWS)
