@@ -84,6 +84,19 @@ def _judged_labels(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 @cache
+def judged_collator(model: Callable[[], dict[str, Any]], given: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What the label rules see of a collator that is handed in: the same for every rule whose sound run it is."""
+    known = {"config": ModelConfig(model(), "test"), "reference": _judged_labels(model)["reference"]}
+    evidence = Evidence(BASE, {**known, **_given(model, given)}, offline=True)
+    return gathered(evidence, ("own_collator", "checks"))
+
+
+@cache
+def _given(model: Callable[[], dict[str, Any]], given: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return given(model())
+
+
+@cache
 def adapted_model(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the rules see of the base's adapted model: the same for every run that differs in data and labels alone."""
     reference = _judged_labels(model)["reference"]
@@ -154,7 +167,7 @@ class Run:
         if "stored" not in self.changes:  # the sound base stores its clip bounds, and its weights nowhere
             usual["stored_base"] = StoredBase(115)
         own = self.changes.get("given")
-        return {**usual, **(own(self.model()) if own else {}), **self.given}
+        return {**usual, **(_given(self.model, own) if own else {}), **self.given}
 
     def known(self) -> dict[str, Any]:
         """Evidence that is handed in: the run's own, and what is the same for every run of its model.
@@ -165,6 +178,8 @@ class Run:
         shared: dict[str, Any] = {}
         if self.changes.keys() <= {"data", "given", "origin"}:
             shared |= adapted_model(self.model)
+        if self.changes.keys() == {"given"}:
+            shared |= judged_collator(self.model, self.changes["given"])
         if "gpu" in self.given:
             shared |= model_on_a_card(self.model, self.changes["training"], self.changes["attn"])
         data = self.changes.get("data")
@@ -185,6 +200,8 @@ class Run:
         """
         spec, known = self.spec(folder), self.handed() if alone else self.known()
         names = {name for rule in rules for name in inspect.signature(rule.check).parameters}
+        if "earlier" not in known:  # a snapshot is made where there is one to hold it against
+            names.discard("snapshot")
         with patches.undone():
             evidence = Evidence(spec, known, allow_code=True, offline=True, rows=ROWS)
             return Collected(spec, {**gathered(evidence, sorted(names - {"spec", "options"})), **known})
