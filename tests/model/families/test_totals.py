@@ -146,6 +146,7 @@ def padded_rows(hub_id: str) -> int:
     return (text["vocab_size"] - 257_152) * text["hidden_size"]
 
 
+@pytest.mark.slow
 def test_keras_is_one_and_google_are_five():
     """The explanations above explain few models."""
     assert sum(padded_rows(hub_id) > 0 for hub_id in PUBLISHED) == 1
