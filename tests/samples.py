@@ -169,11 +169,14 @@ class Run:
         own = self.changes.get("given")
         return {**usual, **(_given(self.model, own) if own else {}), **self.given}
 
-    def known(self) -> dict[str, Any]:
+    def known(self, *, with_labels: bool = True) -> dict[str, Any]:
         """Evidence that is handed in: the run's own, and what is the same for every run of its model.
 
         A planted fault of data is in files and sizes, not in what labels are put on, so our collator is judged on
         built-in rows; and a patch is of the model that is adapted, not of the one that batches are tried on.
+
+        Args:
+            with_labels: whether any rule that is to be judged sees labels.
         """
         shared: dict[str, Any] = {}
         if self.changes.keys() <= {"data", "given", "origin"}:
@@ -184,7 +187,7 @@ class Run:
             shared |= model_on_a_card(self.model, self.changes["training"], self.changes["attn"])
         data = self.changes.get("data")
         other_collator = getattr(data, "collator", None) is not None
-        if not (other_collator or self.changes.keys() & {"framework", "given"}):
+        if with_labels and not (other_collator or self.changes.keys() & {"framework", "given"}):
             shared |= judged_labels(self.model, with_rows=data is None or callable(data))
         return shared | self.handed()
 
@@ -198,8 +201,9 @@ class Run:
         Args:
             alone: share nothing with other runs.
         """
-        spec, known = self.spec(folder), self.handed() if alone else self.known()
         names = {name for rule in rules for name in inspect.signature(rule.check).parameters}
+        labelled = not names or bool(names & {*LABELS})
+        spec, known = self.spec(folder), self.handed() if alone else self.known(with_labels=labelled)
         if "earlier" not in known:  # a snapshot is made where there is one to hold it against
             names.discard("snapshot")
         with patches.undone():
