@@ -84,6 +84,19 @@ def _judged_labels(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 @cache
+def judged_collator(model: Callable[[], dict[str, Any]], given: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """What the label rules see of a collator that is handed in: the same for every rule whose sound run it is."""
+    known = {"config": ModelConfig(model(), "test"), "reference": _judged_labels(model)["reference"]}
+    evidence = Evidence(BASE, {**known, **_given(model, given)}, offline=True)
+    return gathered(evidence, ("own_collator", "checks"))
+
+
+@cache
+def _given(model: Callable[[], dict[str, Any]], given: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return given(model())
+
+
+@cache
 def adapted_model(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the rules see of the base's adapted model: the same for every run that differs in data and labels alone."""
     reference = _judged_labels(model)["reference"]
@@ -154,28 +167,45 @@ class Run:
         if "stored" not in self.changes:  # the sound base stores its clip bounds, and its weights nowhere
             usual["stored_base"] = StoredBase(115)
         own = self.changes.get("given")
-        return {**usual, **(own(self.model()) if own else {}), **self.given}
+        return {**usual, **(_given(self.model, own) if own else {}), **self.given}
 
-    def known(self) -> dict[str, Any]:
-        """Evidence that is handed in: the run's own, and what is the same for every run of its model."""
+    def known(self, *, with_labels: bool = True) -> dict[str, Any]:
+        """Evidence that is handed in: the run's own, and what is the same for every run of its model.
+
+        A planted fault of data is in files and sizes, not in what labels are put on, so our collator is judged on
+        built-in rows; and a patch is of the model that is adapted, not of the one that batches are tried on.
+
+        Args:
+            with_labels: whether any rule that is to be judged sees labels.
+        """
         shared: dict[str, Any] = {}
         if self.changes.keys() <= {"data", "given", "origin"}:
             shared |= adapted_model(self.model)
+        if self.changes.keys() == {"given"}:
+            shared |= judged_collator(self.model, self.changes["given"])
         if "gpu" in self.given:
             shared |= model_on_a_card(self.model, self.changes["training"], self.changes["attn"])
-        other_collator = getattr(self.changes.get("data"), "collator", None) is not None
-        if not (other_collator or self.changes.keys() & {"patch", "framework", "given"}):
-            shared |= judged_labels(self.model, with_rows="data" not in self.changes)
+        data = self.changes.get("data")
+        other_collator = getattr(data, "collator", None) is not None
+        if with_labels and not (other_collator or self.changes.keys() & {"framework", "given"}):
+            shared |= judged_labels(self.model, with_rows=data is None or callable(data))
         return shared | self.handed()
 
     def audit(self, folder: Path, **options: Any) -> Report:
         """Audit it, undoing whatever its patch changed."""
         return self.collected(folder).audit(**options)
 
-    def collected(self, folder: Path, rules: Iterable[Rule] = ()) -> Collected:
-        """Write the run to a folder, and collect what these rules are judged on."""
-        spec, known = self.spec(folder), self.known()
+    def collected(self, folder: Path, rules: Iterable[Rule] = (), *, alone: bool = False) -> Collected:
+        """Write the run to a folder, and collect what these rules are judged on.
+
+        Args:
+            alone: share nothing with other runs.
+        """
         names = {name for rule in rules for name in inspect.signature(rule.check).parameters}
+        labelled = not names or bool(names & {*LABELS})
+        spec, known = self.spec(folder), self.handed() if alone else self.known(with_labels=labelled)
+        if "earlier" not in known:  # a snapshot is made where there is one to hold it against
+            names.discard("snapshot")
         with patches.undone():
             evidence = Evidence(spec, known, allow_code=True, offline=True, rows=ROWS)
             return Collected(spec, {**gathered(evidence, sorted(names - {"spec", "options"})), **known})

@@ -14,6 +14,7 @@ import vlcheck.rules
 from tests import tiny
 from tests.broken import patches
 from tests.samples import LANGUAGE, SOUND, run, targets
+from tests.tiny import no_projection
 from vlcheck import engine
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, Verdict, Weight, rule
@@ -152,7 +153,7 @@ def test_live_model_stands_in_for_the_skeleton(tmp_path):
     described = run(lora=targets(LANGUAGE)).spec(tmp_path)
     model = live(tmp_path)
 
-    report = vlcheck.audit(described, offline=True, model=model)
+    report = vlcheck.audit(described, offline=True, projection=no_projection, model=model)
 
     assert codes(report) == set()
     assert report.remarks[0].startswith("the model object that was handed in was judged")
@@ -167,7 +168,7 @@ def test_live_model_is_left_as_it_was(tmp_path):
     flags = [p.requires_grad for p in model.parameters()]
     state = torch.random.get_rng_state()
 
-    vlcheck.audit(SOUND.spec(tmp_path), offline=True, model=model)
+    vlcheck.audit(SOUND.spec(tmp_path), offline=True, projection=no_projection, model=model)
 
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert flags == [p.requires_grad for p in model.parameters()]
@@ -177,7 +178,9 @@ def test_live_model_is_left_as_it_was(tmp_path):
 
 def test_live_model_that_lost_its_wrappers(tmp_path):
     """Unwrapping in a user's script is found in the model itself."""
-    report = vlcheck.audit(SOUND.spec(tmp_path), offline=True, model=live(tmp_path, patches.replaced))
+    report = vlcheck.audit(
+        SOUND.spec(tmp_path), offline=True, projection=no_projection, model=live(tmp_path, patches.replaced)
+    )
 
     assert codes(report) == {"VLC104"}
 
@@ -186,7 +189,7 @@ def test_live_model_under_patched_classes(tmp_path):
     """The reference is transformers' own even where the process runs with patched classes."""
     with patches.undone():
         patches.around()
-        report = vlcheck.audit(SOUND.spec(tmp_path), offline=True, model=live(tmp_path))
+        report = vlcheck.audit(SOUND.spec(tmp_path), offline=True, projection=no_projection, model=live(tmp_path))
 
     assert codes(report) == {"VLC103", "VLC105"}
 
@@ -198,7 +201,7 @@ def test_live_model_with_frozen_adapters(tmp_path):
         if "vision_tower" in name:
             parameter.requires_grad_(False)
 
-    report = vlcheck.audit(SOUND.spec(tmp_path), offline=True, model=model)
+    report = vlcheck.audit(SOUND.spec(tmp_path), offline=True, projection=no_projection, model=model)
 
     assert codes(report) == {"VLC402"}
 
@@ -208,7 +211,7 @@ def test_wrapped_live_model(tmp_path):
     outer = nn.Module()
     outer.module = live(tmp_path)
 
-    assert codes(vlcheck.audit(SOUND.spec(tmp_path), offline=True, model=outer)) == set()
+    assert codes(vlcheck.audit(SOUND.spec(tmp_path), offline=True, projection=no_projection, model=outer)) == set()
 
 
 def test_patch_is_not_run_unless_allowed(tmp_path):

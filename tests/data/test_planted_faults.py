@@ -113,6 +113,7 @@ def pets(**fields) -> RunSpec:
     return run_on(PETS, **{**columns, **fields})
 
 
+@pytest.mark.slow
 @needs_pets
 def test_sound_photos_are_silent_as_one_split(tmp_path):
     """All 940 in one split: nothing is raised."""

@@ -69,10 +69,10 @@ def test_a_checkpoint_around_the_hooks_is_one_pass(reentrant):
     assert (older.sizes, older.events, older_gradients) == (newer.sizes, newer.events, gradients)
 
 
-@pytest.mark.parametrize("checkpointing", [True, False])
-@pytest.mark.parametrize("values", [
-    *(pytest.param(make, id=name) for name, make in DEEP.items()),
-    *(pytest.param(make, id=name, marks=pytest.mark.slow) for name, make in DEEPER.items()),
+@pytest.mark.parametrize(("values", "checkpointing"), [
+    pytest.param(make, checkpointing, id=f"{name}-{checkpointing}",
+                 marks=() if name in DEEP and (checkpointing or name == "llava") else pytest.mark.slow)
+    for name, make in (DEEP | DEEPER).items() for checkpointing in (True, False)
 ])  # fmt: skip
 def test_layers_that_stand_for_others_give_the_tape_of_all(values, checkpointing):
     """Every block at its place, every moment, every gradient: whether the layers run one by one or a few for all."""

@@ -92,9 +92,17 @@ def test_quantised_skeleton_equals_from_pretrained(quantization, tmp_path):
     assert ("4bit" in type(projection).__name__) == (quantization.load_in_4bit)
 
 
-@pytest.mark.parametrize("quantization", [None, NF4, Quantization(load_in_8bit=True)], ids=["bf16", "nf4", "int8"])
-@pytest.mark.parametrize("values", [tiny.gemma4(audio=True), tiny.gemma4(experts=True), tiny.gemma3()],
-                         ids=["gemma4-audio", "gemma4-experts", "gemma3"])  # fmt: skip
+QUANTISED = {"bf16": None, "nf4": NF4, "int8": Quantization(load_in_8bit=True)}
+VALUES = {"gemma4-audio": tiny.gemma4(audio=True), "gemma4-experts": tiny.gemma4(experts=True), "gemma3": tiny.gemma3()}
+PAIRED = {"gemma4-audio": "bf16", "gemma4-experts": "nf4", "gemma3": "int8"}
+"""Each model and each storage once; the other pairs wait for `-m slow`."""
+
+
+@pytest.mark.parametrize(("values", "quantization"), [
+    pytest.param(VALUES[name], QUANTISED[storage], id=f"{name}-{storage}",
+                 marks=() if PAIRED[name] == storage else pytest.mark.slow)
+    for name in VALUES for storage in QUANTISED
+])  # fmt: skip
 def test_tables_of_all_three_builds_are_equal(values, quantization, tmp_path):
     """What the audit saw on meta is what random weights and a real load give: part, type, size, adapter, every row."""
     random_base(values).save_pretrained(tmp_path)

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tests.broken import patches
-from tests.samples import ROWS, Collected, Run
+from tests.samples import BASE, ROWS, Collected, Run, model_on_a_card
 from vlcheck import spec as description
 from vlcheck.engine import audit
 from vlcheck.evidence.collectors import COLLECTORS
@@ -82,8 +82,11 @@ def assert_works(sample: Run, collected: Collected, asked: Collection[str], besi
 
 def judged(sample: Run, spec: RunSpec, selected: tuple[str, ...]) -> Report:
     """The report on a run that differs from a sample's in its description alone."""
+    known = sample.handed()
+    if "gpu" in known and all(getattr(spec, each) == getattr(BASE, each) for each in ("lora", "quantization", "data")):
+        known |= model_on_a_card(sample.model, spec.training, spec.model.attn_implementation)
     with patches.undone():
-        return audit(spec, allow_code=True, offline=True, rows=ROWS, select=selected, **sample.handed())
+        return audit(spec, allow_code=True, offline=True, rows=ROWS, select=selected, **known)
 
 
 def key(code: str, finding: Finding) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import torch
 
 from tests import tiny
 from tests.broken import patches
-from tests.samples import SOUND, judged_labels, run, targets, unclipped
+from tests.samples import SOUND, run, targets, unclipped
 from vlcheck import engine
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.finding import Verdict
@@ -82,7 +82,7 @@ def test_targets_do_what_the_row_says(row, clip, tmp_path):
     """
     this = run(tiny.gemma4 if clip else unclipped, lora=row.lora, patch=row.patch, intent=Intent())
     with patches.undone():
-        evidence = Evidence(this.spec(tmp_path), judged_labels(this.model), allow_code=True, offline=True)
+        evidence = Evidence(this.spec(tmp_path), this.known(), allow_code=True, offline=True)
         outcomes = {rule.code: engine.run(rule, evidence) for rule in RULES}
 
     found = {code for code, outcome in outcomes.items() if outcome.verdict is Verdict.FOUND}

@@ -24,7 +24,13 @@ MODELS = {
     "gemma4-experts": tiny.gemma4(experts=True),
     "gemma3": tiny.gemma3(),
 }
-PLANTED = [(model, fault) for model in ("gemma4", "gemma3") for fault in FAULTS if FAULTS[fault].where(MODELS[model])]
+PLANTED = [
+    pytest.param(model, fault, marks=() if turn or not FAULTS[fault].where(MODELS[other]) else pytest.mark.slow)
+    for number, fault in enumerate(FAULTS)
+    for model, other, turn in (("gemma4", "gemma3", number % 2), ("gemma3", "gemma4", not number % 2))
+    if FAULTS[fault].where(MODELS[model])
+]
+"""Each fault in one of two models in turn, where both can have it; in both at `-m slow`."""
 WRONG = {code: name for name, fault in reversed(FAULTS.items()) for code in fault.codes.split()}
 RIGHT = {"VLC706": "with a full copy", "VLC707": "with a full copy", "VLC713": "of this base"}
 

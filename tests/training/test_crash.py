@@ -56,7 +56,7 @@ def test_terminated(tmp_path, whole):
 
 def test_two_on_one_folder(tmp_path, whole):
     """No adapter is lost, none is mixed of two runs, and the record is one run's."""
-    check(crash.trials("pair", tmp_path, 3, whole=whole, steps=SHORT), 3)
+    check(crash.trials("pair", tmp_path, 2, whole=whole, steps=SHORT), 2)
 
 
 def test_a_process_that_collates_is_killed(tmp_path, whole):

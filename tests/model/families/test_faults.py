@@ -37,16 +37,13 @@ NOTED = {"google/gemma-4-26B-A4B-it": {"VLC106", "VLC217"}, "llava-hf/llava-onev
 """Notes on every run of these: wrappers that clip nothing, a prompt that rendered turns do not start with."""
 
 
-def turns(first: int) -> list:
-    """One model of every structure, every second of them at `-m slow` alone."""
-    return [
-        pytest.param(each, marks=[] if number % 2 == first else pytest.mark.slow)
-        for number, each in enumerate(SMALLEST)
-    ]
+TURNS = {fault: SMALLEST[first::4] for first, fault in enumerate(("language", "tower", "checkpointing", "head"))}
 
 
-EVEN, ODD = (pytest.mark.parametrize("hub_id", turns(first), scope="module") for first in (0, 1))
-"""Each structure takes its turn at two of four faults, and at all of them with `-m slow`."""
+def turn(fault: str) -> pytest.MarkDecorator:
+    """Each structure takes its turn at one of four faults, and at all of them with `-m slow`."""
+    every = [pytest.param(each, marks=() if each in TURNS[fault] else pytest.mark.slow) for each in SMALLEST]
+    return pytest.mark.parametrize("hub_id", every, scope="module")
 
 
 def codes(hub_id: str, folder, lora: Lora, **changes) -> set[str]:
@@ -59,7 +56,7 @@ def codes(hub_id: str, folder, lora: Lora, **changes) -> set[str]:
     return found - NOTED.get(hub_id, set())
 
 
-@EVEN
+@turn("language")
 def test_language_model_not_adapted(hub_id, tmp_path):
     """VLC401, whatever the other parts are called."""
     lora = Lora(r=4, lora_alpha=4, target_modules=only(hub_id, Part.VISION, Part.PROJECTOR))
@@ -67,7 +64,7 @@ def test_language_model_not_adapted(hub_id, tmp_path):
     assert codes(hub_id, tmp_path, lora) == {"VLC401"}
 
 
-@ODD
+@turn("tower")
 def test_tower_not_adapted_against_intent(hub_id, tmp_path):
     """VLC402; where there is no tower, the projector is what was meant: VLC403."""
     left = (Part.LANGUAGE,) if hub_id in TOWERLESS else (Part.LANGUAGE, Part.PROJECTOR)
@@ -84,7 +81,7 @@ def test_nothing_matches(hub_id, tmp_path):
     assert codes(hub_id, tmp_path, lora) == {"VLC102", "VLC109"}
 
 
-@ODD
+@turn("head")
 def test_head_saved(hub_id, tmp_path):
     """VLC409 where the head is tied to the embeddings, and only there."""
     lora = replace(sound(hub_id).lora, modules_to_save=("lm_head",))
@@ -110,7 +107,7 @@ def test_experts_and_router(hub_id, changes, experts, expected, tmp_path):
     assert codes(hub_id, tmp_path, lora, intent=replace(intent(hub_id), experts=experts)) == expected
 
 
-@EVEN
+@turn("checkpointing")
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_reentrant_checkpointing_starves_some_towers(hub_id, tmp_path):
     """VLC406, with adapters in the layers alone, in the families whose tower transformers cannot wake."""
@@ -133,14 +130,13 @@ def layer_lists(hub_id: str) -> tuple[str, ...]:
 
 def test_every_verdict_is_seen_by_default():
     """The turns leave out no structure, and neither kind of head, tower and checkpointing."""
-    even, odd = (set(SMALLEST[first::2]) for first in (0, 1))
+    seen = {fault: set(structures) for fault, structures in TURNS.items()}
 
-    assert even | odd == set(SMALLEST)
-    assert odd & TIED
-    assert odd - TIED
-    assert even & STARVED
-    assert even - STARVED
-    assert (even & TOWERLESS) <= TOWERLESS <= even | odd
+    assert set().union(*seen.values()) == set(SMALLEST) >= TOWERLESS
+    assert seen["head"] & TIED
+    assert seen["head"] - TIED
+    assert seen["checkpointing"] & STARVED
+    assert seen["checkpointing"] - STARVED
 
 
 def test_ties_and_towers_are_those_of_the_models():

@@ -13,7 +13,7 @@ KINDS = (
     "empty tensors", "tower at its start", "all at its start", "nan", "mixed types",
 )  # fmt: skip
 PLANTED = [(hub_id, kind) for hub_id in SMALLEST for kind in KINDS if FAULTS[kind].where(miniature(hub_id))]
-EACH = 4
+EACH = 6
 """A kind is planted by default in one of so many structures, the next kind in those beside them."""
 
 
@@ -35,7 +35,7 @@ def assert_found(hub_id: str, kind: str, folder) -> None:
 
 @pytest.mark.parametrize(("hub_id", "kind"), SAMPLED)
 def test_planted_fault_is_found(hub_id, kind, tmp_path):
-    """A quarter of the kinds that a structure can have."""
+    """A sixth of the kinds that a structure can have."""
     assert_found(hub_id, kind, tmp_path / "adapter")
 
 

@@ -31,7 +31,12 @@ def no_labels(hub_id: str) -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.parametrize("hub_id", SMALLEST)
+BY_DEFAULT = [pytest.param(hub_id, marks=[] if number % 2 else pytest.mark.slow) for number, hub_id in
+              enumerate(SMALLEST)]  # fmt: skip
+"""Every second structure; `test_faults.py` has the miniatures of all."""
+
+
+@pytest.mark.parametrize("hub_id", BY_DEFAULT)
 @pytest.mark.parametrize("given", [labels, pytest.param(no_labels, marks=pytest.mark.slow)])
 def test_sound_run_of_every_structure_is_silent_and_looked_at(hub_id, given):
     """`all-linear`: no error and no warning from any rule, census and gradient of every part.

@@ -27,10 +27,18 @@ SHARED = Path(__file__).parents[4] / "shared" / "data" / "configs"
 RECORDED = json.loads((SHARED / "param-parts.json").read_text()) if SHARED.is_dir() else {}
 NAMED = re.compile(r"[-_](\d+(?:\.\d+)?)([BbM])(?:-|$)")
 """A size in a model's name; the total of a mixture's first number counts."""
+FEW = (*SMALLEST, *KIN, *PARTS_ONLY)
+"""One model of each structure; larger ones of the same structure wait for `-m slow`."""
 PUBLISHED = [each.hub_id for each in ENTRIES if each.published_parameters is not None]
 
 
-@pytest.mark.parametrize("hub_id", PUBLISHED)
+def few(ids: list[str]) -> pytest.MarkDecorator:
+    """A test of each, those of another size at `-m slow` alone."""
+    every = [pytest.param(hub_id, marks=() if hub_id in FEW else pytest.mark.slow) for hub_id in ids]
+    return pytest.mark.parametrize("hub_id", every)
+
+
+@few(PUBLISHED)
 def test_total_is_the_published_one(hub_id):
     """Parameters, what a checkpoint counts beside them, and no rest."""
     total = parameters(hub_id) + counted_buffers(hub_id) + shared_caches(hub_id) - padded_rows(hub_id)
@@ -38,7 +46,7 @@ def test_total_is_the_published_one(hub_id):
     assert total == entry(hub_id).published_parameters
 
 
-@pytest.mark.parametrize("hub_id", [hub_id for hub_id in IDS if hub_id.split("/")[1] in RECORDED])
+@few([hub_id for hub_id in IDS if hub_id.split("/")[1] in RECORDED])
 def test_model_builds_and_its_totals_are_recorded(hub_id):
     """The parameter total, and that of every top-level module, equal the table beside the configs."""
     recorded = RECORDED[hub_id.split("/")[1]]
@@ -49,9 +57,7 @@ def test_model_builds_and_its_totals_are_recorded(hub_id):
         assert sum(p.numel() for p in inside) == total, root
 
 
-@pytest.mark.parametrize("hub_id", [
-    pytest.param(hub_id, marks=() if hub_id in (*SMALLEST, *KIN, *PARTS_ONLY) else pytest.mark.slow) for hub_id in IDS
-])  # fmt: skip
+@few(IDS)
 def test_parts_add_up_to_the_model(hub_id):
     """No parameter is counted twice or left out, tied ones aside, which are counted at both ends."""
     model = reference(hub_id)
@@ -140,6 +146,7 @@ def padded_rows(hub_id: str) -> int:
     return (text["vocab_size"] - 257_152) * text["hidden_size"]
 
 
+@pytest.mark.slow
 def test_keras_is_one_and_google_are_five():
     """The explanations above explain few models."""
     assert sum(padded_rows(hub_id) > 0 for hub_id in PUBLISHED) == 1
