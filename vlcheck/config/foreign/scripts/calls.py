@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vlcheck.config.foreign.scripts import methods, pure
-from vlcheck.config.foreign.scripts.objects import attribute, is_parse, parsed, text_of
+from vlcheck.config.foreign.scripts.objects import attribute, text_of
+from vlcheck.config.foreign.scripts.parsers import is_parse, parsed
 from vlcheck.config.foreign.scripts.scope import DEEPEST, Scope, choose, written
 from vlcheck.config.foreign.scripts.values import (
     CARD,
@@ -62,6 +63,10 @@ def called(callee: Value, arguments: list[Value], keywords: dict[str, Value], re
             return kept
         case Own():
             return followed(callee, arguments, keywords, scope, where, rest)
+        case Made(callee="functools.partial", arguments=[inner, *first]):
+            return called(
+                inner, [*first, *arguments], {**callee.keywords, **keywords}, [*callee.rest, *rest], scope, node
+            )
         case Unknown():
             return callee
     return _kept(Made(where=where, callee=".__call__", of=callee, arguments=arguments, keywords=keywords), scope, node)
@@ -74,12 +79,32 @@ def _worked_out(path: str, arguments: list[Value], keywords: dict[str, Value], s
         return followed(arguments[0], [], {}, scope, where)
     if path == "builtins.getattr" and len(arguments) > 1 and (name := text_of(arguments[1])) is not None:
         return attribute(arguments[0], name, where)
+    if (own := _environment(path, arguments, keywords, scope, where)) is not None:
+        return own
     if path in _CARD:
         return Plain(where=where, value=True, said=(f"{CARD}{path} ({line_of(where)})",))
     found = pure.function(path, arguments, keywords, where)
     if found is None and pure.is_known(path):
         return next((value for value in arguments if isinstance(value, Unknown)), None)
     return found
+
+
+def _environment(path: str, arguments: list[Value], keywords: Mapping[str, Value], scope: Scope,
+                 where: Location) -> Value | None:  # fmt: skip
+    """What a call gives of a variable that the script sets itself; None for one that it does not set."""
+    own = scope.script.environment
+    name = arguments[0].value if arguments and isinstance(arguments[0], Plain) else None
+    if path in ("os.environ.get", "os.getenv", "os.environ.setdefault") and name in own:
+        return own[name]
+    if path == "os.environ.setdefault":
+        found = pure.function("os.environ.get", arguments, keywords, where)
+        if found is not None:
+            scope.script.set_variable(name, found)
+        return found
+    if path == "os.environ.update" and arguments and isinstance(arguments[0], Entries):
+        for key, value in arguments[0].entries.items():
+            scope.script.set_variable(key, value)
+    return None
 
 
 def method(value: Value, name: str, arguments: list[Value], keywords: dict[str, Value], rest: list[Value],

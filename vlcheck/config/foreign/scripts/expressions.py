@@ -79,7 +79,7 @@ def _subscript(node: ast.Subscript, scope: Scope) -> Value:
         return holder if isinstance(holder, Unknown) else Part(where=scope.script.place(node), of=holder, name="slice")
     key = evaluate(node.slice, scope)
     if isinstance(holder, Imported) and holder.path == "os.environ":
-        return scope.script.unknown(node)
+        return (isinstance(key, Plain) and scope.script.environment.get(key.value)) or scope.script.unknown(node)
     found = item(holder, key, scope.script.place(node))
     return scope.script.unknown(node) if isinstance(found, Unknown) and not isinstance(holder, Unknown) else found
 
@@ -176,8 +176,9 @@ def _compared(node: ast.Compare, scope: Scope) -> Value:
         holds = pure.compared(kind, left, right)
         none = isinstance(right, Plain) and right.value is None
         if isinstance(right, Imported) and right.path == "os.environ" and isinstance(left, Plain):
-            holds = isinstance(kind, ast.NotIn)
-            said.append(f"{NOT_SET}{left.value} ({line_of(left.where)})")
+            own = left.value in scope.script.environment
+            holds = own is isinstance(kind, ast.In)
+            said += [] if own else [f"{NOT_SET}{left.value} ({line_of(left.where)})"]
         if holds is None and none and isinstance(left, Made | Own | Entries | Items) and truth(left):
             holds = not isinstance(kind, ast.Is | ast.Eq)
         if holds is None:

@@ -215,11 +215,12 @@ def _collator(document: Document, script: Script, training: Training) -> None:
         if training.start.rest:  # it may be in what is unpacked
             document.set("data_collator", {"own": "", "shown": ""}, training.start.where)
         return
-    if isinstance(value, Made) and value.own is None and not value.callee.startswith("."):
+    name = own_name(script, value)
+    if isinstance(value, Made) and not name and not value.callee.startswith("."):
         document.call("data_collator", value)
         document.set("data_collator.called", value.callee, value.where)
         return
-    document.set("data_collator", {"own": own_name(script, value), "shown": _name_of(value)}, value.where)
+    document.set("data_collator", {"own": name, "shown": name or _name_of(value)}, value.where)
 
 
 def own_name(script: Script, value: Value) -> str:

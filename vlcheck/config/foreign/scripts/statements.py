@@ -137,6 +137,8 @@ def _assign(target: ast.expr, value: Value, scope: Scope) -> None:
                 holder.entries[key.value] = value
             elif isinstance(holder, Entries):
                 holder.rest.append(key)
+            elif isinstance(holder, Imported) and holder.path == "os.environ" and isinstance(key, Plain):
+                scope.script.set_variable(key.value, value)
             elif isinstance(holder, Items) and (at := whole(key)) is not None and 0 <= at < len(holder.items):
                 holder.items[at] = value
 
