@@ -85,6 +85,10 @@ KNOWN = {
     "words for dataclasses": f"{FIELDS}C, A = HfArgumentParser((C, TrainingArguments)).parse_args_into_dataclasses("
     "['--rank', '16', '--seed', '3'])\nR = C.rank if A.seed == 3 else 1",
     "a dict for dataclasses": f"{FIELDS}C, = HfArgumentParser(C).parse_dict({{'rank': 16}})\nR = C.rank",
+    "a member of an enum": "from enum import Enum\nclass E(Enum):\n    A = 16\nR = E.A.value",
+    "an attribute set by name": "c = SFTConfig()\nfor k, v in {'seed': 16}.items(): setattr(c, k, v)\nR = c.seed",
+    "a match": "K = 'b'\nmatch K:\n    case 'a' | None: R = 1\n    case 'b': R = 16\n    case _: R = 2",
+    "a match of the rest": "match 3:\n    case 1: R = 1\n    case other: R = other + 13",
     "a variable set before": "os.environ['RANK'] = '16'\nR = int(os.environ['RANK'])",
     "a variable set, and its default": "os.environ['RANK'] = '16'\nR = int(os.getenv('RANK', '4'))",
     "a variable that is set": "os.environ.update({'BIG': '1'})\nR = 16 if 'BIG' in os.environ else 8",
@@ -116,6 +120,13 @@ ASSUMED = {
     "R = int(os.getenv('R', '16'))": "the environment is taken to set none of these: R (line 8)",
     "os.environ.setdefault('R', '16')\nR = int(os.environ['R'])": (
         "the environment is taken to set none of these: R (line 8)"
+    ),
+    "K = dict(r=16) if os.fork() else {}\nR = {**K}['r']": (
+        'line 8: `dict(r=16) if os.fork() else {}` is {"r": 16} or {}, as a run decides; the first was judged'
+    ),
+    "import fire\ndef f(r=16): return r\nR = fire.Fire(f)": f"{NO_LINE}parameters of f (line 10)",
+    "match os.fork():\n    case 0: R = 16\n    case _: R = 8": (
+        "line 8: `R` is 16 or 8, as a run decides; the first was judged"
     ),
     "R = 16 if os.fork() else 8": (
         "line 8: `16 if os.fork() else 8` is 16 or 8, as a run decides; the first was judged"

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vlcheck.config.foreign.scripts import methods, pure
-from vlcheck.config.foreign.scripts.objects import attribute, text_of
+from vlcheck.config.foreign.scripts.objects import attribute, set_attribute, text_of
 from vlcheck.config.foreign.scripts.parsers import is_parse, parsed
 from vlcheck.config.foreign.scripts.scope import DEEPEST, Scope, choose, written
 from vlcheck.config.foreign.scripts.values import (
     CARD,
+    NOT_GIVEN,
     Each,
     Entries,
     Imported,
@@ -76,11 +77,11 @@ def _worked_out(path: str, arguments: list[Value], keywords: dict[str, Value], s
                 where: Location) -> Value | None:  # fmt: skip
     """What a function gives that is known by its path; None for another."""
     if path in _RUNNERS and arguments and isinstance(arguments[0], Own):
-        return followed(arguments[0], [], {}, scope, where)
+        return followed(_by_default(arguments[0], where), [], {}, scope, where)
     if path == "builtins.getattr" and len(arguments) > 1 and (name := text_of(arguments[1])) is not None:
         return attribute(arguments[0], name, where)
-    if (own := _environment(path, arguments, keywords, scope, where)) is not None:
-        return own
+    if (set_ := _setting(path, arguments, keywords, scope, where)) is not None:
+        return set_
     if path in _CARD:
         return Plain(where=where, value=True, said=(f"{CARD}{path} ({line_of(where)})",))
     found = pure.function(path, arguments, keywords, where)
@@ -89,9 +90,18 @@ def _worked_out(path: str, arguments: list[Value], keywords: dict[str, Value], s
     return found
 
 
-def _environment(path: str, arguments: list[Value], keywords: Mapping[str, Value], scope: Scope,
-                 where: Location) -> Value | None:  # fmt: skip
-    """What a call gives of a variable that the script sets itself; None for one that it does not set."""
+def _by_default(own: Own, where: Location) -> Own:
+    """A function of which the command line gives the arguments."""
+    said = f"{NOT_GIVEN}parameters of {own.name} ({line_of(where)})"
+    return replace(own, names={name: saying(value, said) for name, value in own.names.items()})
+
+
+def _setting(path: str, arguments: list[Value], keywords: Mapping[str, Value], scope: Scope,
+             where: Location) -> Value | None:  # fmt: skip
+    """What a call gives that sets an attribute, or asks for or sets a variable of the environment; None for another."""
+    if path == "builtins.setattr" and len(arguments) == 3 and (attribute_ := text_of(arguments[1])) is not None:
+        set_attribute(arguments[0], attribute_, arguments[2], scope.script, where)
+        return Plain(where=where, value=None)
     own = scope.script.environment
     name = arguments[0].value if arguments and isinstance(arguments[0], Plain) else None
     if path in ("os.environ.get", "os.getenv", "os.environ.setdefault") and name in own:

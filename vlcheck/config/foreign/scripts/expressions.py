@@ -105,7 +105,7 @@ def _entries(node: ast.Dict, scope: Scope) -> Value:
         given = evaluate(value, scope)
         if key is None:
             if isinstance(given, Entries):
-                entries |= given.entries
+                entries |= {name: saying(held, *given.said) for name, held in given.entries.items()}
                 rest += given.rest
             else:
                 rest.append(given)
@@ -218,7 +218,7 @@ def _call(node: ast.Call, scope: Scope) -> Value:
         if keyword.arg is not None:
             keywords[keyword.arg] = replace(value, where=script.place(keyword)) if _movable(value) else value
         elif isinstance(value, Entries):
-            keywords |= {str(name): held for name, held in value.entries.items()}
+            keywords |= {str(name): saying(held, *value.said) for name, held in value.entries.items()}
             rest += value.rest
         else:
             rest.append(value)

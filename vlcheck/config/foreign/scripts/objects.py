@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
+from vlcheck.config.foreign.scripts.scope import Script
 from vlcheck.config.foreign.scripts.values import (
     Each,
     Entries,
@@ -45,7 +46,21 @@ def attribute(value: Value, name: str, where: Location) -> Value:
             return _of_made(value, name, where)
         case Unknown():
             return value
+        case Plain() if name == "value":  # of an enum's member: a constant has no such attribute
+            return value
     return Part(where=where, of=value, name=name)
+
+
+def set_attribute(holder: Value, name: str, value: Value, script: Script, where: Location) -> None:
+    """Set an attribute of an object or a class; it counts among the script's calls."""
+    if isinstance(holder, Own):
+        holder.names[name] = value
+        return
+    if isinstance(holder, Made):
+        holder.attributes[name] = replace(value, where=where) if isinstance(value, Plain | Items | Entries) else value
+    order = len(script.calls) + 1
+    made = Made(where=where, callee=f".{name}=", of=holder, arguments=[value], order=order, sure=not script.unsure)
+    script.calls.append(made)
 
 
 def item(value: Value, key: Value, where: Location) -> Value:  # noqa: PLR0911  one for each kind of value
