@@ -123,6 +123,12 @@ def test_faults_of_a_script_are_found(work, fault):
     [
         (("plain_loop.py",), set()),
         (("plain_loop.py", "--early"), {"VLC003"}),
+        (("brothers.py", "none"), set()),
+        (("brothers.py", "class-patched"), {"VLC104"}),
+        (("brothers.py", "mapped"), {"VLC006"}),
+        (("brothers.py", "copied"), {"VLC003"}),
+        (("brothers.py", "evaluating"), {"VLC007"}),
+        (("brothers.py", "late"), {"VLC212"}),
         (("accelerate_loop.py",), set()),
         (("accelerate_loop.py", "--freeze"), {"VLC002"}),
     ],
