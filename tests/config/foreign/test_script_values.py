@@ -85,6 +85,10 @@ KNOWN = {
     "words for dataclasses": f"{FIELDS}C, A = HfArgumentParser((C, TrainingArguments)).parse_args_into_dataclasses("
     "['--rank', '16', '--seed', '3'])\nR = C.rank if A.seed == 3 else 1",
     "a dict for dataclasses": f"{FIELDS}C, = HfArgumentParser(C).parse_dict({{'rank': 16}})\nR = C.rank",
+    "a comprehension over letters": "R = 4 * len([f'{a}_proj' for a in 'qkvo'])",
+    "a copy": "from copy import deepcopy\nA = SFTConfig(seed=8)\nB = deepcopy(A)\nB.seed = 2\nR = A.seed * B.seed",
+    "a copy of a list": "A = [[4]]\nB = list(A)\nB.append(1)\nR = len(A) * A[0][0] * 4",
+    "a list of a range": "R = list(range(10, 34))[6]",
     "a member of an enum": "from enum import Enum\nclass E(Enum):\n    A = 16\nR = E.A.value",
     "an attribute set by name": "c = SFTConfig()\nfor k, v in {'seed': 16}.items(): setattr(c, k, v)\nR = c.seed",
     "a match": "K = 'b'\nmatch K:\n    case 'a' | None: R = 1\n    case 'b': R = 16\n    case _: R = 2",
@@ -123,6 +127,11 @@ ASSUMED = {
     ),
     "K = dict(r=16) if os.fork() else {}\nR = {**K}['r']": (
         'line 8: `dict(r=16) if os.fork() else {}` is {"r": 16} or {}, as a run decides; the first was judged'
+    ),
+    "import click\n@click.command()\n@click.option('--lora-r', '-r', type=int, default=16)\n"
+    "def f(lora_r): return lora_r\nR = f()": f"{NO_LINE}--lora-r (line 10)",
+    "import typer\ndef f(r: int = typer.Option(16, '--rank')): return r\nR = typer.run(f)": (
+        f"{NO_LINE}parameter (line 9), parameters of f (line 10)"
     ),
     "import fire\ndef f(r=16): return r\nR = fire.Fire(f)": f"{NO_LINE}parameters of f (line 10)",
     "match os.fork():\n    case 0: R = 16\n    case _: R = 8": (

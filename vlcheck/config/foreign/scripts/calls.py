@@ -225,11 +225,12 @@ def through(value: Value, where: Location, by: str = "") -> list[Value]:
         return value.items
     if isinstance(value, Entries) and not value.rest and len(value.entries) <= 64:
         return [Plain(where=held.where, value=key) for key, held in value.entries.items()]
+    if isinstance(value, Plain) and isinstance(value.value, str) and len(value.value) <= 64:
+        return [Plain(where=where, value=letter) for letter in value.value]
     if isinstance(value, Made) and value.callee == "builtins.range":
         numbers = pure.counted(value.arguments)
         if numbers is not None and len(numbers) <= 8:
             return [Plain(where=where, value=number) for number in numbers]
         return [Unknown(where=where, text="a number of range(...)")]
-    if isinstance(value, Unknown):
-        return [value]
-    return [saying(Each(where=where, of=value, by=by))] if isinstance(value, Made | Part | Each | Imported) else []
+    one = value if isinstance(value, Unknown) else Each(where=where, of=value, by=by)
+    return [one] if isinstance(value, Unknown | Made | Part | Each | Imported) else []

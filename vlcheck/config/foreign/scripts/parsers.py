@@ -30,6 +30,28 @@ _SWITCHES = {"store_true": True, "store_false": False}
 _WORDS = {"true": True, "false": False, "none": None}
 
 
+def option_of(made: Value) -> tuple[str, Value] | None:
+    """The parameter that a decorator of click stands for, and its default; None for another decorator."""
+    if not isinstance(made, Made) or made.callee not in ("click.option", "rich_click.option", "click.argument"):
+        return None
+    name, value = _option(made)
+    flag = made.keywords.get("is_flag")
+    if isinstance(flag, Plain) and flag.value and "default" not in made.keywords:
+        value = replace(value, value=False) if isinstance(value, Plain) else value
+    bare = [each for each in _flags(made) if not each.startswith("-")]
+    return bare[0] if bare else name, value
+
+
+def unwrapped(default: Value) -> Value:
+    """A parameter's default where typer's `Option` holds it."""
+    if not isinstance(default, Made) or default.callee not in ("typer.Option", "typer.Argument"):
+        return default
+    held = default.given("default", 0)
+    if not isinstance(held, Plain):
+        return held or Unknown(where=default.where, text="typer.Option(...)")
+    return saying(held, f"{NOT_GIVEN}parameter ({line_of(default.where)})")
+
+
 def is_parse(made: Made) -> bool:
     """Whether a call is a command-line parser's."""
     return made.callee.removeprefix(".") in _PARSED and isinstance(made.of, Made)
