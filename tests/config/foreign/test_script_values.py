@@ -107,6 +107,17 @@ def test_what_follows_from_the_text_is_known(read, kind):
     assert spec.origin.assumed == read("R = 16").origin.assumed
 
 
+def test_an_attribute_that_no_library_knows_changes_nothing(tmp_path):
+    """Also where it is called as a part of the reader's own document is."""
+    script = TRAINS.replace('SFTConfig(output_dir="out")', "args")
+    for number, attributes in enumerate(("", "args.trainer = args.rows = 1e-5\nargs.optimizer = 'x'")):
+        prelude = f"args = SFTConfig(output_dir='out')\n{attributes}"
+        (tmp_path / f"{number}.py").write_text(script.format(prelude=prelude, value=16))
+    bare, more = (load(tmp_path / f"{number}.py") for number in range(2))
+
+    assert (more.training, more.data, more.origin.unread) == (bare.training, bare.data, bare.origin.unread)
+
+
 NO_LINE = "no command line is known, so these are their defaults: "
 ASSUMED = {
     "P = argparse.ArgumentParser()\nP.add_argument('--rank', type=int, default=16)\nR = P.parse_args().rank": (
