@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -119,6 +120,79 @@ def starved(parts: live.Parts) -> None:
     base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
 
 
+def never_filled(parts: live.Parts) -> None:
+    """Pixels as `torch.zeros` made them."""
+    inner = parts.collator
+    parts.collator = lambda rows: {**inner(rows), "pixel_values": torch.zeros_like(inner(rows)["pixel_values"])}
+
+
+def last_image(parts: live.Parts) -> None:
+    """A closure over a loop's variable: every row shows what the last one ought to."""
+    inner = parts.collator
+    parts.collator = lambda rows: inner([{**row, "images": rows[-1]["images"]} for row in rows])
+
+
+def image_before(parts: live.Parts) -> None:
+    """Images and texts that were gathered one off."""
+    inner = parts.collator
+    parts.collator = lambda rows: inner(
+        [{**row, "images": other["images"]} for row, other in zip(rows, [rows[-1], *rows], strict=False)]
+    )
+
+
+def shifted_by_hand(parts: live.Parts) -> None:
+    """A collator's object, bound by a partial, that puts each label one place late."""
+    inner = parts.collator
+
+    class Late:
+        def __call__(self, rows):
+            batch = dict(inner(rows))
+            return batch | {"labels": torch.nn.functional.pad(batch["labels"], (1, 0), value=-100)[:, :-1]}
+
+    parts.collator = functools.partial(Late())
+
+
+def halves_frozen(parts: live.Parts) -> None:
+    """Freezes what it takes for the base: all but `lora_A`."""
+    for name, parameter in parts.model.named_parameters():
+        parameter.requires_grad = "lora_A" in name
+
+
+def copied_model(parts: live.Parts) -> None:
+    """The optimizer steps the model that was copied, not the copy that trains."""
+    parts.built()
+    parts.model = copy.deepcopy(parts.model)
+
+
+def tower_evaluates(parts: live.Parts) -> None:
+    """The frozen tower is put into evaluation mode, with its adapters."""
+    for name, module in parts.model.named_modules():
+        if name.endswith("vision_tower"):
+            module.eval()
+
+
+def next_answers(parts: live.Parts) -> None:
+    """Labels of the row before."""
+    inner = parts.collator
+    parts.collator = lambda rows: {**inner(rows), "labels": inner(rows)["labels"].roll(1, dims=0)}
+
+
+def tower_without_gradient(parts: live.Parts) -> None:
+    """The tower runs under `torch.no_grad`, as it did when it was frozen."""
+    tower = parts.model.get_base_model().model.vision_tower
+    tower.forward = torch.no_grad()(tower.forward)
+
+
+def evaluation_in_grey(parts: live.Parts) -> None:
+    """Evaluation converts its images otherwise."""
+    inner, names = parts.collator, {id(row["images"][0]) for row in parts.evaluated}
+
+    def grey(row):
+        return {**row, "images": [image.convert("L").convert("RGB") for image in row["images"]]}
+
+    parts.collator = lambda rows: inner([grey(row) if id(row["images"][0]) in names else row for row in rows])
+
+
 FAULTS: dict[Callable[[live.Parts], None], tuple[str, str]] = {
     patched_wrapper: ("VLC104", "nothing clamps any more"),
     off_by_one: ("VLC212", "labels stand -1 ids from where they ought to"),
@@ -131,17 +205,33 @@ FAULTS: dict[Callable[[live.Parts], None], tuple[str, str]] = {
     not_training: ("VLC007", "the model is in evaluation mode"),
     other_tokenizer: ("VLC005", "They were made by another tokenizer"),
     starved: ("VLC406", "under reentrant checkpointing"),
+    never_filled: ("VLC006", "the pixels of the first 1 batches are one value all over"),
+    last_image: ("VLC235", "the images of the last row stand in every row"),
 }
+BROTHERS: dict[Callable[[live.Parts], None], tuple[str, str]] = {
+    image_before: ("VLC235", "each row has the images of the row before it"),
+    shifted_by_hand: ("VLC212", "labels stand +1 ids from where they ought to"),
+    halves_frozen: ("VLC002", "9 of 18 tensors of active adapters require no gradient"),
+    copied_model: ("VLC003", "18 of 18 trained parameters are in no group of the optimizer"),
+    tower_evaluates: ("VLC007", "a part is in evaluation mode: 4 of 9 dropout layers"),
+    next_answers: ("VLC005", "They were made by another tokenizer, or of another text"),
+    tower_without_gradient: ("VLC406", "vision tower: no gradient reaches 4 of 4 trained modules"),
+    evaluation_in_grey: ("VLC011", "training: images as the processor makes them; evaluation: pixel_values differs"),
+}
+"""Of the same kinds, written otherwise."""
 
 
 @pytest.mark.parametrize(
     "plant",
-    [pytest.param(plant, marks=pytest.mark.slow) if plant is span_off_by_one else plant for plant in FAULTS],
+    [
+        pytest.param(plant, marks=pytest.mark.slow) if plant in {span_off_by_one, *BROTHERS} else plant
+        for plant in (*FAULTS, *BROTHERS)
+    ],
     ids=lambda plant: plant.__name__,
 )
 def test_each_fault_is_found_with_its_cause(plant):
     """The root of what is found is the fault's own rule, and its message says what happened."""
-    code, cause = FAULTS[plant]
+    code, cause = (FAULTS | BROTHERS)[plant]
 
     report = live.judged(plant)
 

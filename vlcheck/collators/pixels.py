@@ -140,9 +140,13 @@ def _mistakes(rows: Sequence[Conversation]) -> Iterator[tuple[str, str, Alter, M
         first = [[own[0]] * len(own) for own in images]
         yield "misplaced", "a row's first image stands for all of its images", _shown(first), {}
     yield "misplaced", "the images of the first row stand in every row", _shown([images[0]] * len(images)), {}
+    yield "misplaced", "the images of the last row stand in every row", _shown([images[-1]] * len(images)), {}
     every = [images[0][:1] * len(own) for own in images]
     yield "misplaced", "one image stands for all images of the batch", _shown(every), {}
     yield "misplaced", "rows have each other's images", _shown(images[::-1]), {}
+    if len(images) > 2:
+        yield "misplaced", "each row has the images of the row before it", _shown(images[-1:] + images[:-1]), {}
+        yield "misplaced", "each row has the images of the row behind it", _shown(images[1:] + images[:1]), {}
     yield "misplaced", "all images of the batch stand in reverse order", _shown([own[::-1] for own in images[::-1]]), {}
     swapped = [[_channels_swapped(each) for each in own] for own in images]
     yield "altered", "the colour channels are swapped, blue for red", _shown(swapped), {}

@@ -34,6 +34,8 @@ class PictureFlow:
     batches: int
     pixels: int
     """Batches that hold pixels."""
+    blank: int
+    """Of these, batches whose pixels are one value all over."""
     columns: tuple[str, ...]
     """Of the first row."""
 
@@ -97,6 +99,7 @@ def picture_flow(live_run: LiveRun, own_collator: Collator) -> PictureFlow:
         sum(int((batch["input_ids"] == soft).sum()) for batch in made if "input_ids" in batch),
         len(made),
         sum(any(_is_pixels(value) for value in batch.values()) for batch in made),
+        sum(_is_blank([value for value in batch.values() if _is_pixels(value)]) for batch in made),
         tuple(map(str, rows[0])) if rows else (),
     )
 
@@ -121,6 +124,11 @@ def _maker(live_run: LiveRun) -> Candidate:
 
 def _is_pixels(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() > 0 and value.dim() > 1
+
+
+def _is_blank(pixels: list[torch.Tensor]) -> bool:
+    """Whether nothing is to be seen: each tensor holds one value, all over."""
+    return bool(pixels) and all(bool((value == value.flatten()[0]).all()) for value in pixels)
 
 
 def _parts(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:

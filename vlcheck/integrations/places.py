@@ -31,14 +31,14 @@ def calling_line(own: Callable[[str, str], bool]) -> tuple[str, int] | None:
     return None
 
 
-def written_at(function: Any) -> tuple[str, int] | None:
-    """File and first line of a function, a method, or the call of an object; None where a user wrote none of it."""
+def written_at(function: Any, own: Callable[[str, str], bool]) -> tuple[str, int] | None:
+    """File and first line of a function, a method, or the call of an object; None where none of it is one's own."""
     function = getattr(function, "data_collator", function)  # transformers' wrapper that drops columns
     while isinstance(function, functools.partial):
         function = function.func
     for each in (function, getattr(type(function), "torch_call", None), type(function).__call__):
         code = getattr(each, "__code__", None)
-        if code is not None and is_users(code.co_filename, getattr(each, "__module__", "")):
+        if code is not None and own(code.co_filename, getattr(each, "__module__", "") or ""):
             return code.co_filename, code.co_firstlineno
     return None
 
@@ -60,17 +60,22 @@ def called_at() -> dict[str, Location]:
     return {"": as_place(*found)} if found is not None else {}
 
 
-def collator_at(collate: Any, place: Callable[[str, int, str], Location] | None = None) -> dict[str, Location]:
-    """The place of a run's collator, as its sources hold it; empty where no user wrote it.
-
-    Args:
-        place: what a line of a file is called: by default as seen from the working folder.
-    """
-    found = written_at(collate)
-    return {"data.collator": (place or as_place)(*found, "data.collator")} if found is not None else {}
-
-
 def as_place(file: str, line: int, key: str = "") -> Location:
     """A line of a file, which is named as seen from the working folder."""
     path, here = Path(file), Path.cwd()
     return Location(str(path.relative_to(here)) if path.is_relative_to(here) else file, line, 1, key)
+
+
+def collator_at(
+    collate: Any,
+    place: Callable[[str, int, str], Location] = as_place,
+    own: Callable[[str, str], bool] = is_users,
+) -> dict[str, Location]:
+    """The place of a run's collator, as its sources hold it; empty where no user wrote it.
+
+    Args:
+        place: what a line of a file is called.
+        own: as for `calling_line`.
+    """
+    found = written_at(collate, own)
+    return {"data.collator": place(*found, "data.collator")} if found is not None else {}

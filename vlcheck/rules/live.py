@@ -132,8 +132,9 @@ def idle_group(spec: RunSpec, groups: OptimizerGroups) -> Iterator[Finding | Exa
 def dropout_off(spec: RunSpec, dropout: Dropouts, live_run: LiveRun) -> Iterator[Finding | Examined]:
     """The model trains in evaluation mode: its dropout drops nothing.
 
-    `from_pretrained` returns a model in evaluation mode, and so does whatever generated or evaluated last. Without
-    `model.train()` the run has no dropout, and gradient checkpointing does not checkpoint.
+    `from_pretrained` returns a model in evaluation mode (adapters that PEFT adds to it begin in training mode), and so
+    does whatever generated or evaluated last. Without `model.train()` the run has no dropout, and gradient
+    checkpointing does not checkpoint.
 
     Remedy: `model.train()` before the first step, and after each evaluation.
 

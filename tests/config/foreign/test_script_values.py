@@ -30,6 +30,14 @@ def read(tmp_path):
     return read
 
 
+PARSER = """p = argparse.ArgumentParser()
+p.add_argument('count', type=int, nargs='?', default=1)
+p.add_argument('--rank', '-r', type=int, default=4)
+p.add_argument('--big', action=argparse.BooleanOptionalAction, default=True)
+p.add_argument('--sizes', nargs='+', type=int)
+p.add_argument('--quiet', '-q', action='store_true')
+"""
+FIELDS = "@dataclass\nclass C:\n    rank: int = 4\n"
 KNOWN = {
     "a constant": "R = 16",
     "arithmetic": "R = 2 ** 3 * 4 // 2",
@@ -64,6 +72,30 @@ KNOWN = {
     "a guarded main": "if __name__ == '__main__':\n    R = 16",
     "a try without a way out": "try:\n    R = 16\nexcept Exception:\n    raise",
     "a with": "with open('x') as f:\n    R = 16",
+    "a partial": "from functools import partial\ndef f(a, b, c=1): return a * b * c\nR = partial(f, 2, c=2)(4)",
+    "a partial of a class": "from functools import partial\nC = partial(LoraConfig, r=4, lora_alpha=16)\n"
+    "R = C(r=1).lora_alpha",
+    "words for argparse": f"{PARSER}R = p.parse_args(['--rank', '16']).rank",
+    "words by way of a function": f"{PARSER}def f(argv=None): return p.parse_args(argv)\nR = f(['--rank=16']).rank",
+    "words, cut short": f"{PARSER}R = p.parse_known_args(['--ra', '16', '--other'])[0].rank",
+    "a switch among words": f"{PARSER}R = 8 if p.parse_args(['--no-big']).big else 16",
+    "words of several": f"{PARSER}R = p.parse_args(['--sizes', '2', '16', '-q']).sizes[1]",
+    "a word by its place": f"{PARSER}R = p.parse_args(['-r16', '16']).count",
+    "no words": f"{PARSER}R = p.parse_args([]).rank * 4",
+    "words for dataclasses": f"{FIELDS}C, A = HfArgumentParser((C, TrainingArguments)).parse_args_into_dataclasses("
+    "['--rank', '16', '--seed', '3'])\nR = C.rank if A.seed == 3 else 1",
+    "a dict for dataclasses": f"{FIELDS}C, = HfArgumentParser(C).parse_dict({{'rank': 16}})\nR = C.rank",
+    "a comprehension over letters": "R = 4 * len([f'{a}_proj' for a in 'qkvo'])",
+    "a copy": "from copy import deepcopy\nA = SFTConfig(seed=8)\nB = deepcopy(A)\nB.seed = 2\nR = A.seed * B.seed",
+    "a copy of a list": "A = [[4]]\nB = list(A)\nB.append(1)\nR = len(A) * A[0][0] * 4",
+    "a list of a range": "R = list(range(10, 34))[6]",
+    "a member of an enum": "from enum import Enum\nclass E(Enum):\n    A = 16\nR = E.A.value",
+    "an attribute set by name": "c = SFTConfig()\nfor k, v in {'seed': 16}.items(): setattr(c, k, v)\nR = c.seed",
+    "a match": "K = 'b'\nmatch K:\n    case 'a' | None: R = 1\n    case 'b': R = 16\n    case _: R = 2",
+    "a match of the rest": "match 3:\n    case 1: R = 1\n    case other: R = other + 13",
+    "a variable set before": "os.environ['RANK'] = '16'\nR = int(os.environ['RANK'])",
+    "a variable set, and its default": "os.environ['RANK'] = '16'\nR = int(os.getenv('RANK', '4'))",
+    "a variable that is set": "os.environ.update({'BIG': '1'})\nR = 16 if 'BIG' in os.environ else 8",
 }
 
 
@@ -73,6 +105,17 @@ def test_what_follows_from_the_text_is_known(read, kind):
 
     assert spec.lora.r == 16
     assert spec.origin.assumed == read("R = 16").origin.assumed
+
+
+def test_an_attribute_that_no_library_knows_changes_nothing(tmp_path):
+    """Also where it is called as a part of the reader's own document is."""
+    script = TRAINS.replace('SFTConfig(output_dir="out")', "args")
+    for number, attributes in enumerate(("", "args.trainer = args.rows = 1e-5\nargs.optimizer = 'x'")):
+        prelude = f"args = SFTConfig(output_dir='out')\n{attributes}"
+        (tmp_path / f"{number}.py").write_text(script.format(prelude=prelude, value=16))
+    bare, more = (load(tmp_path / f"{number}.py") for number in range(2))
+
+    assert (more.training, more.data, more.origin.unread) == (bare.training, bare.data, bare.origin.unread)
 
 
 NO_LINE = "no command line is known, so these are their defaults: "
@@ -90,6 +133,21 @@ ASSUMED = {
     ),
     "R = int(os.environ.get('R', 16))": "the environment is taken to set none of these: R (line 8)",
     "R = int(os.getenv('R', '16'))": "the environment is taken to set none of these: R (line 8)",
+    "os.environ.setdefault('R', '16')\nR = int(os.environ['R'])": (
+        "the environment is taken to set none of these: R (line 8)"
+    ),
+    "K = dict(r=16) if os.fork() else {}\nR = {**K}['r']": (
+        'line 8: `dict(r=16) if os.fork() else {}` is {"r": 16} or {}, as a run decides; the first was judged'
+    ),
+    "import click\n@click.command()\n@click.option('--lora-r', '-r', type=int, default=16)\n"
+    "def f(lora_r): return lora_r\nR = f()": f"{NO_LINE}--lora-r (line 10)",
+    "import typer\ndef f(r: int = typer.Option(16, '--rank')): return r\nR = typer.run(f)": (
+        f"{NO_LINE}parameter (line 9), parameters of f (line 10)"
+    ),
+    "import fire\ndef f(r=16): return r\nR = fire.Fire(f)": f"{NO_LINE}parameters of f (line 10)",
+    "match os.fork():\n    case 0: R = 16\n    case _: R = 8": (
+        "line 8: `R` is 16 or 8, as a run decides; the first was judged"
+    ),
     "R = 16 if os.fork() else 8": (
         "line 8: `16 if os.fork() else 8` is 16 or 8, as a run decides; the first was judged"
     ),
@@ -123,6 +181,13 @@ UNKNOWN = {
     "R = '%999999999d' % 1": "`R` (`'%999999999d' % 1` of line 8)",
     "R = eval('16')": "`R` (`eval(...)` of line 8)",
     "from elsewhere import R": "`R` (`elsewhere.R`)",
+    "if os.fork(): os.environ['R'] = '16'\nR = int(os.getenv('R', '8'))": "`R` (`os.environ['R']` of line 8)",
+    "P = argparse.ArgumentParser()\nP.add_argument('--rank')\nR = P.parse_args(['--rank', input()]).rank": (
+        "`R` (`input(...)` of line 10)"
+    ),
+    "P = argparse.ArgumentParser()\nP.add_argument('--r', type=int)\nR = P.parse_args([input(), '3']).r": (
+        "`R` (`args.r` of line 10)"
+    ),
 }
 
 

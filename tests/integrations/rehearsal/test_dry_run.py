@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.integrations import live_samples as live
+from vlcheck.config.foreign.scripts.source import read_source
 from vlcheck.finding import Finding
+from vlcheck.integrations.places import collator_at
+from vlcheck.integrations.rehearsal.stage import Stage
 from vlcheck.reports.baseline import Baseline, Entry, render_baseline
 from vlcheck.reports.fingerprints import same_finding
 from vlcheck.rules.choosing import find
@@ -96,6 +101,22 @@ def test_a_project_s_terms(work, tmp_path):
     assert dry_run(tmp_path, "train.py")[0] == 0
 
 
+def test_a_notebook_s_collator_has_its_cell_s_line(tmp_path):
+    """No file holds the lines of a notebook; the place is that of the cell all the same."""
+    cells = ["import os", "x = 1\ndef collate(rows):\n    return rows"]
+    document = {"nbformat": 4, "cells": [{"cell_type": "code", "source": [cell]} for cell in cells]}
+    notebook = tmp_path / "n.ipynb"
+    notebook.write_text(json.dumps(document))
+    stage = Stage(notebook, "n.ipynb", tmp_path, 8, {}, source=read_source(notebook))
+    names: dict = {}
+    exec(compile(ast.Module(list(stage.source.body), []), stage.code_name, "exec"), names)
+
+    (place,) = collator_at(partial(names["collate"]), stage.place_in, stage.wrote).values()
+    assert str(place) == "n.ipynb:cell 2:2"
+    assert collator_at(json.loads, stage.place_in, stage.wrote) == {}
+    assert collator_at(None) == {}
+
+
 FAULTS = {
     "none": set(),
     "optimizer-first": {"VLC003"},
@@ -123,6 +144,12 @@ def test_faults_of_a_script_are_found(work, fault):
     [
         (("plain_loop.py",), set()),
         (("plain_loop.py", "--early"), {"VLC003"}),
+        (("brothers.py", "none"), set()),
+        (("brothers.py", "class-patched"), {"VLC104"}),
+        (("brothers.py", "mapped"), {"VLC006"}),
+        (("brothers.py", "copied"), {"VLC003"}),
+        (("brothers.py", "evaluating"), {"VLC007"}),
+        (("brothers.py", "late"), {"VLC212"}),
         (("accelerate_loop.py",), set()),
         (("accelerate_loop.py", "--freeze"), {"VLC002"}),
     ],

@@ -35,12 +35,13 @@ def settle_whole(draft: Draft, key: str) -> None:
     """Every weight is trained: there is no adapter, and what the file says of one has no effect.
 
     Args:
-        key: that says so.
+        key: that says so; empty where none does.
     """
     draft.document.pop("lora", None)
     for path in [path for path in draft.sources if path.partition(".")[0] == "lora"]:
         draft.idle.append(draft.sources.pop(path))
-    draft.without_effect(key)
+    if key:
+        draft.without_effect(key)
 
 
 def settle_bits(draft: Draft, key: str, *, bnb: bool, method: str, place: str, fields: Mapping[str, str]) -> bool:

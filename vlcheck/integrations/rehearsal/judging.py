@@ -50,7 +50,7 @@ def _report(stage: Stage, job: Job) -> Report:
     options = stage.options
     chosen: dict[str, Any] = {"select": tuple(options["select"]), "ignore": tuple(options["ignore"])}
     rows = min(stage.rows, ROWS)
-    sources = {**stage.sources(), **collator_at(job.training.collate, stage.place_in)}
+    sources = {**stage.sources(), **collator_at(job.training.collate, stage.place_in, stage.wrote)}
     report = judge(job, rows=rows, sources=sources, **chosen)
     outcomes = tuple(outcome for outcome in report.outcomes if not outcome.rule.code.startswith("VLC3"))
     report = replace(report, outcomes=outcomes)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlcheck.config.foreign.scripts.source import Source
-from vlcheck.integrations.places import as_place, calling_line
+from vlcheck.integrations.places import as_place, calling_line, is_users
 from vlcheck.spec import Location
 
 
@@ -50,6 +50,10 @@ class Stage:
         if self.source is None:
             return Location(file, line, 1, key)
         return dataclasses.replace(self.source, file=file).at(line, 1, key)
+
+    def wrote(self, file: str, module: str) -> bool:
+        """Whether code is the script's, or of a module of the user's own."""
+        return file == self.code_name or is_users(file, module)
 
     def place_in(self, file: str, line: int, key: str) -> Location:
         """A line of the script as the report calls it, or of a file that it imports."""

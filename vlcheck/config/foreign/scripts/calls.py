@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vlcheck.config.foreign.scripts import methods, pure
-from vlcheck.config.foreign.scripts.objects import attribute, is_parse, parsed, text_of
+from vlcheck.config.foreign.scripts.objects import attribute, set_attribute, text_of
+from vlcheck.config.foreign.scripts.parsers import is_parse, parsed
 from vlcheck.config.foreign.scripts.scope import DEEPEST, Scope, choose, written
 from vlcheck.config.foreign.scripts.values import (
     CARD,
+    NOT_GIVEN,
     Each,
     Entries,
     Imported,
@@ -62,6 +64,10 @@ def called(callee: Value, arguments: list[Value], keywords: dict[str, Value], re
             return kept
         case Own():
             return followed(callee, arguments, keywords, scope, where, rest)
+        case Made(callee="functools.partial", arguments=[inner, *first]):
+            return called(
+                inner, [*first, *arguments], {**callee.keywords, **keywords}, [*callee.rest, *rest], scope, node
+            )
         case Unknown():
             return callee
     return _kept(Made(where=where, callee=".__call__", of=callee, arguments=arguments, keywords=keywords), scope, node)
@@ -71,15 +77,44 @@ def _worked_out(path: str, arguments: list[Value], keywords: dict[str, Value], s
                 where: Location) -> Value | None:  # fmt: skip
     """What a function gives that is known by its path; None for another."""
     if path in _RUNNERS and arguments and isinstance(arguments[0], Own):
-        return followed(arguments[0], [], {}, scope, where)
+        return followed(_by_default(arguments[0], where), [], {}, scope, where)
     if path == "builtins.getattr" and len(arguments) > 1 and (name := text_of(arguments[1])) is not None:
         return attribute(arguments[0], name, where)
+    if (set_ := _setting(path, arguments, keywords, scope, where)) is not None:
+        return set_
     if path in _CARD:
         return Plain(where=where, value=True, said=(f"{CARD}{path} ({line_of(where)})",))
     found = pure.function(path, arguments, keywords, where)
     if found is None and pure.is_known(path):
         return next((value for value in arguments if isinstance(value, Unknown)), None)
     return found
+
+
+def _by_default(own: Own, where: Location) -> Own:
+    """A function of which the command line gives the arguments."""
+    said = f"{NOT_GIVEN}parameters of {own.name} ({line_of(where)})"
+    return replace(own, names={name: saying(value, said) for name, value in own.names.items()})
+
+
+def _setting(path: str, arguments: list[Value], keywords: Mapping[str, Value], scope: Scope,
+             where: Location) -> Value | None:  # fmt: skip
+    """What a call gives that sets an attribute, or asks for or sets a variable of the environment; None for another."""
+    if path == "builtins.setattr" and len(arguments) == 3 and (attribute_ := text_of(arguments[1])) is not None:
+        set_attribute(arguments[0], attribute_, arguments[2], scope.script, where)
+        return Plain(where=where, value=None)
+    own = scope.script.environment
+    name = arguments[0].value if arguments and isinstance(arguments[0], Plain) else None
+    if path in ("os.environ.get", "os.getenv", "os.environ.setdefault") and name in own:
+        return own[name]
+    if path == "os.environ.setdefault":
+        found = pure.function("os.environ.get", arguments, keywords, where)
+        if found is not None:
+            scope.script.set_variable(name, found)
+        return found
+    if path == "os.environ.update" and arguments and isinstance(arguments[0], Entries):
+        for key, value in arguments[0].entries.items():
+            scope.script.set_variable(key, value)
+    return None
 
 
 def method(value: Value, name: str, arguments: list[Value], keywords: dict[str, Value], rest: list[Value],
@@ -190,11 +225,12 @@ def through(value: Value, where: Location, by: str = "") -> list[Value]:
         return value.items
     if isinstance(value, Entries) and not value.rest and len(value.entries) <= 64:
         return [Plain(where=held.where, value=key) for key, held in value.entries.items()]
+    if isinstance(value, Plain) and isinstance(value.value, str) and len(value.value) <= 64:
+        return [Plain(where=where, value=letter) for letter in value.value]
     if isinstance(value, Made) and value.callee == "builtins.range":
         numbers = pure.counted(value.arguments)
         if numbers is not None and len(numbers) <= 8:
             return [Plain(where=where, value=number) for number in numbers]
         return [Unknown(where=where, text="a number of range(...)")]
-    if isinstance(value, Unknown):
-        return [value]
-    return [saying(Each(where=where, of=value, by=by))] if isinstance(value, Made | Part | Each | Imported) else []
+    one = value if isinstance(value, Unknown) else Each(where=where, of=value, by=by)
+    return [one] if isinstance(value, Unknown | Made | Part | Each | Imported) else []

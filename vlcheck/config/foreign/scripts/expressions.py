@@ -11,6 +11,7 @@ from typing import Any
 from vlcheck.config.foreign.scripts import methods, pure
 from vlcheck.config.foreign.scripts.calls import called, method, through
 from vlcheck.config.foreign.scripts.objects import attribute, item, whole
+from vlcheck.config.foreign.scripts.parsers import option_of, unwrapped
 from vlcheck.config.foreign.scripts.scope import Scope, choose, written
 from vlcheck.config.foreign.scripts.values import (
     NOT_SET,
@@ -49,7 +50,9 @@ def function(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: S
     defaults = dict(zip([one.arg for one in positional][len(positional) - len(spec.defaults) :], spec.defaults,
                         strict=False))  # fmt: skip
     defaults |= {one.arg: value for one, value in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if value}
-    names = {name: evaluate(value, scope) for name, value in defaults.items()}
+    names = {name: unwrapped(evaluate(value, scope)) for name, value in defaults.items()}
+    by = [one for one in getattr(node, "decorator_list", ()) if isinstance(one, ast.Call)]
+    names |= dict(found for one in by if (found := option_of(evaluate(one, scope))) is not None)
     if isinstance(node, ast.Lambda) and not positional and not spec.kwonlyargs:
         names["return"] = evaluate(node.body, scope)
     return Own(where=scope.script.place(node), node=node, names=names, held=scope)
@@ -79,7 +82,7 @@ def _subscript(node: ast.Subscript, scope: Scope) -> Value:
         return holder if isinstance(holder, Unknown) else Part(where=scope.script.place(node), of=holder, name="slice")
     key = evaluate(node.slice, scope)
     if isinstance(holder, Imported) and holder.path == "os.environ":
-        return scope.script.unknown(node)
+        return (isinstance(key, Plain) and scope.script.environment.get(key.value)) or scope.script.unknown(node)
     found = item(holder, key, scope.script.place(node))
     return scope.script.unknown(node) if isinstance(found, Unknown) and not isinstance(holder, Unknown) else found
 
@@ -105,7 +108,7 @@ def _entries(node: ast.Dict, scope: Scope) -> Value:
         given = evaluate(value, scope)
         if key is None:
             if isinstance(given, Entries):
-                entries |= given.entries
+                entries |= {name: saying(held, *given.said) for name, held in given.entries.items()}
                 rest += given.rest
             else:
                 rest.append(given)
@@ -176,8 +179,9 @@ def _compared(node: ast.Compare, scope: Scope) -> Value:
         holds = pure.compared(kind, left, right)
         none = isinstance(right, Plain) and right.value is None
         if isinstance(right, Imported) and right.path == "os.environ" and isinstance(left, Plain):
-            holds = isinstance(kind, ast.NotIn)
-            said.append(f"{NOT_SET}{left.value} ({line_of(left.where)})")
+            own = left.value in scope.script.environment
+            holds = own is isinstance(kind, ast.In)
+            said += [] if own else [f"{NOT_SET}{left.value} ({line_of(left.where)})"]
         if holds is None and none and isinstance(left, Made | Own | Entries | Items) and truth(left):
             holds = not isinstance(kind, ast.Is | ast.Eq)
         if holds is None:
@@ -215,9 +219,10 @@ def _call(node: ast.Call, scope: Scope) -> Value:
     for keyword in node.keywords:
         value = evaluate(keyword.value, scope)
         if keyword.arg is not None:
-            keywords[keyword.arg] = replace(value, where=script.place(keyword)) if _movable(value) else value
+            stands = isinstance(value, Plain | Items | Entries | Imported)  # what a call made keeps its own place
+            keywords[keyword.arg] = replace(value, where=script.place(keyword)) if stands else value
         elif isinstance(value, Entries):
-            keywords |= {str(name): held for name, held in value.entries.items()}
+            keywords |= {str(name): saying(held, *value.said) for name, held in value.entries.items()}
             rest += value.rest
         else:
             rest.append(value)
@@ -232,16 +237,11 @@ def _call(node: ast.Call, scope: Scope) -> Value:
     return called(callee, arguments, keywords, rest, scope, node)
 
 
-def _movable(value: Value) -> bool:
-    """Whether a value stands where it is given; what a call made keeps its own place."""
-    return isinstance(value, Plain | Items | Entries | Imported)
-
-
 def _comprehension(node: ast.ListComp | ast.GeneratorExp | ast.SetComp, scope: Scope) -> Value:
     script, first = scope.script, node.generators[0]
     over = evaluate(first.iter, scope)
     elements = through(over, script.place(first.target))
-    known = isinstance(over, Items | Entries) or (isinstance(over, Made) and over.callee == "builtins.range")
+    known = isinstance(over, Items | Entries | Plain) or (isinstance(over, Made) and over.callee == "builtins.range")
     if known and len(node.generators) == 1 and isinstance(first.target, ast.Name) and len(elements) <= 64:
         items = []
         for element in elements:

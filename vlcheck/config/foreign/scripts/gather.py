@@ -9,7 +9,7 @@ from vlcheck.config.foreign.scripts.document import Document
 from vlcheck.config.foreign.scripts.loops import put_loop
 from vlcheck.config.foreign.scripts.objects import attribute
 from vlcheck.config.foreign.scripts.scope import Script
-from vlcheck.config.foreign.scripts.tables import ARGUMENTS_OF, PARTS
+from vlcheck.config.foreign.scripts.tables import ARGUMENTS_OF, PARTS, SECTIONS
 from vlcheck.config.foreign.scripts.training import Training
 from vlcheck.config.foreign.scripts.values import (
     Each,
@@ -53,7 +53,8 @@ def _arguments(document: Document, training: Training) -> None:
             document.put("args", arguments)
         return
     table = ARGUMENTS_OF[training.framework]
-    document.call("", arguments, ("output_dir",), leave=("model_init_kwargs",))
+    own = [name for name in SECTIONS if name not in table]  # no library has an argument that is called so
+    document.call("", arguments, ("output_dir",), leave=("model_init_kwargs", *own))
     if arguments.own is not None:
         for name, value in arguments.own.names.items():
             if name in table and name not in document.given and not isinstance(value, Own):
@@ -215,11 +216,12 @@ def _collator(document: Document, script: Script, training: Training) -> None:
         if training.start.rest:  # it may be in what is unpacked
             document.set("data_collator", {"own": "", "shown": ""}, training.start.where)
         return
-    if isinstance(value, Made) and value.own is None and not value.callee.startswith("."):
+    name = own_name(script, value)
+    if isinstance(value, Made) and not name and not value.callee.startswith("."):
         document.call("data_collator", value)
         document.set("data_collator.called", value.callee, value.where)
         return
-    document.set("data_collator", {"own": own_name(script, value), "shown": _name_of(value)}, value.where)
+    document.set("data_collator", {"own": name, "shown": name or _name_of(value)}, value.where)
 
 
 def own_name(script: Script, value: Value) -> str:

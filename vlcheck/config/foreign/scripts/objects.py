@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 
 from vlcheck.config.foreign.scripts.scope import Script
 from vlcheck.config.foreign.scripts.values import (
-    NOT_GIVEN,
     Each,
     Entries,
     Imported,
@@ -20,14 +19,12 @@ from vlcheck.config.foreign.scripts.values import (
     Scalar,
     Unknown,
     Value,
-    line_of,
     plain,
     saying,
 )
 from vlcheck.config.frameworks import TRANSFORMERS, TRL, Framework
 from vlcheck.spec import Location, Training
 
-_PARSED = ("parse_args", "parse_known_args", "parse_args_into_dataclasses", "parse_args_and_config")
 _ARGUMENTS: Mapping[str, Framework] = {
     "transformers.TrainingArguments": TRANSFORMERS,
     "transformers.Seq2SeqTrainingArguments": TRANSFORMERS,
@@ -49,7 +46,21 @@ def attribute(value: Value, name: str, where: Location) -> Value:
             return _of_made(value, name, where)
         case Unknown():
             return value
+        case Plain() if name == "value":  # of an enum's member: a constant has no such attribute
+            return value
     return Part(where=where, of=value, name=name)
+
+
+def set_attribute(holder: Value, name: str, value: Value, script: Script, where: Location) -> None:
+    """Set an attribute of an object or a class; it counts among the script's calls."""
+    if isinstance(holder, Own):
+        holder.names[name] = value
+        return
+    if isinstance(holder, Made):
+        holder.attributes[name] = replace(value, where=where) if isinstance(value, Plain | Items | Entries) else value
+    order = len(script.calls) + 1
+    made = Made(where=where, callee=f".{name}=", of=holder, arguments=[value], order=order, sure=not script.unsure)
+    script.calls.append(made)
 
 
 def item(value: Value, key: Value, where: Location) -> Value:  # noqa: PLR0911  one for each kind of value
@@ -79,48 +90,6 @@ def unpacked(value: Value, count: int, where: Location) -> list[Value]:
     if isinstance(value, Items) and len(value.items) == count:
         return value.items
     return [item(value, Plain(where=where, value=index), where) for index in range(count)]
-
-
-def options(parser: Value, calls: Sequence[Made]) -> Iterator[Made]:
-    """The `add_argument` calls of a parser and of its groups."""
-    for call in calls:
-        if call.callee == ".add_argument" and isinstance(call.of, Made):
-            holder: Value | None = call.of
-            while isinstance(holder, Made) and holder.callee in (
-                ".add_argument_group",
-                ".add_mutually_exclusive_group",
-            ):
-                holder = holder.of
-            if isinstance(holder, Made) and isinstance(parser, Made) and holder.order == parser.order:
-                yield call
-
-
-def parsed(made: Made, script: Script) -> Value:
-    """What a parser's call gives: its options' defaults, or its dataclasses."""
-    parser = made.of
-    if not isinstance(parser, Made):
-        return made
-    kind = parser.callee.rpartition(".")[2]
-    if kind in ("HfArgumentParser", "TrlParser"):
-        classes = parser.given("dataclass_types", 0)
-        held = classes.items if isinstance(classes, Items) else [classes] if classes is not None else []
-        return Items(where=made.where, items=[_filled(kept, made.where) for kept in held])
-    names: dict[Value | str, Value] = {}
-    for option in options(parser, script.calls):
-        name, value = _option(option)
-        names[name] = value
-    for call in script.calls:
-        if call.callee == ".set_defaults" and isinstance(call.of, Made) and call.of.order == parser.order:
-            names.update(call.keywords)
-    space = Made(where=made.where, callee="argparse.Namespace", keywords={str(k): v for k, v in names.items()})
-    if made.callee == ".parse_known_args":
-        return Items(where=made.where, items=[space, Items(where=made.where, items=[])])
-    return space
-
-
-def is_parse(made: Made) -> bool:
-    """Whether a call is a command-line parser's."""
-    return made.callee.removeprefix(".") in _PARSED and isinstance(made.of, Made)
 
 
 def _of_made(made: Made, name: str, where: Location) -> Value:
@@ -157,38 +126,6 @@ def _several(made: Made, at: int, where: Location) -> Value | None:
     if made.callee.endswith(".from_pretrained") and made.callee.startswith("unsloth"):
         return made if at == 0 else Part(where=where, of=made, name=str(at))
     return None
-
-
-def _filled(kept: Value, where: Location) -> Value:
-    """An object of a class whose fields the command line may set."""
-    if isinstance(kept, Own):
-        name = kept.name
-        bases = [base.path for base in kept.bases if isinstance(base, Imported)]
-        said = f"{NOT_GIVEN}fields of {name} ({line_of(where)})"
-        return Made(where=where, callee=bases[0] if bases else name, own=kept, said=(said,))
-    if isinstance(kept, Imported):
-        short = kept.path.rpartition(".")[2]
-        said = f"{NOT_GIVEN}fields of {short} ({line_of(where)})"
-        return Made(where=where, callee=kept.path, said=(said,))
-    return kept
-
-
-def _option(call: Made) -> tuple[str, Value]:
-    """An option's name in the namespace, and its value where the command line does not give it."""
-    flags = [str(flag.value) for flag in call.arguments if isinstance(flag, Plain)]
-    long = next((flag for flag in flags if flag.startswith("--")), flags[0] if flags else "")
-    named = call.keywords.get("dest")
-    name = str(named.value) if isinstance(named, Plain) else long.lstrip("-").replace("-", "_")
-    action = call.keywords.get("action")
-    kind = action.value if isinstance(action, Plain) else None
-    default = call.keywords.get("default")
-    if default is None and kind in ("store_true", "store_false"):
-        default = Plain(where=call.where, value=kind == "store_false")
-    required = call.keywords.get("required")
-    if default is None and (not long.startswith("-") or (isinstance(required, Plain) and required.value)):
-        return name, Unknown(where=call.where, text=f"args.{name}")
-    default = default or Plain(where=call.where, value=None)
-    return name, saying(default, f"{NOT_GIVEN}{long} ({line_of(call.where)})")
 
 
 def _default(  # noqa: PLR0911  one for each kind of default

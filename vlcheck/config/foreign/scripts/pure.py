@@ -7,14 +7,17 @@ import operator
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vlcheck.config.foreign.scripts.values import (
     NOT_SET,
     Entries,
     Items,
+    Made,
     NotPlain,
     Plain,
+    Scalar,
     Value,
     line_of,
     plain,
@@ -151,8 +154,10 @@ def function(path: str, arguments: Sequence[Value], keywords: Mapping[str, Value
     """What a known function gives; None for another, or for arguments that are not known."""
     if path in ("os.environ.get", "os.getenv", "builtins.dict"):
         return (_dict if path == "builtins.dict" else _environment)(arguments, keywords, where)
-    if path in ("builtins.list", "builtins.tuple") and arguments and isinstance(arguments[0], Items):
-        return arguments[0]
+    if path in ("copy.copy", "copy.deepcopy") and arguments:
+        return copied(arguments[0], deep=path == "copy.deepcopy")
+    if path in ("builtins.list", "builtins.tuple") and arguments:
+        return _list(arguments[0], where)
     path = "os.path.join" if path in _PATHS and arguments else path
     if path not in _FUNCTIONS or keywords:
         return None
@@ -166,6 +171,37 @@ def function(path: str, arguments: Sequence[Value], keywords: Mapping[str, Value
         )
     except (NotPlain, TypeError, ValueError, ArithmeticError, IndexError, AttributeError):
         return None
+
+
+def copied(value: Value, *, deep: bool, known: dict[int, Value] | None = None) -> Value:
+    """A container or an object that changes without the one that it was copied of.
+
+    Args:
+        known: copies that were made on the way: what is held twice, or holds itself, is copied once.
+    """
+    known = {} if known is None else known
+    if id(value) in known or not isinstance(value, Items | Entries | Made):
+        return known.get(id(value), value)
+    if isinstance(value, Made):
+        made: Value = replace(value, keywords={**value.keywords}, attributes={**value.attributes})
+        return known.setdefault(id(value), made)
+    if isinstance(value, Items):
+        items: list[Value] = []
+        known[id(value)] = kept = replace(value, items=items)
+        items += [copied(one, deep=True, known=known) if deep else one for one in value.items]
+        return kept
+    entries: dict[Scalar, Value] = {}
+    known[id(value)] = held = replace(value, entries=entries, rest=[*value.rest])
+    entries |= {key: copied(one, deep=True, known=known) if deep else one for key, one in value.entries.items()}
+    return held
+
+
+def _list(value: Value, where: Location) -> Value | None:
+    """A list of something: of a list itself, or of numbers that `range` counts."""
+    numbers = counted(value.arguments) if isinstance(value, Made) and value.callee == "builtins.range" else None
+    if numbers is not None and len(numbers) <= MOST_ITEMS:
+        return Items(where=where, items=[Plain(where=where, value=number) for number in numbers])
+    return copied(value, deep=False) if isinstance(value, Items) else None
 
 
 def is_known(path: str) -> bool:

@@ -14,6 +14,7 @@ from vlcheck.config.foreign.scripts.values import (
     Own,
     Part,
     Plain,
+    Scalar,
     Unknown,
     Value,
     line_of,
@@ -49,6 +50,13 @@ class Script:
     active: list[ast.AST] = field(default_factory=list)
     entered: set[ast.AST] = field(default_factory=set)
     steps: int = 0
+    environment: dict[Scalar, Value] = field(default_factory=dict)
+    """Variables of the environment that the script sets itself."""
+
+    def set_variable(self, name: Scalar, value: Value) -> None:
+        """Set a variable of the environment; where only a run decides whether it is set, it is not known."""
+        text = f"os.environ[{name!r}]"
+        self.environment[name] = Unknown(where=value.where, text=text) if self.unsure else saying(value, *self.under)
 
     def place(self, node: ast.AST) -> Location:
         """Where a node stands."""

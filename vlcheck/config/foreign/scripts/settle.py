@@ -198,9 +198,13 @@ def _loop(draft: Draft) -> None:
         draft.put("training.optim", draft.value("optimizer.called"), "optimizer")
     if isinstance(draft.value("epochs"), int):
         draft.put("training.num_train_epochs", draft.value("epochs"), "epochs")
-    mixed = draft.value("Accelerator.mixed_precision")
+    mixed, cast = draft.value("Accelerator.mixed_precision"), draft.value("autocast.dtype")
     if mixed in ("bf16", "fp16"):
         draft.put(f"training.{mixed}", True, "Accelerator.mixed_precision")
+    elif cast in ("bfloat16", "float16"):
+        draft.put("training.bf16" if cast == "bfloat16" else "training.fp16", True, "autocast.dtype")
+    if isinstance(draft.value("accumulation"), int):
+        draft.put("training.gradient_accumulation_steps", draft.value("accumulation"), "accumulation")
     if "max_grad_norm" not in draft.document["training"]:
         _by_default(draft, "training.max_grad_norm", 0.0, "a loop that clips nothing")
 

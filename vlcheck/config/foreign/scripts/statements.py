@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
+from vlcheck.config.foreign.scripts import pure
 from vlcheck.config.foreign.scripts.calls import followed, through
 from vlcheck.config.foreign.scripts.expressions import evaluate, function
-from vlcheck.config.foreign.scripts.objects import unpacked, whole
+from vlcheck.config.foreign.scripts.objects import set_attribute, unpacked, whole
 from vlcheck.config.foreign.scripts.scope import Scope, Script, merged, written
 from vlcheck.config.foreign.scripts.source import Source
 from vlcheck.config.foreign.scripts.values import (
@@ -104,8 +104,46 @@ def _with(node: ast.With | ast.AsyncWith, scope: Scope) -> str:
 
 
 def _match(node: ast.Match, scope: Scope) -> str:
-    evaluate(node.subject, scope)
-    return _maybe([case.body for case in node.cases], scope, node)
+    subject = evaluate(node.subject, scope)
+    for case in node.cases:
+        fits = _fits(case.pattern, subject, scope) if case.guard is None else None
+        if fits is None:
+            break
+        if fits:
+            return _under(subject, case.body, scope)
+    else:
+        return ""
+    left = node.cases[node.cases.index(case) :]
+    last = left[-1]
+    whole = last.guard is None and isinstance(last.pattern, ast.MatchAs) and last.pattern.pattern is None
+    return _maybe([one.body for one in left], scope, node, exhaustive=whole)
+
+
+def _fits(pattern: ast.pattern, subject: Value, scope: Scope) -> bool | None:
+    """Whether a value is what a case waits for; None where only a run tells, or the case takes the value apart."""
+    match pattern:
+        case ast.MatchAs(pattern=None):
+            if pattern.name is not None:
+                scope.keep(pattern.name, subject)
+            return True
+        case ast.MatchValue(value=wanted):
+            return pure.compared(ast.Eq(), subject, evaluate(wanted, scope))
+        case ast.MatchSingleton(value=constant):
+            return subject.value is constant if isinstance(subject, Plain) else None
+        case ast.MatchOr(patterns=several):
+            fits = [_fits(one, subject, scope) for one in several]
+            return True if True in fits else None if None in fits else False
+    return None
+
+
+def _under(condition: Value, body: Sequence[ast.stmt], scope: Scope) -> str:
+    """Follow the statements that a known condition leads to; what they set says what the condition was taken to be."""
+    under = scope.script.under
+    depth = len(under)
+    under += condition.said
+    ended = run(body, scope)
+    del under[depth:]
+    return ended
 
 
 def _as_binary(node: ast.AugAssign) -> ast.BinOp:
@@ -130,30 +168,17 @@ def _assign(target: ast.expr, value: Value, scope: Scope) -> None:
             for part, given in zip(target.elts, unpacked(value, len(target.elts), where), strict=True):
                 _assign(part, given, scope)
         case ast.Attribute():
-            _set_attribute(evaluate(target.value, scope), target, value, scope)
+            set_attribute(evaluate(target.value, scope), target.attr, value, scope.script, where)
         case ast.Subscript():
             holder, key = evaluate(target.value, scope), evaluate(target.slice, scope)
             if isinstance(holder, Entries) and isinstance(key, Plain):
                 holder.entries[key.value] = value
             elif isinstance(holder, Entries):
                 holder.rest.append(key)
+            elif isinstance(holder, Imported) and holder.path == "os.environ" and isinstance(key, Plain):
+                scope.script.set_variable(key.value, value)
             elif isinstance(holder, Items) and (at := whole(key)) is not None and 0 <= at < len(holder.items):
                 holder.items[at] = value
-
-
-def _set_attribute(holder: Value, target: ast.Attribute, value: Value, scope: Scope) -> None:
-    script = scope.script
-    where = script.place(target)
-    if isinstance(holder, Own):
-        holder.names[target.attr] = value
-        return
-    if isinstance(holder, Made):
-        placed = replace(value, where=where) if isinstance(value, Plain | Items | Entries) else value
-        holder.attributes[target.attr] = placed
-    order = len(script.calls) + 1
-    made = Made(where=where, callee=f".{target.attr}=", of=holder, arguments=[value], order=order,
-                sure=not script.unsure)  # fmt: skip
-    script.calls.append(made)
 
 
 def _import(node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
@@ -185,12 +210,7 @@ def _if(node: ast.If, scope: Scope) -> str:
     known = truth(condition)
     if known is None:
         return _maybe([node.body, node.orelse], scope, node)
-    under = scope.script.under
-    depth = len(under)
-    under += condition.said
-    ended = run(node.body if known else node.orelse, scope)
-    del under[depth:]
-    return ended
+    return _under(condition, node.body if known else node.orelse, scope)
 
 
 def _for(node: ast.For | ast.AsyncFor, scope: Scope) -> str:

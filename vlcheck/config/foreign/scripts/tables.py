@@ -20,7 +20,8 @@ from vlcheck.spec import Concern, Framework
 SECTIONS = together(
     "from_pretrained processor LoraConfig BitsAndBytesConfig get_peft_model prepare_model_for_kbit_training "
     "gradient_checkpointing_enable load_dataset rows eval_load_dataset data_collator trainer frozen frozen_adapters "
-    "thawed adapters other_adapter DataLoader optimizer Accelerator scheduler clip_grad_norm_ epochs"
+    "thawed adapters other_adapter DataLoader optimizer Accelerator scheduler clip_grad_norm_ epochs autocast "
+    "accumulation"
 )
 """Keys of the document that a script becomes, beside the arguments themselves: a call each."""
 
@@ -174,6 +175,7 @@ LOOP: Mapping[str, Mapping[str, Fate]] = {
         **idle("log_with project_dir project_config kwargs_handlers split_batches device_placement cpu "
                "step_scheduler_with_optimizer rng_types even_batches dataloader_config"),
     },
+    "autocast": {**together("dtype"), **idle("device_type cache_enabled enabled")},
     "scheduler": {
         "num_warmup_steps": To("training.warmup_steps"),
         "name": To("training.lr_scheduler_type", otherwise=Idle()),
