@@ -47,6 +47,7 @@ ADVISED = {
     "gradient_accumulation_steps": "8",
     "gradient_checkpointing": "true",
     "gradient_checkpointing_kwargs": "{use_reentrant: false}",
+    "gradient_checkpointing_share": "1.0",
     "kbit_preparation": "false",
     "layers_pattern": "[layers]",
     "layers_to_transform": "[0]",
@@ -136,7 +137,7 @@ def test_a_setting_means_the_same_in_the_formats_key(format_, tmp_path):
     assert unknown == WITHOUT_KEY[format_]
 
 
-OURS = {"exclude_modules", "kbit_preparation", "logits", "modalities", "overflow"}
+OURS = {"exclude_modules", "gradient_checkpointing_share", "kbit_preparation", "logits", "modalities", "overflow"}
 """No format but PEFT's own says any of these."""
 PLAIN = {"layers_pattern", "layers_to_transform", "llm_int8_skip_modules"}
 WITHOUT_KEY = {
