@@ -68,7 +68,7 @@ class Call:
             dropout: share of attention weights that is dropped.
         """
         training = query.requires_grad or key.requires_grad or value.requires_grad
-        grouped = query.shape[-3] != key.shape[-3]
+        grouped = query.dim() > 2 and query.shape[-3] != key.shape[-3]
         return cls(query.dim(), query.shape[-1], query.dtype, grouped, training, mask is not None, bool(dropout))
 
 
@@ -95,29 +95,35 @@ class Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
-                kernel: Kernel, blocks: Blocks) -> torch.Tensor:  # fmt: skip
-        """Output of shape (rows, heads, tokens, width); keeps it, the inputs, log-sum-exp and the kernel's own mask."""
+                kernel: Kernel, blocks: Blocks, calls: int = 1) -> torch.Tensor:  # fmt: skip
+        """Output of shape (rows, heads, tokens, width); keeps it, the inputs, log-sum-exp and the kernel's own mask.
+
+        Args:
+            calls: how many calls one after another the rows are, in equal shares.
+        """
         rows, heads, tokens, _ = query.shape
         bias = _bias(mask, query, kernel)
         out = query.new_empty(rows, tokens, heads, value.shape[-1]).transpose(1, 2)
         padded = -(-tokens // 32) * 32 if kernel is Kernel.EFFICIENT else tokens
         sums = torch.empty(rows, heads, padded, dtype=torch.float32, device=query.device)
         if kernel is Kernel.EFFICIENT and query.shape[-1] > 128 and query.dtype in HALF:
-            blocks.flash(4 * out.numel(), "attention workspace")
+            blocks.flash(4 * out.numel() // calls, "attention workspace")
         ctx.save_for_backward(query, key, value, out, sums, bias)
-        ctx.kernel, ctx.blocks = kernel, blocks
+        ctx.kernel, ctx.blocks, ctx.rows = kernel, blocks, rows // calls
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         """Gradients of the three inputs, and the kernel's workspace while it runs."""
         query, key, value, *_ = ctx.saved_tensors
-        with ctx.blocks.while_held(*_workspace(ctx.kernel, query, key), cause="attention workspace"):
+        with ctx.blocks.while_held(
+            *_workspace(ctx.kernel, query[: ctx.rows], key[: ctx.rows]), cause="attention workspace"
+        ):
             made = [
                 like.new_empty(like.shape[0], like.shape[2], like.shape[1], like.shape[3]).transpose(1, 2)
                 for like in (query, key, value)
             ]
-        return (*made, None, None, None)
+        return (*made, None, None, None, None)
 
 
 def _bias(mask: torch.Tensor | None, query: torch.Tensor, kernel: Kernel) -> torch.Tensor | None:

@@ -1,7 +1,8 @@
 """Layers that are built alike need not all be run: one of them stands for the rest.
 
-A layer may be left out when another was run whose two neighbours on either side are of the same kinds. What that one
-allocated and released is written to the tape again in its place, with each block replaced by its counterpart.
+A layer may be left out when another was run whose neighbours are of the same kinds; the first layer and the last are
+kinds of their own. What that one allocated and released is written to the tape again in its place, with each block
+replaced by its counterpart.
 """
 
 from __future__ import annotations
@@ -210,9 +211,9 @@ def find_likeness(model: nn.Module, kinds: Mapping[str, Sequence[Hashable]]) -> 
         told = kinds.get(path, ())
         if len(told) != len(module):
             told = [None] * len(module)
-        alike = [(kind, _signature(layer)) for kind, layer in zip(told, module, strict=True)]
-        padded = [None, None, *alike, None, None]
-        settings = [tuple(padded[n : n + 5]) for n in range(len(alike))]
+        alike: list[Hashable] = [(kind, _signature(layer)) for kind, layer in zip(told, module, strict=True)]
+        alike[0], alike[-1] = "first", "last"  # what comes in needs no gradient, and what goes out meets no layer
+        settings = [tuple(alike[max(0, n - 1) : n + 2]) for n in range(len(alike))]
         firsts: dict[Any, int] = {}
         for n, setting in enumerate(settings):
             firsts.setdefault(setting, n)

@@ -49,6 +49,8 @@ class StepModel:
     checkpointed: tuple[tuple[str, Any], ...]
     """Modules that may be run again in the backward pass."""
     likeness: Likeness
+    fused: bool
+    """Whether all attention goes through `scaled_dot_product_attention`."""
 
 
 def step_model(model: nn.Module, family: Family) -> StepModel:
@@ -69,7 +71,12 @@ def step_model(model: nn.Module, family: Family) -> StepModel:
         parameters=tuple(trainable(model)),
         checkpointed=tuple((n, m) for n, m in base.named_modules() if hasattr(m, "gradient_checkpointing")),
         likeness=find_likeness(base, kinds),
+        fused=all(_attention_of(module) == "sdpa" for module in base.modules()),
     )
+
+
+def _attention_of(module: Any) -> str:
+    return getattr(getattr(module, "config", None), "_attn_implementation", None) or "sdpa"
 
 
 class MicroStep:
@@ -84,7 +91,7 @@ class MicroStep:
         self.step_model, self.settings, self.shape, self.cloned = step_model, settings, shape, cloned
         self.blocks = Blocks()
         low = LOW[settings.precision]
-        self.functions = CudaFunctions(arch, self.blocks, low)
+        self.functions = CudaFunctions(arch, self.blocks, low, gathers=step_model.fused)
         self.storages = FollowStorages(self.blocks)
         self.layers = layers_of(step_model.likeness, self.blocks, whole=whole)
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
 
 from vlcheck.memory.attention import Arch, Call, Fused, Kernel, choose
 from vlcheck.memory.blocks import Blocks
+from vlcheck.memory.windows import apart, gathered, together
 
 LOWER = frozenset({
     "linear", "matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "addmm", "baddbmm", "addbmm", "conv1d", "conv2d",
@@ -33,9 +33,9 @@ UPPER = frozenset({
 class CudaFunctions(TorchFunctionMode):
     """Casts, dropout and attention as on a CUDA device."""
 
-    def __init__(self, arch: Arch, blocks: Blocks, low: torch.dtype | None) -> None:
+    def __init__(self, arch: Arch, blocks: Blocks, low: torch.dtype | None, *, gathers: bool = False) -> None:
         super().__init__()
-        self.arch, self.blocks, self.low = arch, blocks, low
+        self.arch, self.blocks, self.low, self.gathers = arch, blocks, low, gathers
         self.casting = False
         """Whether autocast is in force: in the forward pass and where it is run again."""
         self.kernels: dict[str, int] = {}
@@ -50,14 +50,21 @@ class CudaFunctions(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.split and args and self._gathers(args[0]):
+            parts = gathered(*args, **kwargs)
+            return func(*args, **kwargs) if parts is None else parts
         name = getattr(func, "__name__", "")
+        windows = getattr(args[0], "windows", 1) if args else 1
         if self.casting and self.low is not None:
             if name in LOWER:
-                args, kwargs = tree_map_only(torch.Tensor, self._lowered, (args, kwargs))
+                args, kwargs = _cast(args, kwargs, self._lowered)
             elif name in UPPER:
-                args, kwargs = tree_map_only(torch.Tensor, self._raised, (args, kwargs))
+                args, kwargs = _cast(args, kwargs, self._raised)
         if func is functional.scaled_dot_product_attention:
-            return self._attention(func, *args, **kwargs)
+            if windows == 1:
+                return self._attention(func, *args, **kwargs)
+            query, key, value = (apart(each, windows) for each in args[:3])
+            return together(self._attention(func, query, key, value, *args[3:], **kwargs, calls=windows))
         if func is functional.dropout:
             return _dropout(*args, **kwargs)
         return func(*args, **kwargs)
@@ -75,17 +82,32 @@ class CudaFunctions(TorchFunctionMode):
     def _raised(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
+    def _gathers(self, tensor: torch.Tensor) -> bool:
+        """Whether attention may take its windows together: what plain matrix products take, each takes alone."""
+        return self.gathers and choose(self.arch, Call.of(tensor, tensor, tensor, None, 0.0)) is not Kernel.MATH
+
     def _attention(self, func: Callable[..., Any], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-                   attn_mask: torch.Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
-                   **more: Any) -> torch.Tensor:  # fmt: skip
+                   attn_mask: torch.Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False, *,
+                   calls: int = 1, **more: Any) -> torch.Tensor:  # fmt: skip
         call = Call.of(query, key, value, attn_mask, dropout_p)
         kernel = self.chosen[call] = choose(self.arch, call)
-        self.kernels[kernel.value] = self.kernels.get(kernel.value, 0) + 1
+        self.kernels[kernel.value] = self.kernels.get(kernel.value, 0) + calls
         if kernel is Kernel.MATH:
             made: torch.Tensor = func(query, key, value, attn_mask, dropout_p, is_causal, **more)
             return made
-        fused: torch.Tensor = Fused.apply(query, key, value, attn_mask, kernel, self.blocks)  # type: ignore[no-untyped-call]
+        fused: torch.Tensor = Fused.apply(query, key, value, attn_mask, kernel, self.blocks, calls)  # type: ignore[no-untyped-call]
         return fused
+
+
+def _cast(args: Any, kwargs: Any, to: Callable[[torch.Tensor], torch.Tensor]) -> tuple[Any, Any]:
+    """Arguments with each tensor cast, those in lists too: functions that autocast knows take nothing deeper."""
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return to(value)
+        return type(value)(map(cast, value)) if type(value) in {list, tuple} else value
+
+    return tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
 
 
 def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:

@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
+
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
 from vlcheck.memory.alternatives import Alternative, changes
+from vlcheck.memory.batch import layout_of
 from vlcheck.memory.host import Host, host_of
 from vlcheck.memory.optimizer import Optimized, managed_size, state_sizes
 from vlcheck.memory.plan import RESERVED_BAND, FitVerdict, MemoryPlan
@@ -226,24 +229,33 @@ def _bytes_of_a_rank(simulation: Simulation, settings: StepSettings, shape: Shap
 
 
 def _largest_image(simulation: Simulation, card: Gpu, shape: Shape, plan: MemoryPlan) -> int | None:
-    """The largest image budget that fits, among the doublings that the processor knows."""
+    """The largest image budget that fits, among the doublings that the processor knows.
+
+    Where many are left, twice as much is tried first: what a step takes grows no slower from there on, so what lies
+    above the card on that line need not be simulated.
+    """
     if plan.verdict is not FitVerdict.FITS:
         return 0
     text = shape.tokens - shape.images * shape.soft_tokens
     most = simulation.family.most_soft_tokens or 16 * shape.soft_tokens
-    for factor in (16, 8, 4, 2, 1):
+
+    def at(factor: int) -> MemoryPlan:
         soft = shape.soft_tokens * factor
-        if soft > most:
-            continue
-        try:
-            wider = replace(shape, soft_tokens=soft, tokens=text + shape.images * soft)
-            if simulation.plan(card, wider).verdict is FitVerdict.FITS:
-                return soft
-        except Unavailable:
-            return None
-    return 0
+        return simulation.plan(card, replace(shape, soft_tokens=soft, tokens=text + shape.images * soft))
+
+    factors = [factor for factor in (16, 8, 4, 2) if factor * shape.soft_tokens <= most]
+    try:
+        each = needed(at(2)) - needed(plan) if len(factors) > 2 else 0
+        for factor in factors:
+            layout_of(simulation.family, simulation.config, shape.soft_tokens * factor, META)
+            if needed(plan) + (factor - 1) * each <= card.total_bytes and at(factor).verdict is FitVerdict.FITS:
+                return shape.soft_tokens * factor
+    except Unavailable:
+        return None
+    return shape.soft_tokens
 
 
+META = torch.device("meta")
 LAYERS_AT_LEAST, NARROW_BYTES = 6, 8
 """Layers of a list of which one is held at a time, and bytes of a token's narrow product and its gradient, a rank."""
 WIDEST = 4096

@@ -37,6 +37,12 @@ LIKE_THOSE = frozenset({
     torch.ops.bitsandbytes.dequantize_4bit.default, torch.ops.bitsandbytes.dequantize_blockwise.default,
 })  # fmt: skip
 """Not elementwise, but like those: what they make depends on the form of what they get, and is new."""
+VIEWS = frozenset({
+    ATEN.detach.default, ATEN.t.default, ATEN.view.default, ATEN.transpose.int, ATEN.slice.Tensor,
+    ATEN.unsqueeze.default, ATEN.expand.default, ATEN._unsafe_view.default, ATEN.split_with_sizes.default,
+    ATEN.split.Tensor, ATEN.select.int, ATEN.permute.default, ATEN.alias.default, ATEN.squeeze.dim,
+})  # fmt: skip
+"""What they make lies in the storage of what they get, a third of all operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class Way:
     sums: bool
     by_form: bool
     """Whether what it makes is new, and depends on the form of what it gets alone."""
+    view: bool
+    """Whether what it makes lies in the storage of what it gets."""
     known: dict[Any, tuple[Any, ...]]
     """Forms of arguments to the forms of results."""
 
@@ -55,7 +63,7 @@ class Way:
     def of(cls, op: Any) -> Way:
         """The way of an operation."""
         pointwise = torch.Tag.pointwise in op.tags and not op._schema.is_mutable
-        return cls(op, CUDA.get(op), op in SUMS, pointwise or op in LIKE_THOSE, {})
+        return cls(op, CUDA.get(op), op in SUMS, pointwise or op in LIKE_THOSE, op in VIEWS, {})
 
 
 class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -88,9 +96,9 @@ class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         way = self._ways.get(id(op))
         if way is None:
             way = self._ways[id(op)] = Way.of(op)
-        devices = {each.is_meta for each in _tensors(args)}
-        if kwargs:
-            devices |= {each.is_meta for each in _tensors(kwargs.values())}
+        if way.view:
+            return op(*args, **kwargs)
+        devices = {each.is_meta for each in _tensors((*args, *kwargs.values()))}
         if way.sums and self.phase == "backward" and True in devices and (kept := _accumulated(args)) is not None:
             return kept
         if way.on_cuda is not None:
@@ -137,7 +145,7 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 def _form(value: Any) -> Any:
     """All of an argument that decides what a result looks like."""
     if isinstance(value, torch.Tensor):
-        return tuple(value.shape), value.stride(), value.dtype, value.is_meta
+        return value.shape, value.stride(), value.dtype, value.is_meta
     return tuple(value) if isinstance(value, list) else (type(value), value)
 
 
