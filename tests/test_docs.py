@@ -302,6 +302,9 @@ def test_figures_of_compiled_layers_are_the_measured_ones():
         ]
         row = " | ".join([f"{titles[model]}, {rows} rows", *(each or "not measured" for each in shown)])
         assert f"| {row} |" in text, row
+    kept = next(line for line in reversed(lines) if line.get("share", 1) != 1 and "images_per_second" in line)
+    shown = f"{kept['images_per_second']:.2f} ({kept['peak_gib']:.1f} GiB)"
+    assert f"| Gemma 4 31B, {kept['rows']} rows, a share of {kept['share']} | | | {shown} |" in text
     cosines = {line["name"]: min(line["cosines"].values()) for line in lines if "cosines" in line}
     compiled = min(value for name, value in cosines.items() if "compiled and readable" in name)
     assert f"a cosine of {math.floor(1000 * (compiled + 5e-4)) / 1000:.3f} or more" in text

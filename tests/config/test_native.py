@@ -207,7 +207,7 @@ INTENTIONAL = {
 OWN = frozenset({
     "framework", "framework_version", "kbit_preparation", "logits", "early_stopping_patience", "report_to",
     "zero_optimization", "packing", "padding_free", "activation_offloading", "assistant_only_loss",
-    "completion_only_loss", "freeze",
+    "completion_only_loss", "freeze", "gradient_checkpointing_share",
 })  # fmt: skip
 """Fields that transformers' arguments lack: what a training script does around its trainer, DeepSpeed's and TRL's."""
 

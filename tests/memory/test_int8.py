@@ -32,7 +32,7 @@ def simulated(values=GEMMA, **training) -> Simulation:
 
 
 def test_an_int8_base_lies_between_nf4_and_bf16():
-    """Its weights take a byte each, and the doubt says that nothing of it was measured."""
+    """Its weights take a byte each, and the doubt says what depends on values."""
     whole = simulated().plan(H100, SHAPE)
     assert sum(line.size for line in whole.lines) == whole.allocated_bytes
     packed = whole.of("quantised weights")

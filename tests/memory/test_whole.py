@@ -48,7 +48,7 @@ def test_every_weight_has_a_gradient_and_two_moments(whole):
     assert 0 <= state - 4 * trained(whole) <= 8 * len(whole.optimized.parameters)
     taken, _ = MicroStep(whole.step_model, whole.settings, SHAPE).run()
     assert 2 * trained(whole) <= sum(taken.sizes)
-    assert plan.doubts == ("no run that trains every weight was measured",)
+    assert not plan.doubts
     assert plan.of("adapters") == 0
 
 

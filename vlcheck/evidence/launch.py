@@ -196,8 +196,9 @@ def duration(  # noqa: PLR0913, PLR0917  one parameter a piece of evidence
 
 @collector("adding up a checkpoint")
 def saving_size(spec: RunSpec, host: Host) -> int:
-    """Bytes of one checkpoint: what trains, and the optimizer's state, Adam's of two values a weight and as wide as it
-    or of 8 bits; Adafactor's rows and columns are little beside it.
+    """Bytes of one checkpoint: what trains, and the optimizer's state.
+
+    Adam's is two values a weight, as wide as it or of 8 bits; Adafactor's rows and columns are little beside it.
     """
     name = spec.training.optim
     if name in ("sgd", "adafactor"):

@@ -6,7 +6,7 @@ from torch import nn
 
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
-from vlcheck.memory.plan import COMPILED
+from vlcheck.memory.plan import COMPILED, COMPILED_KEPT, OUTLIERS
 from vlcheck.model.attention import attention_support
 from vlcheck.model.build import base_of
 from vlcheck.model.family import Family
@@ -70,14 +70,11 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, spec: RunSpec) -> t
         found.append("logits: fused is projected as logits at supervised positions only; what the kernel holds was not "
                      "measured")  # fmt: skip
     if settings.compiled:
-        found.append(COMPILED)
-    if spec.lora is None:
-        found.append("no run that trains every weight was measured")
-    elif spec.lora.use_dora:
+        found.append(COMPILED if settings.checkpointing == 1 else COMPILED_KEPT)
+    if spec.lora is not None and spec.lora.use_dora:
         found.append("no DoRA run was measured")
-    if spec.quantization is not None and spec.quantization.load_in_8bit:
-        found.append("LLM.int8 is projected as bitsandbytes 0.50 has it, not measured; columns with outliers, which "
-                     "depend on values, are not counted")  # fmt: skip
+    if spec.quantization is not None and spec.quantization.load_in_8bit and spec.quantization.llm_int8_threshold:
+        found.append(OUTLIERS)
     if not family.measured:
         found.append(f"no {family.name} run was measured")
     if family.doubt:
