@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from vlcheck import __version__
+from vlcheck.cli.app import app
 from vlcheck.cli.options import ReportFormat, Threshold
 from vlcheck.finding import Severity
 from vlcheck.reports import RENDERERS
@@ -382,3 +383,13 @@ def test_terminal_shows_spinner_and_colour(config):
     assert "importing torch" in before
     assert "\x1b[32mpassed: \x1b[0mVLC106" in report
     assert report.rstrip().endswith("0 failed to run\x1b[0m")
+
+
+def test_a_command_alone_leaves_the_others_where_they_were(vlcheck):
+    """Only the command that is named is built; the next call in the process finds them all."""
+    every = [*app.registered_commands]
+    assert vlcheck("rules")[0] == 0
+    assert app.registered_commands == every
+    code, _, err = vlcheck("audti", "x")
+    assert code == 2
+    assert "Did you mean 'audit'" in err

@@ -33,7 +33,7 @@ def changes(settings: StepSettings) -> list[tuple[str, StepSettings]]:
 
     if settings.eval_rows > 1:
         then("per_device_eval_batch_size: 1", eval_rows=1)
-    if settings.logits == "all":
+    if settings.logits == "all" and settings.own_loop:  # other trainers have no such setting
         then("logits: supervised", logits="supervised")
     if not settings.optimizer.startswith("paged"):
         then("optim: paged_adamw_8bit", optimizer="paged_adamw_8bit")
