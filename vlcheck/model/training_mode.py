@@ -34,10 +34,10 @@ def _leave_last_layers(base: nn.Module, share: float) -> None:
 
     What those keep is freed before the others recompute. A vision tower's would be the most memory for the least time.
     """
+    if share == 1:
+        return
     lists = [each for each in base.modules() if isinstance(each, nn.ModuleList) and len(each)]
     lists = [each for each in lists if all(isinstance(one, GradientCheckpointingLayer) for one in each)]
-    if share == 1 or not lists:
-        return
-    layers: Any = max(lists, key=lambda each: sum(parameter.numel() for parameter in each.parameters()))
+    layers: Any = max(lists, key=lambda each: sum(parameter.numel() for parameter in each.parameters()), default=())
     for layer in layers[math.ceil(share * len(layers)) :]:
         layer.gradient_checkpointing = False

@@ -119,9 +119,9 @@ class StepSettings:
         return self.logits != "all"
 
 
-def _answers(training: Training) -> int:
+def _answers(training: Training, *, own_loop: bool) -> int:
     """Rows that are answered at once: vlcheck's own loop shows a few, or asks every row where accuracy is wanted."""
-    if training.framework not in (None, "vlcheck"):
+    if not own_loop:
         return 0
     return training.per_device_eval_batch_size if training.metric_for_best_model == "accuracy" else SAMPLES
 
@@ -151,5 +151,5 @@ def settings_of(spec: RunSpec) -> StepSettings:
         sharding=sharding_of(training),
         own_loop=own_loop,
         eval_rows=training.per_device_eval_batch_size if evaluates else 0,
-        answers=_answers(training),
+        answers=_answers(training, own_loop=own_loop),
     )
