@@ -257,6 +257,11 @@ class RunSpec:
         for _, objection in objections(self.lora, self.quantization, self.training):
             raise ValueError(objection)
 
+    @property
+    def own_loop(self) -> bool:
+        """Whether vlcheck's own loop would run: the run names it, or no framework at all."""
+        return self.training.framework in (None, "vlcheck")
+
     def where(self, path: str) -> Location:
         """The place that set `path`; for a default, the nearest section that could have set it."""
         parts = path.split(".")

@@ -77,7 +77,7 @@ def own_loop(spec: RunSpec, *, force: bool = False) -> RunSpec:
     """
     with_adapters(spec)
     name = spec.training.framework
-    if force or name in (None, "vlcheck"):
+    if force or spec.own_loop:
         return spec
     row = framework_of(spec)
     whose = "a loop that is not vlcheck's" if row is None else f"the loop of {row.name}"

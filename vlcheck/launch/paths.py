@@ -116,7 +116,7 @@ def resume_of(job: Job, spec: RunSpec) -> Resume:
                                       **dict.fromkeys(("", "true", "yes", "latest", "auto"), "any")}  # fmt: skip
         return Resume(kinds.get(value.value.lower(), "unknown"), f"--{name} {value.value}".rstrip(), value.where)
     words = " ".join(word.value for word in job.command)
-    if re.search(r"\bvlcheck train\b", words) or (not job.command and spec.training.framework in (None, "vlcheck")):
+    if re.search(r"\bvlcheck train\b", words) or (not job.command and spec.own_loop):
         return Resume("own", "vlcheck train takes up its own run's checkpoints", job.where)
     keys = {key.key for key in spec.origin.idle} if spec.origin is not None else set()
     read = posixpath.basename(spec.where("").file)

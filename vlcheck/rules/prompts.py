@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
-from vlcheck.rules.row_checks import named, names, quoted, rows_of, where
+from vlcheck.rules.row_checks import names, quoted, rows_of, where
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
@@ -107,7 +107,7 @@ def columns_removed(spec: RunSpec, skeleton: Skeleton) -> Iterator[Finding | Exa
     """
     if spec.data.collator is None:
         keeps = f"{spec.training.framework} keeps the columns that its own collator reads"
-        raise NotApplicable(keeps if named(spec) else "vlcheck's own loop drops no column")
+        raise NotApplicable("vlcheck's own loop drops no column" if spec.own_loop else keeps)
     if spec.origin is not None and spec.origin.own_rows:
         raise Unavailable("the script makes its rows itself, so their columns are known only when it runs")
     if skeleton.model is None:

@@ -38,7 +38,7 @@ def where(spec: RunSpec, checks: CollatorChecks) -> Location:
     """The place that chose the collator."""
     if checks.ours:
         return spec.where("data")
-    own = "data.collator" in spec.sources or spec.data.collator is not None or not named(spec)
+    own = "data.collator" in spec.sources or spec.data.collator is not None or spec.own_loop
     return spec.where("data.collator" if own else "training.framework")
 
 
@@ -62,11 +62,6 @@ def weighed(finding: Finding, checks: CollatorChecks, *, cause: bool = True) -> 
     example = f", {row.example} too" if row.example else ""
     told = f"{finding.message}; {row.title} does so unless it is told otherwise ({row.supervises.source}){example}"
     return replace(finding, message=told, fix=row.answers_alone.value or finding.fix)
-
-
-def named(spec: RunSpec) -> bool:
-    """Whether the run names a framework whose loop is not vlcheck's."""
-    return spec.training.framework not in (None, "vlcheck")
 
 
 def names(rows: Sequence[RowCheck]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, Unavailable, rule
-from vlcheck.rules.row_checks import distance, first_of, measured, named, names, no_rows, quoted, rows_of, where
+from vlcheck.rules.row_checks import distance, first_of, measured, names, no_rows, quoted, rows_of, where
 
 if TYPE_CHECKING:
     from vlcheck.collators.judge import CollatorChecks
@@ -76,7 +76,7 @@ def answer_truncated(
     yield Examined(len(rows), "rows")
     yield Examined(longest.tokens, "tokens in the longest" + (f", of {limit} allowed" if limit else ""))
     cut = [row for row in rows if row.cut]
-    limited = checks.ours or (named(spec) and spec.data.collator is None)
+    limited = checks.ours or (not spec.own_loop and spec.data.collator is None)
     framework = None if checks.ours else framework_of(spec)
     does = "" if framework is None else framework.too_long.value
     met = [row for row in rows if row.kind == "data"] or rows  # a built-in row stands for data that was not read

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from vlcheck.finding import Examined, Finding, NotApplicable, Severity, rule
 from vlcheck.gpus import show_gib
-from vlcheck.training.settings import settings_of
 
 if TYPE_CHECKING:
     from vlcheck.gpus import Gpu
@@ -45,7 +44,7 @@ def full_logits(spec: RunSpec, memory_plan: MemoryPlan) -> Iterator[Finding | Ex
             where=spec.where("training.logits"),
             measured={"logits_bytes": held, "peak_bytes": memory_plan.allocated_bytes},
             fix="logits: supervised"
-            if settings_of(spec).own_loop
+            if spec.own_loop
             else "a chunked or fused cross entropy, where the framework has one for this model",
         )
 

@@ -129,7 +129,7 @@ def _answers(training: Training, *, own_loop: bool) -> int:
 def settings_of(spec: RunSpec) -> StepSettings:
     """What a run's steps read of it."""
     training, asked = spec.training, spec.model.attention
-    own_loop = training.framework in (None, "vlcheck")
+    own_loop = spec.own_loop
     evaluates = training.eval_strategy != "no" and spec.data.eval_split is not None
     return StepSettings(
         rows=training.per_device_train_batch_size,
