@@ -15,7 +15,7 @@ from vlcheck.data.conversation import Conversation
 from vlcheck.data.sources.held import as_conversations
 from vlcheck.evidence.model import known_model, model_with
 from vlcheck.evidence.options import ROWS
-from vlcheck.evidence.resolve import Evidence, run
+from vlcheck.evidence.resolve import Evidence, one_thread, run
 from vlcheck.finding import Report, Rule, Severity, linked
 from vlcheck.launch.native import on_job
 from vlcheck.model.build import check_patch
@@ -275,7 +275,8 @@ def report_on(spec: RunSpec, rules: Iterable[Rule], evidence: Evidence) -> Repor
     """Run rules, in report order, on the evidence of a run."""
     if spec.ignores:
         check_ignores(spec)
-    outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
+    with one_thread():
+        outcomes = [run(rule, evidence).qualified(spec) for rule in rules]
     told = [in_own_keys(outcome, spec.origin) for outcome in outcomes] if spec.origin else outcomes
     versions = installed()
     report = Report(

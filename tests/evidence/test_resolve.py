@@ -8,13 +8,14 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.photos import write_json_lines
 from vlcheck.config.load import load
 from vlcheck.engine import audit
 from vlcheck.evidence.collectors import COLLECTORS
-from vlcheck.evidence.resolve import Evidence
+from vlcheck.evidence.resolve import Evidence, one_thread
 from vlcheck.finding import NotApplicable, Unavailable, collector, label_of
 from vlcheck.processing.resolved_run import ResolvedRun
 from vlcheck.spec import Data
@@ -143,3 +144,15 @@ def test_a_long_row_behind_those_that_are_judged_is_found(tmp_path, overflow):
     code, text = ("VLC203", "train.jsonl:8: ") if overflow == "error" else ("VLC226", "1 of 9 rows are longer than 110")
     assert [(each.rule.code, text in each.findings[0].message) for each in found] == [(code, True)]
     assert "train.jsonl:8" in found[0].findings[0].message
+
+
+def test_threads_of_torch_come_back_after_an_audit():
+    """A script that audits its own run goes on with as many as it had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

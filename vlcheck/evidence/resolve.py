@@ -6,7 +6,10 @@ import inspect
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from vlcheck.evidence.collectors import COLLECTORS
 from vlcheck.evidence.judged import UNSEEN, judged, told_by
@@ -171,6 +174,17 @@ class Evidence:
     def _tell(self) -> None:
         if self._label:
             self._progress(self._label)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: what an audit computes is too small for several, which wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run(rule: Rule, evidence: Evidence) -> Outcome:

@@ -36,8 +36,9 @@ def cached_layers(model: nn.Module, family: Family) -> Iterator[CachedLayer]:
     """
     for name, module in model.named_modules():
         attention: Any = module
-        key = getattr(attention, "k_proj", None)
-        if key is None or not hasattr(attention, "layer_idx") or family.part_of(name) is not Part.LANGUAGE:
+        if "layer_idx" not in vars(module) or (key := getattr(attention, "k_proj", None)) is None:
+            continue
+        if family.part_of(name) is not Part.LANGUAGE:
             continue
         value = getattr(attention, "v_proj", None) or key
         yield CachedLayer(key.out_features + value.out_features, getattr(attention, "sliding_window", None))

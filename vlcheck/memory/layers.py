@@ -23,6 +23,7 @@ from vlcheck.memory.blocks import Blocks
 SHORTEST = 6
 """Lists with fewer layers are run as they are."""
 NUMBERS = frozenset({"layer_idx", "layer_id", "index", "idx"})
+PLAIN = (int, float, str, bool, type(None))
 
 
 class Unlike(Exception):
@@ -241,14 +242,19 @@ def layers_of(likeness: Likeness, blocks: Blocks, *, whole: bool = False) -> Lay
 
 def _signature(layer: nn.Module) -> Hashable:
     """What decides how a layer runs: its tensors and its modules' plain settings."""
+    modules = list(layer.named_modules())
     tensors = tuple(
-        (n, tuple(t.shape), t.dtype, t.requires_grad) for n, t in [*layer.named_parameters(), *layer.named_buffers()]
+        (name, key, tensor.shape, tensor.dtype, tensor.requires_grad)
+        for name, module in modules
+        for own in (module._parameters, module._buffers)
+        for key, tensor in own.items()
+        if tensor is not None
     )
     settings = tuple(
         (name, key, value)
-        for name, module in layer.named_modules()
+        for name, module in modules
         for key, value in sorted(vars(module).items())
-        if isinstance(value, int | float | str | bool | None) and key not in NUMBERS
+        if isinstance(value, PLAIN) and key not in NUMBERS
     )
     return type(layer).__name__, tensors, settings
 

@@ -76,7 +76,7 @@ def step_model(model: nn.Module, family: Family) -> StepModel:
 
 
 def _attention_of(module: Any) -> str:
-    return getattr(getattr(module, "config", None), "_attn_implementation", None) or "sdpa"
+    return getattr(vars(module).get("config"), "_attn_implementation", None) or "sdpa"
 
 
 class MicroStep:
@@ -229,9 +229,9 @@ def _cloned(module: nn.Module, args: Any, output: Any) -> Any:
 def _states(model: nn.Module) -> Iterator[torch.Tensor]:
     """Tensors of quantisation states, which no module lists."""
     for module in model.modules():
-        if (scales := getattr(getattr(module, "state", None), "SCB", None)) is not None:
+        if (scales := getattr(vars(module).get("state"), "SCB", None)) is not None:
             yield scales
-        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        state = getattr(module._parameters.get("weight"), "quant_state", None)
         if state is not None:
             yield from (state.absmax, state.code)
             if state.state2 is not None:

@@ -87,6 +87,7 @@ class Simulation:
         check_attention(self.model, spec)
         pack(self.model)
         prepare(self.model, self.settings)
+        self._checkpointing = self.settings.checkpointing
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
         self.optimized = Optimized.of(self.model)
@@ -200,7 +201,9 @@ class Simulation:
         if known is None:
             known = self._between(key, arch)
             if known is None:
-                switch_checkpointing(self.model, settings)
+                if settings.checkpointing != self._checkpointing:
+                    switch_checkpointing(self.model, settings)
+                    self._checkpointing = settings.checkpointing
                 step, (tape, gradients) = self._simulated(settings, shape, arch, MicroStep.run, cloned=cloned)
                 known = TakenStep(tape, gradients, dict(step.functions.kernels), step.functions.chosen)
             taken.append(known)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import bitsandbytes  # noqa: F401  registers its operations
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from vlcheck.memory.blocks import Blocks
+from vlcheck.model.uncompiled import bitsandbytes  # noqa: F401  registers its operations
 
 ATEN = torch.ops.aten
 META = torch.device("meta")

@@ -87,9 +87,8 @@ def stored(model: nn.Module, adapters: Sequence[str] = ("lora_", "modules_to_sav
             yield from _int8(module.weight)
             seen.add(id(module.weight))
         kind = "embeddings" if isinstance(module, nn.Embedding) else "other tensors"
-        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        for name, tensor in own:
-            if id(tensor) in seen:
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is None or id(tensor) in seen:
                 continue
             seen.add(id(tensor))
             size = tensor.numel() * tensor.element_size()

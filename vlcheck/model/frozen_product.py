@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import bitsandbytes
 import torch
 from torch import nn
+
+from vlcheck.model.uncompiled import bitsandbytes
 
 STATISTICS_BLOCK = 256
 """Block size of nested statistics that bitsandbytes' own product takes (0.50, `autograd/_functions.py`)."""

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import bitsandbytes
 import torch
 from torch import nn
+
+from vlcheck.model.uncompiled import bitsandbytes
 
 
 @contextmanager

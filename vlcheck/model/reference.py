@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from vlcheck.model.base_weights import StoredBase, stored_misfits
 from vlcheck.model.build import UnbuildableConfig, build_base, transformers_config
@@ -32,8 +34,10 @@ def build_reference(config: Values) -> nn.Module:
         UnbuildableConfig: if transformers rejects the config.
     """
     touched = sys.modules[_model_class(config).__module__]
-    with _classes_of(_second_copy(touched), touched):
-        return build_base(config)
+    with _classes_of(_second_copy(touched), touched), no_init_weights():  # nothing can be drawn without storage
+        base: Any = build_base(config)
+    base.tie_weights()
+    return base  # type: ignore[no-any-return]
 
 
 def read_stored_base(folder: Path, config: Values, dtype: str) -> StoredBase:

@@ -99,9 +99,13 @@ def linears(base: nn.Module) -> set[str]:
 
 
 def _matching(names: Iterable[str], config: Any, **changes: Any) -> list[str]:
+    """The names that PEFT matches; it holds each against one target after another, so those that end in none go by."""
     from peft.tuners.tuners_utils import check_target_module_exists
 
-    changed = _with(config, changes)
+    changed, targets = _with(config, changes), config.target_modules
+    if targets is not None and not isinstance(targets, str):
+        ends = tuple(f".{target}" for target in targets)
+        names = [name for name in names if name in targets or name.endswith(ends)]
     return [name for name in names if check_target_module_exists(changed, name)]
 
 
