@@ -4,9 +4,10 @@ usage: python -m tests.benchmarks.audit_cost [REPEATS] [--models]
 
 With --models: an `all-linear` NF4 audit of every model in the catalogue instead.
 
-The floor imports torch, transformers, peft, bitsandbytes and the Gemma 4 class, and does nothing: no audit can be
-faster. Prints one JSON line a command: the median of its seconds, of the floor's in the same rounds, their
-difference and quotient, and the largest resident memory.
+The floor imports torch, transformers, peft, bitsandbytes and the Gemma 4 class, and does nothing; an audit needs all of
+them, but for the compiler that bitsandbytes asks for (`vlcheck.model.uncompiled`). Prints one JSON line a command: the
+median of its seconds, of the floor's in the same rounds, their difference and quotient, and the largest resident
+memory.
 """
 
 from __future__ import annotations

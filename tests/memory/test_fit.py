@@ -85,6 +85,14 @@ def test_logits_that_take_the_most_are_said_to_be_spared():
     assert f"with logits: supervised: {show_gib(plan.driver_bytes)}" in render_fit(found, "run.yaml")
 
 
+def test_plan_of_a_card_does_not_depend_on_what_was_planned_before():
+    """What one step learns of operations, the next may use, though its card has other kernels."""
+    shape, old = Shape(rows=2, tokens=128, soft_tokens=70), gpu("t4")
+    fresh, used = (Simulation(spec(), GEMMA, family_of(GEMMA)) for _ in range(2))
+    used.plan(H100, shape)
+    assert used.plan(old, shape) == fresh.plan(old, shape)
+
+
 def test_largest_finds_the_edge_of_a_line():
     """Between two tried numbers the answer is on the safe side of the line through them."""
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from vlcheck.memory.head import chunked_loss
 from vlcheck.memory.layers import Likeness, find_likeness, layers_of
 from vlcheck.memory.mixed import CudaFunctions
 from vlcheck.memory.shape import Shape
-from vlcheck.memory.simulate import META, FollowStorages
+from vlcheck.memory.simulate import META, FollowStorages, Way
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import settle
 from vlcheck.model.build import base_of
@@ -51,6 +51,8 @@ class StepModel:
     likeness: Likeness
     fused: bool
     """Whether all attention goes through `scaled_dot_product_attention`."""
+    ways: dict[int, Way] = field(default_factory=dict)
+    """How operations are followed, learnt by one step for the next."""
 
 
 def step_model(model: nn.Module, family: Family) -> StepModel:
@@ -92,7 +94,7 @@ class MicroStep:
         self.blocks = Blocks()
         low = LOW[settings.precision]
         self.functions = CudaFunctions(arch, self.blocks, low, gathers=step_model.fused)
-        self.storages = FollowStorages(self.blocks)
+        self.storages = FollowStorages(self.blocks, step_model.ways)
         self.layers = layers_of(step_model.likeness, self.blocks, whole=whole)
 
     def run(self) -> tuple[Tape, list[int]]:

@@ -33,7 +33,8 @@ LIKE_THOSE = frozenset({
     ATEN.mean.dim, ATEN.sum.dim_IntList, ATEN.amax.default, ATEN._softmax.default, ATEN._log_softmax.default,
     ATEN.native_dropout.default, ATEN.native_dropout_backward.default, ATEN.slice_backward.default,
     ATEN.native_layer_norm.default, ATEN._softmax_backward_data.default, ATEN.mm.default, ATEN.bmm.default,
-    ATEN._to_copy.default, ATEN.clone.default, torch.ops.bitsandbytes.gemm_4bit.default,
+    ATEN._to_copy.default, ATEN.clone.default, ATEN._safe_softmax.default, ATEN.cat.default,
+    torch.ops.bitsandbytes.gemm_4bit.default,
     torch.ops.bitsandbytes.dequantize_4bit.default, torch.ops.bitsandbytes.dequantize_blockwise.default,
 })  # fmt: skip
 """Not elementwise, but like those: what they make depends on the form of what they get, and is new."""
@@ -69,7 +70,7 @@ class Way:
 class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every new storage is charged to a cause until it dies."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: Blocks, ways: dict[int, Way] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.blocks = blocks
         self.part = "between the parts"
@@ -78,7 +79,7 @@ class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.vocabulary = -1
         self.at_head = False
         """From the language model's head to the first layer that runs again."""
-        self._ways: dict[int, Way] = {}
+        self._ways = {} if ways is None else ways
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -146,7 +147,9 @@ def _form(value: Any) -> Any:
     """All of an argument that decides what a result looks like."""
     if isinstance(value, torch.Tensor):
         return value.shape, value.stride(), value.dtype, value.is_meta
-    return tuple(value) if isinstance(value, list) else (type(value), value)
+    if isinstance(value, list | tuple):
+        return tuple(_form(each) if isinstance(each, torch.Tensor) else each for each in value)
+    return type(value), value
 
 
 def _placed(op: Any, args: Any, kwargs: Any, devices: set[bool]) -> tuple[Any, Any]:
