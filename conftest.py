@@ -43,11 +43,16 @@ def pytest_addoption(parser) -> None:
 
 
 def pytest_configure(config) -> None:
-    """A run on a GPU leaves a receipt."""
+    """A run on a GPU leaves a receipt; any other runs functions that bitsandbytes compiles as they are written.
+
+    Compiling is what it imports inductor for, which takes each process two seconds.
+    """
     if re.search(r"\bgpu\b", config.option.markexpr.replace("not gpu", "")):
         from tests.gpu.receipt import Receipt  # noqa: PLC0415  most runs write none
 
         config.pluginmanager.register(Receipt(Path(config.option.gpu_report)))
+    else:
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 
 @pytest.hookimpl(wrapper=True)

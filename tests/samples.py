@@ -79,14 +79,21 @@ def judged_labels(model: Callable[[], dict[str, Any]], *, with_rows: bool = True
 
 @cache
 def _judged_labels(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    evidence = Evidence(RunSpec(model=ModelRef(id="none"), lora=Lora()), {"config": ModelConfig(model(), "test")})
-    return {"reference": evidence.call(lambda reference: reference), **gathered(evidence, LABELS)}
+    known = {"config": ModelConfig(model(), "test"), "reference": untouched(model)}
+    evidence = Evidence(RunSpec(model=ModelRef(id="none"), lora=Lora()), known)
+    return {"reference": known["reference"], **gathered(evidence, LABELS)}
+
+
+@cache
+def untouched(model: Callable[[], dict[str, Any]]) -> Any:
+    """The model on meta that no patch and no adapter has touched: the same for every run of it."""
+    return build_reference(ModelConfig(model(), "test").values)
 
 
 @cache
 def judged_collator(model: Callable[[], dict[str, Any]], given: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """What the label rules see of a collator that is handed in: the same for every rule whose sound run it is."""
-    known = {"config": ModelConfig(model(), "test"), "reference": _judged_labels(model)["reference"]}
+    known = {"config": ModelConfig(model(), "test"), "reference": untouched(model)}
     evidence = Evidence(BASE, {**known, **_given(model, given)}, offline=True)
     return gathered(evidence, ("own_collator", "checks"))
 
@@ -99,7 +106,7 @@ def _given(model: Callable[[], dict[str, Any]], given: Callable[..., dict[str, A
 @cache
 def adapted_model(model: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What the rules see of the base's adapted model: the same for every run that differs in data and labels alone."""
-    reference = _judged_labels(model)["reference"]
+    reference = untouched(model)
     evidence = Evidence(BASE, {"config": ModelConfig(model(), "test"), "reference": reference}, offline=True)
     return {"reference": reference, **gathered(evidence, ADAPTED)}
 
@@ -109,7 +116,7 @@ def model_on_a_card(model: Callable[[], dict[str, Any]], training: Training, att
     """What the rules see of the base's adapted model and of its simulated steps: the same on every card."""
     spec = replace(BASE, model=replace(BASE.model, attn_implementation=attn), training=training)
     card = Gpu(name="any", title="Any", total_bytes=2**40, major=9, teraflops=1.0, source="made up")
-    known = {"config": ModelConfig(model(), "test"), "reference": _judged_labels(model)["reference"],
+    known = {"config": ModelConfig(model(), "test"), "reference": untouched(model),
              "gpu": card, "lengths": LENGTHS}  # fmt: skip
     evidence = Evidence(spec, known, offline=True)
     return {"reference": known["reference"], **gathered(evidence, (*ADAPTED, "simulation"))}
@@ -178,7 +185,7 @@ class Run:
         Args:
             with_labels: whether any rule that is to be judged sees labels.
         """
-        shared: dict[str, Any] = {}
+        shared: dict[str, Any] = {"reference": untouched(self.model)}
         if self.changes.keys() <= {"data", "given", "origin"}:
             shared |= adapted_model(self.model)
         if self.changes.keys() == {"given"}:

@@ -56,7 +56,8 @@ class Saved:
 
     def change(self, changed: Callable[[torch.Tensor], torch.Tensor], keys: Iterable[str]) -> None:
         """The file with other values under these keys."""
-        self.write(self.tensors() | {key: changed(self.tensors()[key]).contiguous() for key in keys})
+        tensors = self.tensors()
+        self.write(tensors | {key: changed(tensors[key]).contiguous() for key in keys})
 
     def drop(self, keys: Iterable[str]) -> None:
         """The file without these keys."""

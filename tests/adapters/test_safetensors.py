@@ -243,6 +243,7 @@ NAMES = st.one_of(
 SHAPES = st.one_of(st.lists(st.integers(0, 4), max_size=4), st.just([0, 2**62, 2**62]))
 
 
+@settings(max_examples=settings.default.max_examples // 2)
 @given(entries=st.dictionaries(NAMES, st.tuples(st.sampled_from(sorted(BITS)), SHAPES), max_size=6), seed=st.randoms())
 def test_sound_files_of_strange_tensors_are_judged(small, entries, seed):
     """Any names, types, shapes and values that a sound file can hold."""

@@ -82,7 +82,7 @@ def test_tiny_images_cost_as_much_as_large_ones():
     assert min(f.soft_token_side for f in FAMILIES if f.name.startswith("Qwen")) >= SMALLEST
 
 
-def test_height_of_three_is_taken_for_channels(caplog):
+def test_height_of_three_is_taken_for_channels():
     """A strip of three lines looks like a channel axis."""
     from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 

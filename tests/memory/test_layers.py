@@ -54,7 +54,7 @@ def checkpoint_call(layer: GradientCheckpointingLayer) -> None:
     layer.__class__ = older
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("reentrant", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_checkpoint_around_the_hooks_is_one_pass(reentrant):
     """Under transformers 5.17 hooks run again with the layer; the step is that of 5.23, layers left out and all."""
     run = spec(gradient_checkpointing_kwargs=CheckpointingKwargs(use_reentrant=reentrant))
@@ -106,17 +106,14 @@ def in_order(tape: Tape) -> list[list[int]]:
 
 def test_a_share_of_the_layers_checkpointed_takes_what_lies_between():
     """Layers that keep their activations are no stand-ins for those that do not, and the last ones are the ones."""
-    peaks = []
-    for share in (1.0, 0.5):
-        simulation = Simulation(spec(gradient_checkpointing_share=share), LLAVA, family_of(LLAVA))
-        few, every = (
-            MicroStep(simulation.step_model, simulation.settings, SHAPE, whole=whole).run()[0]
-            for whole in (False, True)
-        )
-        assert in_order(few) == in_order(every)
-        peaks.append(simulation.plan(H100, SHAPE).of("activations"))
-    none = Simulation(spec(gradient_checkpointing=False), LLAVA, family_of(LLAVA)).plan(H100, SHAPE).of("activations")
-    assert peaks[0] < peaks[1] < none
-    checkpointed = [layer.gradient_checkpointing for layer in simulation.model.get_submodule(TEXT_INSIDE)]
+    half, full, none = (
+        Simulation(spec(**training), LLAVA, family_of(LLAVA))
+        for training in ({"gradient_checkpointing_share": 0.5}, {}, {"gradient_checkpointing": False})
+    )
+    few, every = (MicroStep(half.step_model, half.settings, SHAPE, whole=whole).run()[0] for whole in (False, True))
+    assert in_order(few) == in_order(every)
+    least, between, most = (each.plan(H100, SHAPE).of("activations") for each in (full, half, none))
+    assert least < between < most
+    checkpointed = [layer.gradient_checkpointing for layer in half.model.get_submodule(TEXT_INSIDE)]
     assert checkpointed == sorted(checkpointed, reverse=True)
     assert sum(checkpointed) == len(checkpointed) // 2

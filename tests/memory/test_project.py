@@ -64,9 +64,14 @@ def simulated(checkpointing: bool) -> Simulation:
     return Simulation(spec(gradient_checkpointing=checkpointing), GEMMA, family_of(GEMMA))
 
 
-@pytest.mark.parametrize("hub_id", FAMILIES)
+@pytest.mark.parametrize("hub_id", [
+    pytest.param(hub_id, marks=pytest.mark.slow if number % 2 else ()) for number, hub_id in enumerate(FAMILIES)
+])  # fmt: skip
 def test_every_described_family_is_projected(hub_id):
-    """A real step of the real model runs to its end, and its lines add up to its peak to the byte."""
+    """A real step of the real model runs to its end, and its lines add up to its peak to the byte.
+
+    Every second one by default, the others with `-m slow`.
+    """
     values = tiny.shrunken(hub_id)
     found = plan(values, Shape(rows=2, tokens=64, soft_tokens=FAMILIES[hub_id]))
     assert sum(line.size for line in found.lines) == found.allocated_bytes > 0

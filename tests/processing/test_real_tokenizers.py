@@ -1,6 +1,7 @@
 """Gemma 4 with its real tokenizer and both official templates; skipped where the shared data is not at hand.
 
-The small template waits for `-m slow`: the laws of `test_laws.py` hold it to its real tokenizer by default.
+The small template waits for `-m slow`: the laws of `test_laws.py` hold it to its real tokenizer by default. So does the
+processor that an audit finds in a folder: the tokenizer is loaded once more for it, and once more without torchvision.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.broken import collators
-from tests.model.families.settings import SHARED, unpack_tokenizer
+from tests.model.families.settings import SHARED, real_processor, unpack_tokenizer
 from vlcheck import check_collator
 from vlcheck.collators.probes import as_example, budget
 from vlcheck.data.conversation import BadRow, Conversation, Picture, Turn
@@ -39,10 +40,19 @@ def size(request) -> str:
     return request.param
 
 
-@pytest.fixture
-def processor(size):
-    """The processor that an audit finds in a model folder as the Hub has it; loading it takes seconds."""
-    return in_folder(size).processor
+@pytest.fixture(params=["put together", pytest.param("in a folder", marks=pytest.mark.slow)])
+def processor(size, request):
+    """The processor of its parts, and the one that an audit finds in a model folder as the Hub has it."""
+    if request.param == "put together":
+        return put_together(size)
+    found = in_folder(size)
+    assert not found.fallback
+    return found.processor
+
+
+@cache
+def put_together(size: str) -> Any:
+    return real_processor(f"gemma-4 {size}", catalogue.lookup(SIZES[size]).config)
 
 
 @cache
@@ -71,7 +81,6 @@ def judged(collator: Any, row: Conversation, processor: Any, size: str) -> Repor
 
 def test_span_of_a_photo_is_the_answer_and_its_end(processor, size):
     """A 500 x 375 photo takes 266 soft tokens, and the supervised span decodes to the answer and `<turn|>`."""
-    assert not in_folder(size).fallback
     batch = Collator(processor, DIALOGUE)([photo(breed) for breed in BREEDS])
 
     tokenizer = processor.tokenizer

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tests.broken import patches
-from tests.samples import BASE, ROWS, Collected, Run, model_on_a_card
+from tests.samples import BASE, ROWS, Collected, Run, model_on_a_card, untouched
 from vlcheck import spec as description
 from vlcheck.engine import audit
 from vlcheck.evidence.collectors import COLLECTORS
@@ -82,7 +82,7 @@ def assert_works(sample: Run, collected: Collected, asked: Collection[str], besi
 
 def judged(sample: Run, spec: RunSpec, selected: tuple[str, ...]) -> Report:
     """The report on a run that differs from a sample's in its description alone."""
-    known = sample.handed()
+    known = {"reference": untouched(sample.model), **sample.handed()}
     if "gpu" in known and all(getattr(spec, each) == getattr(BASE, each) for each in ("lora", "quantization", "data")):
         known |= model_on_a_card(sample.model, spec.training, spec.model.attn_implementation)
     with patches.undone():

@@ -16,8 +16,8 @@ from vlcheck.finding import Finding, Report, Rule, Verdict
 from vlcheck.rules import RULES
 
 CODES = [rule.code for rule in RULES]
-TRIED = {rule.code for rule in RULES if needs("trial", of=rule.check)}
-"""Rules that run batches through a tiny model."""
+TRIED = {name: {rule.code for rule in RULES if needs(name, of=rule.check)} for name in ("trial", "tiny")}
+"""Rules that run a model: batches through one that takes them, or the run's own in miniature."""
 
 
 @dataclass
@@ -34,8 +34,10 @@ class Pair:
 
     @cached_property
     def untried(self) -> set[str]:
-        """Rules that wait for `-m slow`: those of a tiny model, where it would have to run for this pair alone."""
-        return set() if "trial" in BROKEN[self.code].known() or expected(self.code) & TRIED else TRIED
+        """Rules that wait for `-m slow`: those that run a model, where it would have to run for this pair alone."""
+        known = BROKEN[self.code].known()
+        waiting = (codes for name, codes in TRIED.items() if name not in known and not expected(self.code) & codes)
+        return set().union(*waiting)
 
     @cached_property
     def sound(self) -> Collected:

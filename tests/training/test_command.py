@@ -19,6 +19,11 @@ SHORT = (
 LANGUAGE_ONLY = ("target_modules: all-linear", "target_modules: .*language_model.*_proj")
 
 
+def judging(*codes: str, folder: Path = Path()) -> None:
+    """Have the project in a folder judge by these rules alone, where the audit is not what is tried."""
+    (folder / "pyproject.toml").write_text(f"[tool.vlcheck]\nselect = {json.dumps(codes)}\n", "utf-8")
+
+
 def test_a_sound_run_is_trained_evaluated_and_found(vlcheck, config):
     """Train, then evaluate the adapter; a second start has nothing to do, and one of other settings is refused."""
     file = config(*SHORT)
@@ -31,12 +36,13 @@ def test_a_sound_run_is_trained_evaluated_and_found(vlcheck, config):
     assert summary["versions"]["peft"]
     with Image.open("tiny-shapes/loss.png") as curve:
         assert curve.width > 200
-    assert vlcheck("train", file)[1].splitlines()[-1].startswith("nothing to do: ")
     code, out, err = vlcheck("evaluate", file, "--adapter", "tiny-shapes/adapter")
     assert (code, err) == (0, "")
     assert "12" in out
     code, out, err = vlcheck("check-adapter", "tiny-shapes/adapter", file)
     assert code == 0, out + err
+    judging("VLC901")
+    assert vlcheck("train", file)[1].splitlines()[-1].startswith("nothing to do: ")
     code, _, err = vlcheck("train", config(*SHORT, ("learning_rate: 5.0e-3", "learning_rate: 1.0e-3")))
     assert code == 2
     assert "training.learning_rate: 0.005 there, 0.001 here; choose another training.output_dir" in err
@@ -44,6 +50,7 @@ def test_a_sound_run_is_trained_evaluated_and_found(vlcheck, config):
 
 def test_an_error_of_the_audit_stops_the_run(vlcheck, config):
     """Unless it is forced; then it is printed all the same, and another framework's run is trained by our loop."""
+    judging("VLC402")
     code, out, err = vlcheck("train", config(*SHORT, LANGUAGE_ONLY))
     assert code == 1
     assert "error VLC402 vision-not-adapted" in out
@@ -95,6 +102,7 @@ def test_a_project_s_baseline_lets_a_run_start(vlcheck, config):
 
 
 def test_what_peft_refuses_cannot_be_forced(vlcheck, config):
+    judging("VLC901")
     file = config(*SHORT, ("target_modules: all-linear", "target_modules: [q_proj]"))
     code, _, err = vlcheck("train", file, "--force")
     assert code == 2
@@ -138,6 +146,7 @@ def test_unreadable_images_do_not_stop_it(vlcheck, config, tmp_path):
     ],
 )
 def test_what_it_cannot_do_is_one_line(vlcheck, config, change, words):
+    judging("VLC901")
     code, _, err = vlcheck("train", config(*SHORT, change), "--force")
     assert code == 2
     assert words in err
@@ -165,6 +174,7 @@ def test_auto_batch_needs_a_card(vlcheck, config):
 
 def test_auto_batch_keeps_the_effective_batch(vlcheck, config):
     """On a card as large as a T4 the tiny run needs no accumulation."""
+    judging("VLC302")
     file = config(*SHORT, ("intent:\n", "hardware:\n  gpu: t4\n\nintent:\n"))
     code, out, err = vlcheck("train", file, "--auto-batch")
     assert (code, err) == (0, ""), out
@@ -174,6 +184,7 @@ def test_auto_batch_keeps_the_effective_batch(vlcheck, config):
 
 def test_trained_weights_never_meet_a_stand_in_tokenizer(vlcheck, config):
     """Without the real processor every id would be another word; the base is not even read."""
+    judging("VLC901")
     code, _, err = vlcheck("train", config(*SHORT, ("  weights: random\n", ""), model=SHIPPED), "--force", "--offline")
     assert code == 2
     assert "trained weights cannot read another tokenizer's ids" in err

@@ -33,6 +33,12 @@ from vlcheck.training.step import autocast, micro_step, prepare
 ROWS, IN, OUT = 6, 64, 128
 
 
+@pytest.fixture(autouse=True)
+def the_compiler_is_on(monkeypatch):
+    """As outside of the suite, which needs it nowhere else."""
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+
+
 def packed(*, kind: str = "nf4", nested: bool = True, bias: bool = False) -> Any:
     torch.manual_seed(0)
     layer = bitsandbytes.nn.Linear4bit(

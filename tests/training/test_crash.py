@@ -14,6 +14,7 @@ import pytest
 
 from tests.training import crash
 from tests.training.runs import parts
+from tests.training.test_command import judging
 from vlcheck.training.checkpoint import verify
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks a process with imported libraries")
@@ -71,6 +72,7 @@ def test_the_disk_fills_up(tmp_path, whole):
 
 def test_ctrl_c_publishes_the_last_finished_step(tmp_path, config):
     """The command ends with 130, and its newest checkpoint is the step that it said last."""
+    judging("VLC901", folder=tmp_path)
     number = crash.command(tmp_path, "train", config(("train_batch_size: 4", "train_batch_size: 1")).name)
     while crash.last_step(tmp_path / "tiny-shapes") < 3:
         assert not crash.over(number), (tmp_path / "command.log").read_text()

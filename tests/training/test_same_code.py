@@ -13,7 +13,7 @@ from peft import get_peft_model_state_dict
 from PIL import Image
 from safetensors import safe_open
 
-from tests.training.runs import recipe
+from tests.training.runs import recipe, small
 from vlcheck.engine import train_run
 from vlcheck.evidence.resolve import Evidence
 from vlcheck.model.modules import ModuleTable, tabulate
@@ -39,9 +39,7 @@ class Seen:
 def seen(tmp_path_factory) -> Seen:
     """Two steps of the tiny recipe through what `vlcheck train` calls; what the loop builds is noted, not changed."""
     output = str(tmp_path_factory.mktemp("run"))
-    spec = replace(
-        recipe(), training=replace(recipe().training, output_dir=output, max_steps=2, per_device_train_batch_size=1)
-    )
+    spec = small(output, max_steps=2)
     noted: dict[str, Any] = {}
     real_build, real_train = loop.build, loop.train
 
@@ -57,7 +55,7 @@ def seen(tmp_path_factory) -> Seen:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "build", build)
         patch.setattr(loop, "train", train)
-        train_run(spec, offline=True)
+        train_run(spec, offline=True, select=("VLC402",))
     return Seen(spec, Evidence(spec, {}, offline=True), **noted)
 
 

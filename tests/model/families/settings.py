@@ -181,12 +181,17 @@ def _real(name: str) -> Setting:
         "gemma-3": "google/gemma-3-4b-it",
         "qwen3": "Qwen/Qwen3-VL-2B-Instruct",
     }[name]
+    values = config(hub_id)
+    return _setting(name, values, real_processor(name, values), nfc=name == "qwen3")
+
+
+def real_processor(name: str, values: Mapping[str, Any]) -> Any:
+    """A processor of a real tokenizer and the official template, put together as a family's stand-in is."""
     template = {
         "gemma-4 large": "gemma-4-large.2026-05.jinja",
         "gemma-4 small": "gemma-4-small.2026-05.jinja",
         "gemma-3": "gemma-3-it.jinja",
     }
-    values = config(hub_id)
     record = family_of(values).fallback
     assert record is not None
     text = (
@@ -195,14 +200,13 @@ def _real(name: str) -> Setting:
         else read_template(record.template(values) or "")
     )
     full = transformers_config(values).to_dict()
-    processor = assemble(
+    return assemble(
         getattr(transformers, record.processor),
         image_processor=getattr(transformers, record.image_processor)(**record.image_options(full)),
         tokenizer=real_tokenizer(name.split(maxsplit=1)[0]),
         chat_template=text,
         **record.options(full),
     )
-    return _setting(name, values, processor, nfc=name == "qwen3")
 
 
 @cache
