@@ -101,15 +101,12 @@ class Fused(torch.autograd.Function):
         Args:
             calls: how many calls one after another the rows are, in equal shares.
         """
-        rows, heads, tokens, _ = query.shape
-        bias = _bias(mask, query, kernel)
-        out = query.new_empty(rows, tokens, heads, value.shape[-1]).transpose(1, 2)
-        padded = -(-tokens // 32) * 32 if kernel is Kernel.EFFICIENT else tokens
-        sums = torch.empty(rows, heads, padded, dtype=torch.float32, device=query.device)
-        if kernel is Kernel.EFFICIENT and query.shape[-1] > 128 and query.dtype in HALF:
-            blocks.flash(4 * out.numel() // calls, "attention workspace")
+        bias = bias_of(mask, query, kernel)
+        out, sums = made(query, value, kernel)
+        if size := taken(out, kernel):
+            blocks.flash(size // calls, "attention workspace")
         ctx.save_for_backward(query, key, value, out, sums, bias)
-        ctx.kernel, ctx.blocks, ctx.rows = kernel, blocks, rows // calls
+        ctx.kernel, ctx.blocks, ctx.rows = kernel, blocks, query.shape[0] // calls
         return out
 
     @staticmethod
@@ -117,16 +114,34 @@ class Fused(torch.autograd.Function):
         """Gradients of the three inputs, and the kernel's workspace while it runs."""
         query, key, value, *_ = ctx.saved_tensors
         with ctx.blocks.while_held(
-            *_workspace(ctx.kernel, query[: ctx.rows], key[: ctx.rows]), cause="attention workspace"
+            *workspace(ctx.kernel, query[: ctx.rows], key[: ctx.rows]), cause="attention workspace"
         ):
-            made = [
-                like.new_empty(like.shape[0], like.shape[2], like.shape[1], like.shape[3]).transpose(1, 2)
-                for like in (query, key, value)
-            ]
-        return (*made, None, None, None, None)
+            gradients = gradients_of(query, key, value)
+        return (*gradients, None, None, None, None)
 
 
-def _bias(mask: torch.Tensor | None, query: torch.Tensor, kernel: Kernel) -> torch.Tensor | None:
+def made(query: torch.Tensor, value: torch.Tensor, kernel: Kernel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output of shape (rows, heads, tokens, width), its tokens next to each other, and log-sum-exp in fp32."""
+    rows, heads, tokens, _ = query.shape
+    out = query.new_empty(rows, tokens, heads, value.shape[-1]).transpose(1, 2)
+    padded = -(-tokens // 32) * 32 if kernel is Kernel.EFFICIENT else tokens
+    return out, torch.empty(rows, heads, padded, dtype=torch.float32, device=query.device)
+
+
+def taken(out: torch.Tensor, kernel: Kernel) -> int:
+    """Bytes that the forward pass takes and gives back."""
+    wide = kernel is Kernel.EFFICIENT and out.shape[-1] > 128 and out.dtype in HALF
+    return 4 * out.numel() if wide else 0
+
+
+def gradients_of(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the backward pass makes: for each input a tensor like it, its tokens next to each other."""
+    return tuple(
+        like.new_empty(like.shape[0], like.shape[2], like.shape[1], like.shape[3]).transpose(1, 2) for like in inputs
+    )
+
+
+def bias_of(mask: torch.Tensor | None, query: torch.Tensor, kernel: Kernel) -> torch.Tensor | None:
     """Boolean masks become numbers, a copy for each call; the efficient kernel wants rows of eight."""
     if mask is None or kernel is Kernel.FLASH:
         return None
@@ -137,7 +152,7 @@ def _bias(mask: torch.Tensor | None, query: torch.Tensor, kernel: Kernel) -> tor
     return query.new_empty(shape)
 
 
-def _workspace(kernel: Kernel, query: torch.Tensor, key: torch.Tensor) -> tuple[int, ...]:
+def workspace(kernel: Kernel, query: torch.Tensor, key: torch.Tensor) -> tuple[int, ...]:
     """Bytes that the backward pass takes beside the gradients, block by block."""
     rows, heads, tokens, width = query.shape
     keys = key.shape[2]

@@ -52,6 +52,8 @@ class Layer:
     regions: dict[str, LayerPass] = field(default_factory=dict)
     arguments: Any = None
     output: Any = None
+    own: Any = None
+    """Its forward, where that is not its class's."""
     shares: bool = False
     """Whether it gets a tensor with a gradient that an earlier layer got too: how their sum is made is its own."""
 
@@ -82,8 +84,9 @@ class Layers:
                 ):
                     stack.callback(hook.remove)
                 if layer.like is not None:
+                    layer.own = layer.module.__dict__.get("forward")
                     layer.module.forward = self._stand_in(layer)
-                stack.callback(layer.module.__dict__.pop, "forward", None)
+                    stack.callback(_give_back, layer)
             yield
 
     @contextmanager
@@ -166,7 +169,7 @@ class Layers:
     @staticmethod
     def _run_after_all(layer: Layer, whole: Callable[..., Any] | None) -> Callable[..., Any]:
         layer.like = None
-        layer.module.__dict__.pop("forward", None)
+        _give_back(layer)
         return whole or layer.module.forward
 
     def end(self) -> None:
@@ -176,6 +179,13 @@ class Layers:
             region = self.found[place].regions[way]
             if region.last_event < 0:
                 region.last_event, region.last_block = len(self.blocks.tape.events), len(self.blocks.tape.sizes)
+
+
+def _give_back(layer: Layer) -> None:
+    """Let a layer have its own forward again."""
+    layer.module.__dict__.pop("forward", None)
+    if layer.own is not None:
+        layer.module.forward = layer.own
 
 
 class Skipped(torch.autograd.Function):
@@ -212,7 +222,7 @@ def find_likeness(model: nn.Module, kinds: Mapping[str, Sequence[Hashable]]) -> 
         told = kinds.get(path, ())
         if len(told) != len(module):
             told = [None] * len(module)
-        alike: list[Hashable] = [(kind, _signature(layer)) for kind, layer in zip(told, module, strict=True)]
+        alike: list[Hashable] = [(kind, signature(layer)) for kind, layer in zip(told, module, strict=True)]
         alike[0], alike[-1] = "first", "last"  # what comes in needs no gradient, and what goes out meets no layer
         settings = [tuple(alike[max(0, n - 1) : n + 2]) for n in range(len(alike))]
         firsts: dict[Any, int] = {}
@@ -240,7 +250,7 @@ def layers_of(likeness: Likeness, blocks: Blocks, *, whole: bool = False) -> Lay
     )
 
 
-def _signature(layer: nn.Module) -> Hashable:
+def signature(layer: nn.Module) -> Hashable:
     """What decides how a layer runs: its tensors and its modules' plain settings."""
     modules = list(layer.named_modules())
     tensors = tuple(
@@ -277,14 +287,12 @@ def _tensor(output: Any) -> torch.Tensor | None:
 
 def _describe(args: Any, kwargs: Any) -> Any:
     """What of the arguments decides how a layer runs; small whole numbers by value."""
-    flat, _ = tree_flatten((args, kwargs))
-    described: list[Any] = []
-    for each in flat:
-        if isinstance(each, torch.Tensor):
-            values = tuple(each.flatten().tolist()) if not each.is_meta and each.numel() <= 1000 else ()
-            described.append((tuple(each.shape), each.dtype, each.requires_grad, values))
-        elif isinstance(each, int | float | str | bool | None):
-            described.append(each)
-        else:
-            described.append(type(each).__name__)
-    return described
+    return [describe(each) for each in tree_flatten((args, kwargs))[0]]
+
+
+def describe(argument: Any) -> Any:
+    """What of one argument decides how a layer runs."""
+    if isinstance(argument, torch.Tensor):
+        values = tuple(argument.flatten().tolist()) if not argument.is_meta and argument.numel() <= 1000 else ()
+        return tuple(argument.shape), argument.dtype, argument.requires_grad, values
+    return argument if isinstance(argument, int | float | str | bool | None) else type(argument).__name__

@@ -6,7 +6,7 @@ from torch import nn
 
 from vlcheck.finding import Unavailable
 from vlcheck.gpus import Gpu
-from vlcheck.memory.plan import COMPILED, COMPILED_KEPT, OUTLIERS
+from vlcheck.memory.plan import COMPILED, COMPILED_KEPT, GRAPHS, OUTLIERS
 from vlcheck.model.attention import attention_support
 from vlcheck.model.build import base_of
 from vlcheck.model.family import Family
@@ -47,11 +47,12 @@ def check_attention(model: nn.Module, spec: RunSpec) -> None:
         )
 
 
-def doubts(gpu: Gpu, family: Family, settings: StepSettings, spec: RunSpec) -> tuple[str, ...]:
+def doubts(gpu: Gpu, family: Family, settings: StepSettings, spec: RunSpec, *, graphs: bool = False) -> tuple[str, ...]:
     """What is less certain about a run than about those that were measured, one phrase each.
 
     Args:
         settings: those that the run is projected with, which may be others than its own.
+        graphs: whether compiled layers were simulated by the graphs that the compiler makes.
     """
     found = []
     if not gpu.measured:
@@ -70,7 +71,8 @@ def doubts(gpu: Gpu, family: Family, settings: StepSettings, spec: RunSpec) -> t
         found.append("logits: fused is projected as logits at supervised positions only; what the kernel holds was not "
                      "measured")  # fmt: skip
     if settings.compiled:
-        found.append(COMPILED if settings.checkpointing == 1 else COMPILED_KEPT)
+        as_written = COMPILED if settings.checkpointing == 1 else COMPILED_KEPT
+        found.append(GRAPHS if graphs else as_written)
     if spec.lora is not None and spec.lora.use_dora:
         found.append("no DoRA run was measured")
     if spec.quantization is not None and spec.quantization.load_in_8bit and spec.quantization.llm_int8_threshold:

@@ -16,12 +16,14 @@ from torch.utils._pytree import tree_map_only
 from vlcheck.memory.attention import HOPPER, Arch
 from vlcheck.memory.batch import make_batch
 from vlcheck.memory.blocks import Blocks
+from vlcheck.memory.compiled_layers import CompiledLayer, Compiler, compiled, in_checkpoint
+from vlcheck.memory.cuda_operations import META
 from vlcheck.memory.expansion import expand
 from vlcheck.memory.head import chunked_loss
 from vlcheck.memory.layers import Likeness, find_likeness, layers_of
-from vlcheck.memory.mixed import CudaFunctions
+from vlcheck.memory.mixed import CudaFunctions, autocast_flag
 from vlcheck.memory.shape import Shape
-from vlcheck.memory.simulate import META, FollowStorages, Way
+from vlcheck.memory.simulate import FollowStorages, Way
 from vlcheck.memory.tape import Tape
 from vlcheck.memory.weights import settle
 from vlcheck.model.build import base_of
@@ -85,11 +87,16 @@ class MicroStep:
     """One micro-batch forward and backward on meta, every storage of it written to a tape.
 
     `whole` runs every layer, where otherwise one stands for those that are like it. `cloned` is DDP's
-    `find_unused_parameters`: it clones what the model returns.
+    `find_unused_parameters`: it clones what the model returns. With a `compiler`,
+    layers run by the graphs that it makes.
     """
 
     def __init__(self, step_model: StepModel, settings: StepSettings, shape: Shape, arch: Arch = HOPPER, *,
-                 whole: bool = False, cloned: bool = False) -> None:  # fmt: skip
+                 whole: bool = False, cloned: bool = False, compiler: Compiler | None = None) -> None:  # fmt: skip
+        self.compiler = compiler
+        self.left_readable: set[str] = set()
+        """Kinds of layers that run as they are written although the run compiles them."""
+        self.compiled: dict[str, CompiledLayer] = {}
         self.step_model, self.settings, self.shape, self.cloned = step_model, settings, shape, cloned
         self.blocks = Blocks()
         low = LOW[settings.precision]
@@ -143,11 +150,14 @@ class MicroStep:
         with contextlib.ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            stack.enter_context(_autocast_flag(self.functions.low))
+            stack.enter_context(autocast_flag(self.functions.low))
             stack.enter_context(_autocast_on_meta(self.functions))
             stack.enter_context(_silent("bitsandbytes"))  # LLM.int8 tells of the casts of every product
             for hook in self._watch():
                 stack.callback(hook.remove)
+            if self.compiler is not None:
+                around = compiled(base, self.compiler, self.functions, self.storages, self.left_readable)
+                self.compiled = stack.enter_context(around)
             stack.enter_context(self._recomputation())
             stack.enter_context(self.layers.watched())
             stack.enter_context(META)
@@ -209,6 +219,8 @@ class MicroStep:
 
     def _checkpointed(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            function = in_checkpoint(self.compiled.get(name), function)
+
             def run(*inner: Any, **more: Any) -> Any:
                 if self.storages.phase != "backward":
                     return function(*inner, **more)
@@ -241,6 +253,18 @@ def _states(model: nn.Module) -> Iterator[torch.Tensor]:
 
 
 @contextlib.contextmanager
+def _silent(package: str) -> Iterator[None]:
+    """Let a package log errors alone."""
+    logger = logging.getLogger(package)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
 def _autocast_on_meta(functions: CudaFunctions) -> Iterator[None]:
     """Let a library switch casts off for what it does on meta, for which torch has no autocast (PEFT, ParamWrapper)."""
     original: Any = torch.autocast
@@ -261,26 +285,3 @@ def _autocast_on_meta(functions: CudaFunctions) -> Iterator[None]:
         yield
     finally:
         torch.autocast = original  # type: ignore[misc]
-
-
-@contextlib.contextmanager
-def _silent(package: str) -> Iterator[None]:
-    """Let a package log errors alone."""
-    logger = logging.getLogger(package)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-@contextlib.contextmanager
-def _autocast_flag(low: torch.dtype | None) -> Iterator[None]:
-    """Libraries ask torch whether autocast is on; on meta only the answer matters."""
-    before = torch.is_autocast_enabled("cuda")
-    torch.set_autocast_enabled("cuda", low is not None)
-    try:
-        yield
-    finally:
-        torch.set_autocast_enabled("cuda", before)

@@ -6,7 +6,8 @@ stands where those decisions are made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -95,7 +96,12 @@ class CudaFunctions(TorchFunctionMode):
         if kernel is Kernel.MATH:
             made: torch.Tensor = func(query, key, value, attn_mask, dropout_p, is_causal, **more)
             return made
-        fused: torch.Tensor = Fused.apply(query, key, value, attn_mask, kernel, self.blocks, calls)  # type: ignore[no-untyped-call]
+        return self._fused(query, key, value, attn_mask, kernel, calls)
+
+    def _fused(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
+               kernel: Kernel, calls: int) -> torch.Tensor:  # fmt: skip
+        """What a fused kernel makes."""
+        fused: torch.Tensor = Fused.apply(query, key, value, mask, kernel, self.blocks, calls)  # type: ignore[no-untyped-call]
         return fused
 
 
@@ -115,3 +121,14 @@ def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace
     if not training or p == 0:
         return input
     return torch.native_dropout(input, p, True)[0]
+
+
+@contextmanager
+def autocast_flag(low: torch.dtype | None) -> Iterator[None]:
+    """Libraries ask torch whether autocast is on; on meta only the answer matters."""
+    before = torch.is_autocast_enabled("cuda")
+    torch.set_autocast_enabled("cuda", low is not None)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", before)

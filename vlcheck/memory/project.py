@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from vlcheck.gpus import Gpu
 from vlcheck.memory.attention import Arch, Call, Kernel, choose
 from vlcheck.memory.between import neighbours, tape_between
 from vlcheck.memory.cache import answering, cached_layers
+from vlcheck.memory.compiled_layers import Compiler, GraphFailed
 from vlcheck.memory.ddp import Wrapping, wrapping_of
 from vlcheck.memory.draws import shapes_of
 from vlcheck.memory.layers import Unlike
@@ -66,6 +68,8 @@ class TakenStep:
     """Attention calls by kernel."""
     chosen: dict[Call, Kernel]
     """What each kind of attention call was given; another card that gives them the same takes this step too."""
+    left_readable: frozenset[str] = frozenset()
+    """Kinds of layers that were to be compiled, and whose graphs could not be made."""
 
 
 class Simulation:
@@ -88,6 +92,7 @@ class Simulation:
         pack(self.model)
         prepare(self.model, self.settings)
         self._checkpointing = self.settings.checkpointing
+        self.compiler = Compiler.of(self.model) if self.settings.compiled and self.settings.own_loop else None
         self.step_model = step_model(self.model, family)
         self.config = self.step_model.config
         self.optimized = Optimized.of(self.model)
@@ -134,7 +139,8 @@ class Simulation:
             )  # fmt: skip
             managed = managed_size(self.optimized, settings)
             self._plans[key] = plan_of(whole, gpu, shape, managed=managed, kernels=taken.kernels)
-        unsure = doubts(gpu, self.family, settings, self.spec)
+        graphs = self.compiler is not None and not taken.left_readable
+        unsure = doubts(gpu, self.family, settings, self.spec, graphs=graphs)
         plan = replace(self._plans[key], gpu=gpu, shape=self._told(shape, settings), doubts=unsure)
         return spread(plan, self.model, gpus=settings.gpus, sharding=settings.sharding)
 
@@ -205,7 +211,8 @@ class Simulation:
                     switch_checkpointing(self.model, settings)
                     self._checkpointing = settings.checkpointing
                 step, (tape, gradients) = self._simulated(settings, shape, arch, MicroStep.run, cloned=cloned)
-                known = TakenStep(tape, gradients, dict(step.functions.kernels), step.functions.chosen)
+                functions, left = step.functions, frozenset(step.left_readable)
+                known = TakenStep(tape, gradients, dict(functions.kernels), functions.chosen, left)
             taken.append(known)
         return known
 
@@ -224,12 +231,16 @@ class Simulation:
     def _simulated(self, settings: StepSettings, shape: Shape, arch: Arch, work: Callable[[MicroStep], T], *,
                    cloned: bool = False) -> tuple[MicroStep, T]:  # fmt: skip
         """A micro-step and what it was asked for."""
-        step = MicroStep(self.step_model, settings, shape, arch, cloned=cloned)
+        taken = partial(MicroStep, self.step_model, settings, shape, arch, cloned=cloned, compiler=self.compiler)
+        step = taken()
         try:
             return step, work(step)
         except Unlike:  # no layer stands for another, then
-            step = MicroStep(self.step_model, settings, shape, arch, whole=True, cloned=cloned)
+            step = taken(whole=True)
             return step, work(step)
+        except GraphFailed:  # layers are as they are written, then
+            self.compiler = None
+            return self._simulated(settings, shape, arch, work, cloned=cloned)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError) as error:
             reason = " ".join(str(error).split())[:300]
             raise Unavailable(

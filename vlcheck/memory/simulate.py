@@ -6,8 +6,7 @@ split sizes, boolean indexing, counts of image tokens.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from vlcheck.memory.blocks import Blocks
-from vlcheck.model.uncompiled import bitsandbytes  # noqa: F401  registers its operations
+from vlcheck.memory.cuda_operations import ATEN, CUDA, META, to_meta
 
-ATEN = torch.ops.aten
-META = torch.device("meta")
 INTEGERS = frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool})
 ARANGES = frozenset({ATEN.arange.default, ATEN.arange.start, ATEN.arange.start_step})
 FACTORIES = ARANGES | {
@@ -79,6 +76,8 @@ class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.vocabulary = -1
         self.at_head = False
         """From the language model's head to the first layer that runs again."""
+        self.fused = False
+        """While a compiled layer makes what lies in no memory."""
         self._ways = {} if ways is None else ways
 
     @classmethod
@@ -100,6 +99,9 @@ class FollowStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if way.view:
             return op(*args, **kwargs)
         devices = {each.is_meta for each in _tensors((*args, *kwargs.values()))}
+        if self.fused:
+            args, kwargs = _placed(op, args, kwargs, devices) if len(devices) == 2 else (args, kwargs)
+            return op(*args, **kwargs)
         if way.sums and self.phase == "backward" and True in devices and (kept := _accumulated(args)) is not None:
             return kept
         if way.on_cuda is not None:
@@ -162,17 +164,13 @@ def _placed(op: Any, args: Any, kwargs: Any, devices: set[bool]) -> tuple[Any, A
     elif len(devices) == 2:
         if op in INDEXED:
             args = (args[0], _indices(args[1]), *args[2:])
-        args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
+        args, kwargs = tree_map_only(torch.Tensor, to_meta, (args, kwargs))
     elif op is ATEN._to_copy.default and device is not None:
         if True in devices:  # there is one device, the GPU
             kwargs = {**kwargs, "device": META}
         elif {args[0].dtype, kwargs.get("dtype") or args[0].dtype} <= INTEGERS:
             kwargs = {**kwargs, "device": "cpu"}
     return args, kwargs
-
-
-def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if tensor.is_meta else tensor.to(META)
 
 
 def _indices(given: Any) -> list[torch.Tensor | None]:
@@ -200,98 +198,3 @@ def _accumulated(args: Any) -> torch.Tensor | None:
 
 
 OWN_USES = 2
-
-
-# --------------------------------------------------------------------------- operations that differ on CUDA
-
-
-def _gemm_4bit(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    """Bitsandbytes expands the weight to 16 bits for the product, its statistics first (0.50, `cuda/ops.py`)."""
-    rows, columns = args[2]
-    nested = kwargs.get("absmax_8bit")
-    sizes = [2 * (4 * nested.numel(),)] if nested is not None else []
-    taken = [*(size for pair in sizes for size in pair), rows * columns * args[0].element_size()]
-    with mode.blocks.while_held(*taken, cause="dequantisation"):
-        return mode.made(op, args, kwargs)
-
-
-def _dequantise(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    result = mode.made(op, args, kwargs)
-    mode.blocks.hold(result, "dequantisation")
-    return result
-
-
-def _int8_quantise(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    """LLM.int8 looks for columns with outliers: a copy of the values and a mask (0.50, `cuda/ops.py`).
-
-    Which columns have any depends on values; here none has.
-    """
-    values, threshold = args[0], kwargs.get("threshold", args[1] if len(args) > 1 else 0.0)
-    count = values.numel()
-    made = (
-        torch.empty(values.shape, dtype=torch.int8, device=META),
-        torch.empty(count // values.shape[-1], dtype=torch.float32, device=META),
-    )
-    for each in made:
-        mode.blocks.hold(each, mode.cause(each))
-    if not threshold:
-        return *made, None
-    with mode.blocks.while_held(values.element_size() * count, count, cause="quantisation of activations"):
-        return *made, torch.empty(0, dtype=torch.int64)
-
-
-def _int8_product(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    """The product in int32, expanded to fp16, then cast to the type that is wanted (0.50, `cuda/ops.py`)."""
-    mixed = op is torch.ops.bitsandbytes.int8_mixed_scaled_mm.default
-    left, right = args[1:3] if mixed else args[:2]
-    dtype = args[0].dtype if mixed else args[5] if len(args) > 5 else torch.float16  # torch hands all on by place
-    shape = (*left.shape[:-1], right.shape[0])
-    count = math.prod(shape)
-    with mode.blocks.while_held(4 * count, *[2 * count] * (dtype is not torch.float16), cause="dequantisation"):
-        made = torch.empty(shape, dtype=dtype, device=META)
-        mode.blocks.hold(made, mode.cause(made))
-    return (made, torch.empty(0, dtype=dtype, device=META)) if mixed else made
-
-
-def _masked_scatter(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    """CUDA counts the mask's ones before it copies: eight bytes an element."""
-    args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs))
-    with mode.blocks.while_held(8 * args[0].numel(), cause="temporary"):
-        return op(*args, **kwargs)
-
-
-def _topk(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    """Places that depend on values: spread evenly, as a router that balances its experts would."""
-    values, places = op(*args, **kwargs)
-    width = args[0].shape[-1]
-    real = (torch.arange(places.numel()) % width).reshape(places.shape)
-    return values, real
-
-
-def _histc(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    """CUDA counts whole numbers; the CPU wants them as floats."""
-    if args[0].is_meta or args[0].is_floating_point():
-        return op(*args, **kwargs)
-    return op(args[0].float(), *args[1:], **kwargs).to(args[0].dtype)
-
-
-def _equal(mode: FollowStorages, op: Any, args: Any, kwargs: Any) -> Any:
-    """Values on meta are unknown; models that compare them look for padding, and there is none."""
-    if isinstance(args[1], torch.Tensor) or not args[0].is_meta:
-        args, kwargs = tree_map_only(torch.Tensor, _to_meta, (args, kwargs)) if args[0].is_meta else (args, kwargs)
-        return op(*args, **kwargs)
-    return torch.zeros(args[0].shape, dtype=torch.bool)
-
-
-CUDA: Mapping[Any, Callable[[FollowStorages, Any, Any, Any], Any]] = {
-    torch.ops.bitsandbytes.gemm_4bit.default: _gemm_4bit,
-    torch.ops.bitsandbytes.dequantize_4bit.default: _dequantise,
-    torch.ops.bitsandbytes.dequantize_blockwise.default: _dequantise,
-    torch.ops.bitsandbytes.int8_vectorwise_quant.default: _int8_quantise,
-    torch.ops.bitsandbytes.int8_mixed_scaled_mm.default: _int8_product,
-    torch.ops.bitsandbytes.int8_scaled_mm.default: _int8_product,
-    ATEN.masked_scatter.default: _masked_scatter,
-    ATEN.topk.default: _topk,
-    ATEN.histc.default: _histc,
-    ATEN.eq.Scalar: _equal,
-}
