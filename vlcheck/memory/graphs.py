@@ -136,7 +136,7 @@ def trained(layer: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _trace(layer: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, functions: CudaFunctions) -> Graphs:
-    # private, and the compiler's own: seen in torch 2.11 and 2.13
+    # private, and the compiler's own: seen in torch 2.13
     from torch._functorch.partitioners import min_cut_rematerialization_partition
     from torch._inductor.decomposition import select_decomp_table
     from torch.fx.experimental.proxy_tensor import make_fx
