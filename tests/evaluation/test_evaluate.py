@@ -86,7 +86,11 @@ def test_batching_changes_no_answer(tiny, base):
 
 @pytest.mark.parametrize(
     "hub_id",
-    ["google/gemma-3-4b-it", "Qwen/Qwen2.5-VL-3B-Instruct", "llava-hf/llava-1.5-7b-hf", "google/paligemma2-3b-pt-224"],
+    [
+        "Qwen/Qwen2.5-VL-3B-Instruct",
+        "google/paligemma2-3b-pt-224",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("google/gemma-3-4b-it", "llava-hf/llava-1.5-7b-hf")),
+    ],
 )
 def test_batching_changes_no_answer_of_other_families(hub_id):
     """Positions, masks and image features of other models survive padding on the left as well."""

@@ -69,6 +69,7 @@ def test_remedy_is_for_rows_of_the_given_length():
     assert found.remedy.plan.shape == shape
 
 
+@pytest.mark.slow
 def test_logits_that_take_the_most_are_said_to_be_spared():
     """Where the run fits all the same; the figure is the projection's, with that one setting changed."""
     shape = Shape(rows=8, tokens=128, soft_tokens=16)
@@ -85,6 +86,7 @@ def test_logits_that_take_the_most_are_said_to_be_spared():
     assert f"with logits: supervised: {show_gib(plan.driver_bytes)}" in render_fit(found, "run.yaml")
 
 
+@pytest.mark.slow
 def test_plan_of_a_card_does_not_depend_on_what_was_planned_before():
     """What one step learns of operations, the next may use, though its card has other kernels."""
     shape, old = Shape(rows=2, tokens=128, soft_tokens=70), gpu("t4")
@@ -166,6 +168,7 @@ def test_a_run_without_a_card_is_shown_on_all_of_them(vlcheck, folder):
     assert "recommended" not in out
 
 
+@pytest.mark.slow
 def test_rows_of_the_data_decide(vlcheck, folder):
     """The longest answer is planned for; what is said on the command line outranks it."""
     rows = [{"messages": [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": "So. " * n}]}

@@ -151,6 +151,7 @@ def test_a_layer_that_cannot_be_traced_has_no_graph():
     assert list(compiler.graphs.values()) == [None]
 
 
+@pytest.mark.slow
 def test_a_layer_with_a_cache_is_projected_as_it_is_written():
     """Without checkpointing the model hands its layers a cache, which a graph would see as it was when traced."""
     values = tiny.gemma4()

@@ -77,7 +77,7 @@ def kept(names: Iterable[str], others: Iterable[str]) -> list[Any]:
     return [pytest.param(name, marks=pytest.mark.slow) if name in others else name for name in names]
 
 
-@pytest.mark.parametrize("name", kept(RECIPES, (*LIKE_ANOTHER, *TRAINED)))
+@pytest.mark.parametrize("name", kept(RECIPES, (*LIKE_ANOTHER, *TRAINED, "gemma3-4b-pet")))
 def test_bundled_recipe_is_sound(name):
     """No bundled recipe has a finding at warning level or above, and every rule ran or had nothing to judge."""
     report = audited(f"vlcheck/recipes/{name}.yaml")
@@ -106,7 +106,7 @@ def test_every_recipe_is_like_another_or_audited():
     assert all(HISTORY[stage] <= HISTORY["2-gemma4-linear-list"] for stage in LIKE_OTHERS)
 
 
-@pytest.mark.parametrize("name", kept(HISTORY, (*SLOWER, *LIKE_OTHERS)))
+@pytest.mark.parametrize("name", kept(HISTORY, (*SLOWER, *LIKE_OTHERS, "1-gemma3-plain-names")))
 def test_recipe_of_record(name):
     """The four published stages of one sample: the `.linear` list misses the language model, and bypasses no clip.
 

@@ -118,8 +118,9 @@ def test_special_ids_are_those_of_the_config(hub_id):
 
 
 @pytest.mark.parametrize(("real", "hub_id"), [
-    ("gemma-4 small", "google/gemma-4-E2B-it"), ("gemma-3", "google/gemma-3-4b-it"),
-    ("qwen3", "Qwen/Qwen3-VL-2B-Instruct"),
+    ("gemma-4 small", "google/gemma-4-E2B-it"),
+    pytest.param("gemma-3", "google/gemma-3-4b-it", marks=pytest.mark.slow),
+    pytest.param("qwen3", "Qwen/Qwen3-VL-2B-Instruct", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_special_tokens_have_the_ids_of_the_real_tokenizer(real, hub_id):
     """Every special token of the stand-in is one of the real tokenizer, under the same id."""
