@@ -21,12 +21,12 @@ from vlcheck.gpus import gpu
 from vlcheck.memory.attention import HOPPER
 from vlcheck.memory.blocks import Blocks
 from vlcheck.memory.compiled_layers import CompiledLayer, Compiler
-from vlcheck.memory.graphs import VIEWS, _shorten_casts, trace
+from vlcheck.memory.graphs import Given, _shorten_casts, trace
 from vlcheck.memory.mixed import CudaFunctions
 from vlcheck.memory.plan import COMPILED, COMPILED_KEPT, GRAPHS
 from vlcheck.memory.project import Simulation
 from vlcheck.memory.shape import Shape
-from vlcheck.memory.simulate import FollowStorages
+from vlcheck.memory.simulate import VIEWS, FollowStorages
 from vlcheck.model import catalogue
 from vlcheck.model.build import Weights, base_of, build_model
 from vlcheck.model.families import family_of
@@ -106,7 +106,9 @@ def test_a_layer_keeps_what_the_compilers_own_graph_keeps(kind, monkeypatch):
     args, kwargs = arguments(layer, "cpu")
     theirs, out = the_compilers(layer, forward, args, kwargs)
     layer, forward = layer_of(Simulation(run, values, family_of(values)).model, kind)
-    graphs = trace(layer, forward, *arguments(layer, "meta"), CudaFunctions(HOPPER, Blocks(), torch.bfloat16))
+    args, kwargs = arguments(layer, "meta")
+    given = Given.of(args, kwargs)
+    graphs = trace(layer, forward, args, kwargs, given, CudaFunctions(HOPPER, Blocks(), torch.bfloat16))
     mine = own_kept(graphs.forward, graphs.outputs)
     assert graphs.outputs == 1
     assert out.shape == (ROWS, TOKENS, layer.hidden_size)
@@ -147,7 +149,8 @@ def test_a_layer_that_cannot_be_traced_has_no_graph():
     compiler, blocks = Compiler(), Blocks()
     functions = CudaFunctions(HOPPER, blocks, torch.bfloat16)
     layer = CompiledLayer(Reads(), Reads().forward, compiler, functions, FollowStorages(blocks), set())
-    assert compiler.find(layer, (torch.ones(2, requires_grad=True, device="meta"),), {}) is None
+    args = (torch.ones(2, requires_grad=True, device="meta"),)
+    assert compiler.find(layer, args, {}, Given.of(args, {})) is None
     assert list(compiler.graphs.values()) == [None]
 
 

@@ -6,13 +6,11 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_unflatten
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlcheck.memory.cuda_operations import ATEN
 from vlcheck.memory.graphs import Given, Graphs, trace, trained
@@ -20,6 +18,7 @@ from vlcheck.memory.layers import signature
 from vlcheck.memory.mixed import CudaFunctions
 from vlcheck.memory.simulate import FollowStorages
 from vlcheck.model.frozen_product import make_opaque
+from vlcheck.training.compiled import forward_of, repeated_layers
 
 
 @dataclass
@@ -32,21 +31,16 @@ class Compiler:
     @classmethod
     def of(cls, model: nn.Module) -> Compiler:
         """A compiler for a model, whose frozen products become opaque, as the trainer has them."""
-        for module in model.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                make_opaque(module)
+        for _, layer in repeated_layers(model):
+            make_opaque(layer)
         return cls()
 
-    def find(self, layer: CompiledLayer, args: Any, kwargs: Any) -> Graphs | None:
-        """The graphs of a call."""
-        try:
-            described = Given.of(args, kwargs).described()
-        except TypeError:
-            return None
-        key = (signature(layer.module), described, layer.functions.arch, layer.functions.low)
+    def find(self, layer: CompiledLayer, args: Any, kwargs: Any, given: Given) -> Graphs | None:
+        """The graphs of a call; `given` are its arguments, taken apart."""
+        key = (signature(layer.module), given.described(), layer.functions.arch, layer.functions.low)
         if key not in self.graphs:
             try:
-                self.graphs[key] = trace(layer.module, layer.forward, args, kwargs, layer.functions)
+                self.graphs[key] = trace(layer.module, layer.forward, args, kwargs, given, layer.functions)
             except Exception:  # whatever a model's own code raises while it is traced: it runs as it is written
                 self.graphs[key] = None
         return self.graphs[key]
@@ -67,14 +61,15 @@ class CompiledLayer:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the layer returns."""
-        graphs = self.compiler.find(self, args, kwargs)
-        if graphs is None:
+        given = Given.of(args, kwargs)
+        graphs = None if given is None else self.compiler.find(self, args, kwargs, given)
+        if given is None or graphs is None:
             self.left.add(type(self.module).__name__)
             return self.forward(*args, **kwargs)
         self.functions.chosen.update(graphs.chosen)
         for kernel, calls in graphs.kernels.items():
             self.functions.kernels[kernel] = self.functions.kernels.get(kernel, 0) + calls
-        inputs = (*Given.of(args, kwargs).inputs(), *trained(self.module).values())
+        inputs = (*given.inputs(), *trained(self.module).values())
         made = Passes.apply(graphs, self.storages, *inputs)  # type: ignore[no-untyped-call]
         result, added = tree_unflatten(list(made), graphs.form)
         Given.add(args, kwargs, added)
@@ -138,13 +133,12 @@ def compiled(base: nn.Module, compiler: Compiler, functions: CudaFunctions, stor
     """
     inside: dict[str, CompiledLayer] = {}
     own = []
-    for name, module in base.named_modules():
-        if not isinstance(module, GradientCheckpointingLayer) or not module.training:
+    for name, module in repeated_layers(base):
+        if not module.training:
             continue
-        written = type(module).forward
-        inner = getattr(written, "__wrapped__", written)  # without its checkpoint (transformers 5.23)
-        layer = CompiledLayer(module, MethodType(inner, module), compiler, functions, storages, left)
-        if inner is not written and module.gradient_checkpointing:
+        forward, checkpointed = forward_of(module)
+        layer = CompiledLayer(module, forward, compiler, functions, storages, left)
+        if checkpointed:
             inside[name] = layer
         else:
             module.forward = layer

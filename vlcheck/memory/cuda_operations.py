@@ -40,12 +40,16 @@ def to_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 def _gemm_4bit(mode: Step, op: Any, args: Any, kwargs: Any) -> Any:
     """Bitsandbytes expands the weight to 16 bits for the product, its statistics first (0.50, `cuda/ops.py`)."""
-    rows, columns = args[2]
-    nested = kwargs.get("absmax_8bit")
-    sizes = [2 * (4 * nested.numel(),)] if nested is not None else []
-    taken = [*(size for pair in sizes for size in pair), rows * columns * args[0].element_size()]
-    with mode.blocks.while_held(*taken, cause="dequantisation"):
+    sizes = _expanded(args[0], args[2], kwargs.get("absmax_8bit"))
+    with mode.blocks.while_held(*sizes, cause="dequantisation"):
         return mode.made(op, args, kwargs)
+
+
+def _expanded(value: torch.Tensor, shape: tuple[int, int], statistics: torch.Tensor | None) -> tuple[int, ...]:
+    """Bytes of a weight in the value's number type, after those of its nested statistics."""
+    rows, columns = shape
+    nested = () if statistics is None else 2 * (4 * statistics.numel(),)
+    return *nested, rows * columns * value.element_size()
 
 
 def _dequantise(mode: Step, op: Any, args: Any, kwargs: Any) -> Any:
@@ -117,15 +121,10 @@ def _equal(mode: Step, op: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _frozen_product(mode: Step, op: Any, args: Any, kwargs: Any) -> Any:
-    """The weight is expanded to 16 bits for the product, its statistics first."""
-    with mode.blocks.while_held(*_expanded(args), cause="dequantisation"):
+    """As `_gemm_4bit`, forward and backward."""
+    sizes = _expanded(args[0], args[6], None if args[5] is None else args[2])
+    with mode.blocks.while_held(*sizes, cause="dequantisation"):
         return op(*args, **kwargs)
-
-
-def _expanded(args: Any) -> tuple[int, ...]:
-    value, absmax, nested, (rows, columns) = args[0], args[2], args[5], args[6]
-    statistics = 2 * (4 * absmax.numel(),) if nested is not None else ()
-    return *statistics, rows * columns * value.element_size()
 
 
 def _attention(mode: Step, op: Any, args: Any, kwargs: Any) -> Any:

@@ -22,14 +22,9 @@ from vlcheck.memory.attention import Call, Kernel, bias_of
 from vlcheck.memory.cuda_operations import ATEN, META
 from vlcheck.memory.layers import describe
 from vlcheck.memory.mixed import CudaFunctions, autocast_flag
+from vlcheck.memory.simulate import VIEWS
 
 CONVERT = torch.ops.prims.convert_element_type.default
-VIEWS = frozenset({
-    ATEN.alias.default, ATEN.detach.default, ATEN.expand.default, ATEN.permute.default, ATEN.select.int,
-    ATEN.slice.Tensor, ATEN.split_with_sizes.default, ATEN.squeeze.dim, ATEN.t.default, ATEN.transpose.int,
-    ATEN.unsqueeze.default, ATEN.view.default,
-})  # fmt: skip
-"""What they make lies in the storage of what they get; whoever reads it, reads that."""
 FUSED = VIEWS | {
     CONVERT, ATEN.clone.default, ATEN.cat.default, ATEN.full.default, ATEN._to_copy.default,
     ATEN.slice_backward.default, ATEN.slice_scatter.default,
@@ -69,16 +64,15 @@ class Given:
     """Which of the leaves are inputs of the graphs: tensors whose values are unknown, or are a mask's."""
 
     @classmethod
-    def of(cls, args: Any, kwargs: Any) -> Given:
+    def of(cls, args: Any, kwargs: Any) -> Given | None:
         """Whole numbers stay what they are: their values decide how a layer runs.
 
-        Raises:
-            TypeError: for an argument that holds a state of its own, such as a cache.
+        None where an argument holds a state of its own, such as a cache: there is no graph of such a call.
         """
         opened = [dict(each) if isinstance(each, UserDict) else each for each in tree_flatten((args, kwargs))[0]]
         leaves, form = tree_flatten(opened)
-        if kept := [each for each in leaves if not isinstance(each, torch.Tensor | int | float | str | None)]:
-            raise TypeError(f"a layer that is called with a {type(kept[0]).__name__} has no graph")
+        if not all(isinstance(each, torch.Tensor | int | float | str | None) for each in leaves):
+            return None
         tensors = [(n, each) for n, each in enumerate(leaves) if isinstance(each, torch.Tensor)]
         return cls(leaves, form, [n for n, each in tensors if each.is_meta or each.dtype is torch.bool])
 
@@ -117,17 +111,19 @@ class Given:
             mapping.update(more)
 
 
-def trace(layer: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, functions: CudaFunctions) -> Graphs:
+def trace(layer: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, given: Given,
+          functions: CudaFunctions) -> Graphs:  # fmt: skip
     """A layer's passes as graphs, for arguments like these.
 
     A thread of its own has none of the modes and hooks that follow the step around it.
 
     Args:
         forward: the layer's own, without its checkpoint.
+        given: the arguments, taken apart.
         functions: those of the step; another set like them is traced.
     """
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_trace, layer, forward, args, kwargs, functions).result()
+        return thread.submit(_trace, layer, forward, args, kwargs, given, functions).result()
 
 
 def trained(layer: nn.Module) -> dict[str, nn.Parameter]:
@@ -135,15 +131,15 @@ def trained(layer: nn.Module) -> dict[str, nn.Parameter]:
     return {name: each for name, each in layer.named_parameters() if each.requires_grad}
 
 
-def _trace(layer: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, functions: CudaFunctions) -> Graphs:
+def _trace(layer: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, given: Given,
+           functions: CudaFunctions) -> Graphs:  # fmt: skip
     # private, and the compiler's own: seen in torch 2.13
     from torch._functorch.partitioners import min_cut_rematerialization_partition
     from torch._inductor.decomposition import select_decomp_table
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.utils.stateless import _reparametrize_module
 
-    given, parameters = Given.of(args, kwargs), trained(layer)
-    attention = OpaqueAttention(functions)
+    parameters, attention = trained(layer), OpaqueAttention(functions)
     needing = [each.requires_grad for each in (*given.inputs(), *parameters.values())]
 
     def run(primals: Sequence[torch.Tensor]) -> Any:

@@ -7,7 +7,7 @@ On an H100 a step of the 31B (8 x 512 tokens) takes 2.13 s instead of 3.52 (`fix
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from types import MethodType
@@ -59,18 +59,30 @@ def compile_layers(model: nn.Module, backend: str | Callable[..., Any] = "induct
     dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, 16 * VARIANTS)
     dynamo.suppress_errors = True  # what the compiler cannot do runs as it is written; `left_readable` counts it
     inductor.deterministic = True  # kernels are not chosen by timing them, which would differ from run to run
-    layers = [module for module in base_of(model).modules() if isinstance(module, GradientCheckpointingLayer)]
-    for layer in layers:
+    layers = dict(repeated_layers(model))
+    for layer in layers.values():
         make_opaque(layer)
         _compile(layer, backend)
     return len(layers)
 
 
-def _compile(layer: Any, backend: str | Callable[..., Any]) -> None:
+def repeated_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The layers that are compiled, by their paths in the base: those that transformers can checkpoint."""
+    modules = base_of(model).named_modules()
+    return ((path, module) for path, module in modules if isinstance(module, GradientCheckpointingLayer))
+
+
+def forward_of(layer: Any) -> tuple[Callable[..., Any], bool]:
+    """What of a layer is compiled: its forward without its checkpoint, and whether a checkpoint lies around that."""
     forward = type(layer).forward
     inner = getattr(forward, "__wrapped__", forward)  # without its checkpoint (transformers 5.23, `modeling_layers.py`)
-    compiled = torch.compile(MethodType(inner, layer), backend=backend)
-    if inner is forward or not layer.gradient_checkpointing:
+    return MethodType(inner, layer), inner is not forward and layer.gradient_checkpointing
+
+
+def _compile(layer: Any, backend: str | Callable[..., Any]) -> None:
+    forward, checkpointed = forward_of(layer)
+    compiled = torch.compile(forward, backend=backend)
+    if not checkpointed:
         layer.forward = compiled
         return
     checkpoint = layer._gradient_checkpointing_func
